@@ -1,0 +1,70 @@
+"""Every label, annotation, finalizer and well-known name on the wire, once.
+
+Ours live under ``fleet.quarterdeck.dev/``; the others are OCM's, Kueue's and Kubernetes' own.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+GROUP: Final = "fleet.quarterdeck.dev"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+
+# On ManifestWorks, the Jobs in them, their Pods, and task logs.
+JOB_UID: Final = f"{GROUP}/job-uid"
+JOB_NAME: Final = f"{GROUP}/job-name"
+JOB_NAMESPACE: Final = f"{GROUP}/job-namespace"
+EPOCH: Final = f"{GROUP}/epoch"
+ATTEMPT: Final = f"{GROUP}/attempt"
+TASKS: Final = f"{GROUP}/tasks"
+SHAPE_COUNT: Final = f"{GROUP}/parallelism"
+# The kind that asked for the work: FleetJob, or Job for a plain batch/v1 Job with a queue name.
+JOB_KIND: Final = f"{GROUP}/job-kind"
+LOG_REQUEST: Final = f"{GROUP}/log-request"
+# On everything that stands for hardware that is only declared.
+SIMULATED: Final = f"{GROUP}/simulated"
+# Simulated runtime: how long a task lasts (a Go duration), and its exit code, on the pod template.
+SIMULATED_DURATION: Final = f"{GROUP}/simulated-duration"
+SIMULATED_EXIT_CODE: Final = f"{GROUP}/simulated-exit-code"
+# On a FleetJob or Job: why its owner ended it or asked for its failed tasks again.
+CANCEL: Final = f"{GROUP}/cancel"
+RETRY_FAILED: Final = f"{GROUP}/retry-failed"
+# managedBy of a plain Job that is ours to run.
+MANAGED_BY: Final = f"{GROUP}/hub"
+HUB_FINALIZER: Final = f"{GROUP}/hub"
+
+# Kueue.
+QUEUE_NAME: Final = "kueue.x-k8s.io/queue-name"
+PRIORITY_CLASS: Final = "kueue.x-k8s.io/priority-class"
+
+# OCM.
+CLUSTER_SET: Final = "cluster.open-cluster-management.io/clusterset"
+CLUSTER_NAME: Final = "open-cluster-management.io/cluster-name"
+WORK_FINALIZER: Final = "cluster.open-cluster-management.io/manifest-work-cleanup"
+APPLIED_WORK_FINALIZER: Final = "cluster.open-cluster-management.io/applied-manifest-work-cleanup"
+TAINT_UNREACHABLE: Final = "cluster.open-cluster-management.io/unreachable"
+TAINT_UNAVAILABLE: Final = "cluster.open-cluster-management.io/unavailable"
+CLUSTER_LEASE: Final = "managed-cluster-lease"
+
+HUB_NAMESPACE: Final = "quarterdeck-system"
+HUB_LEASE: Final = "quarterdeck-hub"
+DEFAULT_QUEUE: Final = "default"
+
+GPU: Final = "nvidia.com/gpu"
+# A share of a GPU in thousandths; whole GPUs count 1000 each. Only counted against queues that cover it.
+GPU_MILLI: Final = f"{GROUP}/gpu-milli"
+GPU_PRODUCT: Final = "nvidia.com/gpu.product"
+GPU_MEMORY: Final = "nvidia.com/gpu.memory"
+
+# What every task finds in its environment.
+ENV_TASK_INDEX: Final = "QUARTERDECK_TASK_INDEX"
+ENV_TASKS: Final = "QUARTERDECK_TASKS"
+ENV_ATTEMPT: Final = "QUARTERDECK_ATTEMPT"
+ENV_JOB: Final = "QUARTERDECK_JOB"
+ENV_CLUSTER: Final = "QUARTERDECK_CLUSTER"
+
+
+def work_name(job_name: str, job_uid: str, epoch: int) -> str:
+    """The ManifestWork (and the Job in it) that carries one epoch of a job: unique, readable, at most 63 characters."""
+    return f"{job_name[:40].rstrip('-.')}-{job_uid.replace('-', '')[:8]}-{epoch}"

@@ -1,0 +1,181 @@
+"""Why things are as they are: every reason a person can meet, once.
+
+Conditions, events, `explain`, the tables and the reference page are all made from this enum. A reason has a code (what
+programs match), a scope (whose reason it is), a template (the sentence, filled with numbers) and what to do about it.
+It does not decide anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from string import Formatter
+from typing import Literal
+
+Scope = Literal["Job", "Attempt", "Task", "Queue", "Cluster", "Placement", "Score", "Work", "Hub"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    code: str
+    scope: Scope
+    template: str
+    advice: str
+
+
+class Reason(Enum):
+    """`Reason.X.code`, `.scope`, `.advice`, and `.message(**facts)`; a missing fact raises KeyError."""
+
+    # Queue: why a job waits for quota. Codes are Kueue's where Kueue has one.
+    QUOTA_RESERVED = _Entry("QuotaReserved", "Queue", "Quota reserved in ClusterQueue {queue}", "")
+    ADMITTED = _Entry("Admitted", "Queue", "Admitted by ClusterQueue {queue} onto {clusters}", "")
+    WAITING_FOR_QUOTA = _Entry(
+        "WaitingForQuota",
+        "Queue",
+        "needs {needed} {resource} in flavor {flavor}; {available} free in ClusterQueue {queue} and its cohort",
+        "Wait, or raise the nominal quota or borrowing limit of the ClusterQueue.",
+    )
+    EXCEEDS_MAX_QUOTA = _Entry(
+        "ExceedsMaxQuota",
+        "Queue",
+        "one task needs {needed} {resource}; ClusterQueue {queue} can never have more than {limit} of flavor {flavor}",
+        "Ask for less a task, or raise the quota: waiting will not help.",
+    )
+    NO_MATCHING_FLAVOR = _Entry(
+        "NoMatchingFlavor",
+        "Queue",
+        "no flavor of ClusterQueue {queue} offers {resource} to this job: {detail}",
+        "Add the resource to the ClusterQueue's resourceGroups, or drop it from the job.",
+    )
+    QUEUE_NOT_FOUND = _Entry(
+        "QueueNotFound",
+        "Queue",
+        "LocalQueue {queue} does not exist",
+        "Create it, or name one of: {known}",
+    )
+    QUEUE_INACTIVE = _Entry(
+        "QueueInactive",
+        "Queue",
+        "ClusterQueue {queue} takes no jobs: {detail}",
+        "See `quarterdeck describe queue {queue}`.",
+    )
+    NAMESPACE_MISMATCH = _Entry(
+        "NamespaceMismatch",
+        "Queue",
+        "ClusterQueue {queue} does not accept jobs of namespace {namespace}",
+        "Label the namespace as the queue's namespaceSelector asks, or use another queue.",
+    )
+    SUSPENDED = _Entry("Suspended", "Job", "suspended by its owner", "Set spec.suspend to false.")
+    PARALLELISM_REACHED = _Entry("ParallelismReached", "Job", "{active} tasks run; parallelism allows no more", "")
+
+    # Placement: why no cluster takes it.
+    NO_CLUSTERS = _Entry(
+        "NoClusters",
+        "Placement",
+        "no cluster has joined this hub",
+        "Start a site (`quarterdeck up`) or join one.",
+    )
+    NO_CLUSTER_FITS = _Entry(
+        "NoClusterFits",
+        "Placement",
+        "needs {shape} a task; {detail}",
+        "`quarterdeck explain JOB` lists every cluster with what it lacks.",
+    )
+    WAITING_FOR_CAPACITY = _Entry(
+        "WaitingForCapacity",
+        "Placement",
+        "needs {shape} a task; the clusters that could run it are full: {detail}",
+        "Wait for tasks to end, or let the job use more GPU models.",
+    )
+    CLUSTER_NOT_ACCEPTED = _Entry(
+        "ClusterNotAccepted", "Cluster", "not accepted by the hub", "`quarterdeck clusters accept {cluster}`"
+    )
+    CLUSTER_UNREACHABLE = _Entry(
+        "ClusterUnreachable", "Cluster", "silent for {age}", "Check the agent and its network."
+    )
+    CLUSTER_TAINTED = _Entry("ClusterTainted", "Cluster", "has taint {taint}", "Add a toleration or remove the taint.")
+    CLUSTER_NOT_BOUND = _Entry(
+        "ClusterNotBound",
+        "Cluster",
+        "is in no cluster set bound to namespace {namespace}",
+        "Create a ManagedClusterSetBinding in the namespace.",
+    )
+    SELECTOR_MISMATCH = _Entry("SelectorMismatch", "Cluster", "does not match {selector}", "")
+    GPU_MODEL_ABSENT = _Entry("GpuModelAbsent", "Cluster", "has {found}, not {wanted}", "")
+    IMAGE_NOT_AVAILABLE = _Entry(
+        "ImageNotAvailable",
+        "Cluster",
+        "cannot run image {image}",
+        "Map the image in the site's `images`, or install podman or docker there.",
+    )
+    SHAPE_NEVER_FITS = _Entry("ShapeNeverFits", "Cluster", "no node is large enough: {detail}", "")
+    NO_FREE_SLOT = _Entry("NoFreeSlot", "Cluster", "full for this shape: {detail}", "")
+    CAPACITY_UNKNOWN = _Entry("CapacityUnknown", "Cluster", "has not reported its capacity", "Check the agent's log.")
+    EXCLUDED_AFTER_FAILURE = _Entry(
+        "ExcludedAfterFailure", "Cluster", "tasks {tasks} failed here and asked to be retried elsewhere", ""
+    )
+
+    # Jobs and their tasks.
+    RUNNING = _Entry("Running", "Job", "{active} of {tasks} tasks running on {clusters}", "")
+    SUCCEEDED = _Entry("Succeeded", "Job", "all {tasks} tasks succeeded", "")
+    TASKS_FAILED = _Entry(
+        "TasksFailed",
+        "Job",
+        "{failed} of {tasks} tasks failed: {indexes}",
+        "`quarterdeck logs JOB --failed`, then `quarterdeck retry --failed JOB`.",
+    )
+    CANCELLED = _Entry("Cancelled", "Job", "cancelled by its owner", "")
+    DEADLINE_EXCEEDED = _Entry(
+        "DeadlineExceeded", "Job", "ran longer than activeDeadline {deadline}", "Raise spec.activeDeadline."
+    )
+    INVALID_SPEC = _Entry("InvalidSpec", "Job", "{detail}", "Correct the field and apply again.")
+    RETRYING = _Entry(
+        "Retrying",
+        "Attempt",
+        "tasks {tasks} failed on {cluster} ({detail}); attempt {attempt} of {limit} elsewhere",
+        "",
+    )
+    RETRIES_EXHAUSTED = _Entry("RetriesExhausted", "Task", "failed {attempts} times; last on {cluster}: {detail}", "")
+    EXIT_CODE_NOT_RETRIED = _Entry("ExitCodeNotRetried", "Task", "exit code {code} is not to be retried", "")
+    CLUSTER_LOST = _Entry(
+        "ClusterLost", "Attempt", "{cluster} was cut off; tasks {tasks} go elsewhere with a new epoch", ""
+    )
+    STALE_RESULT = _Entry(
+        "StaleResult",
+        "Attempt",
+        "{cluster} reported tasks {tasks} of a superseded epoch: recorded, not counted",
+        "",
+    )
+    WORK_REFUSED = _Entry("WorkRefused", "Attempt", "{cluster} could not apply the work: {detail}", "")
+    PREEMPTED = _Entry("Preempted", "Attempt", "gave its quota to {preemptor}", "")
+
+    # Scores.
+    SCORE_STALE = _Entry("ScoreStale", "Score", "{source}: last value is {age} old; counted as unknown", "")
+    SCORE_SOURCE_FAILED = _Entry("ScoreSourceFailed", "Score", "{source}: {detail}", "Check its address and query.")
+    SCORE_PLUGIN_FAILED = _Entry(
+        "ScorePluginFailed", "Score", "{plugin}: {detail}", "It costs itself only; fix the plugin."
+    )
+
+    @property
+    def code(self) -> str:
+        return self.value.code
+
+    @property
+    def scope(self) -> Scope:
+        return self.value.scope
+
+    @property
+    def template(self) -> str:
+        return self.value.template
+
+    @property
+    def facts(self) -> tuple[str, ...]:
+        """Names that `message` needs."""
+        return tuple(dict.fromkeys(name for _, name, _, _ in Formatter().parse(self.value.template) if name))
+
+    @property
+    def advice(self) -> str:
+        return self.value.advice
+
+    def message(self, **facts: object) -> str:
+        return self.value.template.format(**facts)
