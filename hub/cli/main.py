@@ -1,0 +1,114 @@
+"""`quarterdeck` (and `qd`): the command line. Commands are imported when they are called, never for `--help`.
+
+This module knows the names and one-line summaries of the commands and how errors look; what a command does is in its
+own module.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from hub.api.errors import InvalidObjectError, QuarterdeckError, UnreachableError
+
+# name -> (module, summary); the order is the order of the help page.
+_COMMANDS: dict[str, tuple[str, str]] = {
+    "up": ("hub.cli.up.command", "Start a hub and its sites on this machine."),
+    "demo": ("hub.cli.demo.command", "Watch the whole loop: a fleet, an array job, retries, results."),
+    "run": ("hub.cli.run", "Run a command on the fleet, follow it, exit with its code."),
+    "submit": ("hub.cli.submit", "Submit jobs and other objects from files."),
+    "get": ("hub.cli.get", "List jobs, clusters or queues."),
+    "describe": ("hub.cli.describe", "Everything about one job, cluster or queue."),
+    "logs": ("hub.cli.logs", "Print what a job's tasks wrote."),
+    "wait": ("hub.cli.wait", "Wait until jobs end."),
+    "cancel": ("hub.cli.cancel", "End jobs; their processes are stopped."),
+    "retry": ("hub.cli.retry", "Run a job's failed tasks again."),
+    "explain": ("hub.cli.explain", "Why a job is where it is: quota, filters, scores."),
+    "plan": ("hub.cli.plan", "What would be decided for objects in files, without a hub."),
+    "clusters": ("hub.cli.clusters", "Accept, deny and remove clusters."),
+    "completion": ("hub.cli.completion", "Print the line that makes names complete in your shell."),
+}
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in _COMMANDS:
+            return None
+        command = importlib.import_module(_COMMANDS[name][0]).command
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
+            import difflib
+
+            close = difflib.get_close_matches(args[0], _COMMANDS, n=1)
+            meant = f" Did you mean `{close[0]}`?" if close else " `quarterdeck --help` lists the commands."
+            raise click.UsageError(f"there is no command `{args[0]}`.{meant}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in _COMMANDS.items()])
+
+
+@click.group(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Start with `quarterdeck demo`, or `quarterdeck up` and then `quarterdeck run -- hostname`.",
+)
+@click.option(
+    "--kubeconfig", metavar="FILE", help="The hub's kubeconfig (default: $QUARTERDECK_KUBECONFIG, then the last `up`)."
+)
+@click.option("-n", "--namespace", metavar="NS", help="Namespace (default: the kubeconfig's, else `default`).")
+@click.version_option(package_name="quarterdeck", message="quarterdeck %(version)s")
+@click.pass_context
+def cli(ctx: click.Context, kubeconfig: str | None, namespace: str | None) -> None:
+    """One queue, one placement and one view for a fleet of clusters and edge machines."""
+    ctx.obj = {"kubeconfig": kubeconfig, "namespace": namespace}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The entry point. Exit codes: 0 done, 1 refused or failed, 2 a mistake in the command or its input, 130 Ctrl-C."""
+    program = os.path.basename(sys.argv[0]) if sys.argv[0].endswith(("quarterdeck", "qd")) else "quarterdeck"
+    try:
+        code = cli.main(
+            args=list(arguments) if arguments is not None else None, prog_name=program, standalone_mode=False
+        )
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        code = 130
+    except QuarterdeckError as error:
+        _print_error(error)
+        code = 2 if isinstance(error, InvalidObjectError) else 1
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] in ("hub", "agent"):
+            raise
+        click.echo(f"error: this command needs the package `{error.name}`", err=True)
+        click.echo("  → pip install 'quarterdeck[hub]'", err=True)
+        code = 1
+    except BrokenPipeError:
+        # The reader went away (`| head`): nothing is wrong, and nothing more can be said.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _print_error(error: QuarterdeckError) -> None:
+    click.echo(f"{click.style('error:', fg='red', bold=True)} {error}", err=True)
+    hint = error.hint
+    if not hint and isinstance(error, UnreachableError):
+        hint = "Is the hub running? Start one with `quarterdeck up`."
+    if hint:
+        click.echo(f"  → {hint}", err=True)

@@ -1,0 +1,44 @@
+"""`quarterdeck retry --failed JOB…`: the tasks that failed run again, the others keep their results."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import click
+
+from hub.cli.completion import complete_job
+
+
+@click.command(name="retry")
+@click.argument("jobs", nargs=-1, required=True, metavar="JOB…", shell_complete=complete_job)
+@click.option("--failed", is_flag=True, required=True, help="The tasks that failed (the only kind there is to retry).")
+@click.pass_context
+def command(ctx: click.Context, jobs: tuple[str, ...], failed: bool) -> None:
+    """Run the failed tasks of JOB… again."""
+    sys.exit(asyncio.run(_retry(ctx, jobs)))
+
+
+async def _retry(ctx: click.Context, jobs: tuple[str, ...]) -> int:
+    from datetime import UTC, datetime
+
+    from hub.api import names
+    from hub.api.resource import FLEET_JOBS
+    from hub.api.timestamps import format_micro_time
+    from hub.cli.connection import connect, namespace
+    from hub.cli.jobs import get_job
+
+    where = namespace(ctx)
+    code = 0
+    async with connect(ctx) as api:
+        for name in dict.fromkeys(jobs):
+            job = await get_job(api, name, where)
+            failed = str(job.get("status", {}).get("tasks", {}).get("failedIndexes") or "")
+            if not failed:
+                click.echo(f"{name} has no failed task", err=True)
+                code = 1
+                continue
+            stamp = format_micro_time(datetime.now(UTC))
+            await api.patch(FLEET_JOBS, name, {"metadata": {"annotations": {names.RETRY_FAILED: stamp}}}, where)
+            click.echo(f"{name}: tasks {failed} run again")
+    return code

@@ -1,0 +1,189 @@
+"""A hub and its sites on this machine, as processes: what `up`, the demo, the trace and the chaos tests all start.
+
+async with LocalFleet(paths, sites, notice=print) as fleet:
+    …                     # fleet.kubeconfig, fleet.processes
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hub.api.conditions import condition_is
+from hub.api.errors import QuarterdeckError, UnreachableError
+from hub.api.resource import MANAGED_CLUSTERS
+from hub.apiserver.kubeconfig import write_kubeconfig
+from hub.cli.up.datadir import Paths, choose_port, ensure_token, write_private
+from hub.cli.up.processes import ProcessGroup, ProcessSpec
+from hub.cli.up.prometheus import prometheus_binary, prometheus_process
+from hub.client.session import Session
+
+_ADMIN_GROUPS = ["system:masters"]
+_START_TIMEOUT = 60.0
+
+
+@dataclass(slots=True)
+class LocalFleet:
+    """Everything that runs under one data directory. The caller holds the directory's lock."""
+
+    paths: Paths
+    sites: Sequence[Mapping[str, Any]]
+    notice: Callable[[str], None]
+    port: int | None = None
+    with_prometheus: bool = True
+    hub_config: Mapping[str, Any] = field(default_factory=dict)
+    url: str = ""
+    prometheus_url: str = ""
+    hub_metrics_url: str = ""
+    processes: ProcessGroup = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.processes = ProcessGroup(self.notice)
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.paths.kubeconfig
+
+    @property
+    def site_names(self) -> tuple[str, ...]:
+        return tuple(str(site["name"]) for site in self.sites)
+
+    async def __aenter__(self) -> LocalFleet:
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Sites first (they end their tasks and say so), then the hub, then what both stand on."""
+        await self.processes.stop([f"site-{name}" for name in self.site_names])
+        await self.processes.stop(["hub", "prometheus"])
+        await self.processes.stop(["api"])
+
+    async def _start(self) -> None:
+        port = choose_port(self.paths, self.port)
+        self.url = f"http://127.0.0.1:{port}"
+        self._write_credentials()
+        await self.processes.start([self._api_process(port)])
+        async with Session.from_kubeconfig(self.paths.kubeconfig) as api:
+            await self._until_ready(api)
+            from hub.controllers.bootstrap import bootstrap
+
+            await bootstrap(api)
+            metrics = {name: free_port() for name in self.site_names}
+            await self.processes.start(
+                [
+                    self._hub_process(),
+                    *(self._site_process(site, metrics[str(site["name"])]) for site in self.sites),
+                    *self._prometheus(metrics),
+                ]
+            )
+            await self._until_joined(api)
+
+    def _write_credentials(self) -> None:
+        admin = ensure_token(self.paths, "admin", _ADMIN_GROUPS)
+        write_kubeconfig(self.paths.kubeconfig, self.url, admin, user="admin")
+        hub = ensure_token(self.paths, "system:quarterdeck:hub", _ADMIN_GROUPS)
+        write_kubeconfig(self.paths.hub_kubeconfig, self.url, hub, user="hub")
+        for name in self.site_names:
+            groups = [f"system:open-cluster-management:{name}", "system:open-cluster-management:managed-clusters"]
+            token = ensure_token(self.paths, f"system:open-cluster-management:{name}:agent", groups)
+            write_kubeconfig(self.paths.site(name) / "hub.kubeconfig", self.url, token, user="agent")
+
+    def _api_process(self, port: int) -> ProcessSpec:
+        argv = (sys.executable, "-m", "hub.apiserver", "--data", str(self.paths.api), "--listen", f"127.0.0.1:{port}")
+        return ProcessSpec("api", argv, self.paths.log("api"))
+
+    def _hub_process(self) -> ProcessSpec:
+        metrics_port = free_port()
+        self.hub_metrics_url = f"http://127.0.0.1:{metrics_port}/metrics"
+        config: dict[str, Any] = {"autoAccept": {"users": ["system:open-cluster-management:*"]}, **self.hub_config}
+        if self.with_prometheus and prometheus_binary():
+            self.prometheus_url = f"http://127.0.0.1:{free_port()}"
+            config["prometheus"] = {"url": self.prometheus_url}
+        config_file = self.paths.root / "hub.yaml"
+        write_private(config_file, yaml.safe_dump(config, sort_keys=False))
+        argv = (
+            *(sys.executable, "-m", "hub.controllers"),
+            *("--kubeconfig", str(self.paths.hub_kubeconfig), "--config", str(config_file)),
+            *("--metrics-listen", f"127.0.0.1:{metrics_port}"),
+        )
+        return ProcessSpec("hub", argv, self.paths.log("hub"))
+
+    def _site_process(self, site: Mapping[str, Any], metrics_port: int) -> ProcessSpec:
+        name = str(site["name"])
+        directory = self.paths.site(name)
+        site_file = directory / "site.yaml"
+        write_private(site_file, yaml.safe_dump(dict(site), sort_keys=False))
+        argv = (
+            *(sys.executable, "-m", "agent.main", "--cluster", name, "--data", str(directory)),
+            *("--hub-kubeconfig", str(directory / "hub.kubeconfig"), "--site-file", str(site_file)),
+            *("--metrics-listen", f"127.0.0.1:{metrics_port}", "--stop-tasks-on-exit"),
+        )
+        return ProcessSpec(f"site-{name}", argv, self.paths.log(f"site-{name}"), grace=45.0)
+
+    def _prometheus(self, metrics: Mapping[str, int]) -> list[ProcessSpec]:
+        binary = prometheus_binary()
+        if not self.prometheus_url or binary is None:
+            return []
+        targets = {name: f"127.0.0.1:{port}" for name, port in metrics.items()}
+        port = int(self.prometheus_url.rsplit(":", 1)[1])
+        return [prometheus_process(binary, self.paths.prometheus, port, targets, self.paths.log("prometheus"))]
+
+    async def _until_ready(self, api: Session) -> None:
+        async with asyncio.timeout(_START_TIMEOUT):
+            while True:
+                self._fail_if_dying("api")
+                try:
+                    await api.list(MANAGED_CLUSTERS)
+                    return
+                except UnreachableError:
+                    await asyncio.sleep(0.02)
+                except QuarterdeckError:
+                    return
+
+    async def _until_joined(self, api: Session) -> None:
+        waiting = set(self.site_names)
+        async with asyncio.timeout(_START_TIMEOUT):
+            while waiting:
+                for name in ("hub", *(f"site-{name}" for name in waiting)):
+                    self._fail_if_dying(name)
+                for cluster in (await api.list(MANAGED_CLUSTERS)).items:
+                    conditions = cluster.get("status", {}).get("conditions")
+                    if condition_is(conditions, "ManagedClusterConditionAvailable"):
+                        waiting.discard(cluster["metadata"]["name"])
+                await asyncio.sleep(0.05)
+
+    def _fail_if_dying(self, process: str) -> None:
+        member = self.processes[process]
+        if member.restarts >= 2:
+            raise QuarterdeckError(
+                f"{process} does not stay up; its last words:\n{member.tail()}",
+                hint=f"The whole log: {member.spec.log}",
+            )
+
+
+def free_port() -> int:
+    """A port nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def remember_last(paths: Paths) -> None:
+    """So that the other commands find this hub without being told (`~/.quarterdeck/current`)."""
+    home = Path(os.environ.get("QUARTERDECK_HOME", "~/.quarterdeck")).expanduser()
+    write_private(home / "current", str(paths.kubeconfig))

@@ -1,0 +1,135 @@
+"""Processes that belong together: started in order, restarted when they die, stopped in the reverse order.
+
+It knows nothing of what they do. Each writes to its own log file; a process that keeps dying is tried again ever more
+slowly and its last lines are shown, so that a person sees why without opening a file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSpec:
+    name: str
+    argv: tuple[str, ...]
+    log: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+    # Seconds between SIGTERM and SIGKILL at the end.
+    grace: float = 10.0
+
+
+class Supervised:
+    """One process kept alive. `notice` is told, in one line, what a person should know."""
+
+    def __init__(self, spec: ProcessSpec, notice: Callable[[str], None]) -> None:
+        self.spec = spec
+        self.restarts = 0
+        self._notice = notice
+        self._process: asyncio.subprocess.Process | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    @property
+    def pid(self) -> int | None:
+        process = self._process
+        return process.pid if process is not None and process.returncode is None else None
+
+    async def start(self) -> None:
+        await self._spawn()
+        self._keeper = asyncio.create_task(self._keep(), name=f"keep {self.spec.name}")
+
+    async def stop(self) -> None:
+        self._stopping = True
+        if self._keeper is not None:
+            self._keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._keeper
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(process.wait(), self.spec.grace)
+        except TimeoutError:
+            self._notice(f"{self.spec.name} did not stop within {self.spec.grace:.0f} s; killed")
+            self.kill()
+            await process.wait()
+
+    def kill(self) -> None:
+        if self.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+
+    def tail(self, lines: int = 8) -> str:
+        with contextlib.suppress(OSError), open(self.spec.log, "rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - 8192))
+            return "\n".join(log.read().decode(errors="replace").splitlines()[-lines:])
+        return ""
+
+    async def _spawn(self) -> None:
+        self.spec.log.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.spec.log, "ab") as log:
+            # A session of its own: Ctrl-C reaches only the supervisor, which then stops everything in order.
+            self._process = await asyncio.create_subprocess_exec(
+                *self.spec.argv,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **self.spec.environment},
+                start_new_session=True,
+            )
+
+    async def _keep(self) -> None:
+        clock = asyncio.get_running_loop().time
+        delay = 0.2
+        while True:
+            process, started = self._process, clock()
+            assert process is not None
+            code = await process.wait()
+            if self._stopping:
+                return
+            delay = 0.2 if clock() - started > 30 else min(delay * 2, 10.0)
+            self.restarts += 1
+            ended = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+            self._notice(f"{self.spec.name} {ended}; starting it again in {delay:.1f} s (log: {self.spec.log})")
+            if code > 0 and (tail := self.tail(3)):
+                self._notice(tail)
+            await asyncio.sleep(delay)
+            await self._spawn()
+
+
+class ProcessGroup:
+    """Several `Supervised`, in the order they were started."""
+
+    def __init__(self, notice: Callable[[str], None]) -> None:
+        self._notice = notice
+        self._members: list[Supervised] = []
+
+    def __getitem__(self, name: str) -> Supervised:
+        return next(member for member in self._members if member.spec.name == name)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(member.spec.name for member in self._members)
+
+    async def start(self, specs: Sequence[ProcessSpec]) -> None:
+        """All of them at once; they may not depend on each other."""
+        members = [Supervised(spec, self._notice) for spec in specs]
+        self._members += members
+        await asyncio.gather(*(member.start() for member in members))
+
+    async def stop(self, names: Sequence[str]) -> None:
+        """These, side by side; unknown names are ignored."""
+        await asyncio.gather(*(member.stop() for member in self._members if member.spec.name in names))
+
+    def kill(self) -> None:
+        for member in self._members:
+            member.kill()
