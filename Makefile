@@ -1,0 +1,76 @@
+# Everything a person does with the project. `make` alone lists it.
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO_DATA ?= .demo
+OPENB ?= ../shared/data/openb
+
+.DEFAULT_GOAL := help
+.PHONY: help demo trace test check lint types layers chaos bench docs crds lock clean
+
+help: ## This list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+# uv where it is there, pip otherwise; the same pinned versions either way.
+$(VENV)/.runtime: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Quarterdeck needs Python 3.11 or newer; this is %s. Use: make PYTHON=python3.11" % sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	@echo "setting up $(VENV) …"
+	@if command -v uv >/dev/null 2>&1; then \
+	  { [ -x $(BIN)/python ] || uv venv -q --python $(PYTHON) $(VENV); } && \
+	  uv pip install -q --python $(BIN)/python -r requirements.lock && \
+	  uv pip install -q --python $(BIN)/python --no-deps -e . ; \
+	else \
+	  { [ -x $(BIN)/pip ] || $(PYTHON) -m venv $(VENV); } && \
+	  $(BIN)/pip install -q --disable-pip-version-check -r requirements.lock && \
+	  $(BIN)/pip install -q --disable-pip-version-check --no-deps -e . ; \
+	fi
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime requirements-dev.lock
+	@if command -v uv >/dev/null 2>&1; then \
+	  uv pip install -q --python $(BIN)/python -r requirements-dev.lock; \
+	else \
+	  $(BIN)/pip install -q --disable-pip-version-check -r requirements-dev.lock; \
+	fi
+	@touch $@
+
+demo: $(VENV)/.runtime ## The whole loop in a minute: a fleet, an array job, retries, results
+	@$(BIN)/quarterdeck demo --data $(DEMO_DATA)
+
+trace: $(VENV)/.runtime ## 2,000 jobs of a public GPU trace over ten simulated sites (OPENB=DIR with the data)
+	@$(BIN)/python -m bench.trace --openb "$(OPENB)"
+
+test: $(VENV)/.dev ## Every test, and what must hold of the code itself
+	@$(MAKE) --no-print-directory lint layers types
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
+
+check: lint layers types ## Lint, layers and types only
+
+lint: $(VENV)/.dev
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check -q . && echo "ruff: clean"
+
+types: $(VENV)/.dev
+	@$(BIN)/mypy
+
+layers: $(VENV)/.dev
+	@PYTHONPATH=. $(BIN)/lint-imports
+
+chaos: $(VENV)/.dev ## Hundreds of rounds of killed processes (ROUNDS=200 SEED=…)
+	@$(BIN)/python -m bench.chaos --rounds $(or $(ROUNDS),200) $(if $(SEED),--seed $(SEED))
+
+bench: $(VENV)/.dev ## Every number, ours beside the one to hold
+	@$(BIN)/python -m bench
+
+docs: $(VENV)/.dev ## The documentation, into site/
+	@$(BIN)/python -m docs.generate && $(BIN)/mkdocs build -q --strict && echo "docs: site/index.html"
+
+crds: $(VENV)/.dev ## Generate manifests/crds from the models
+	@$(BIN)/python -m hub.api.crd manifests/crds
+
+lock: ## Pin the newest versions that pyproject.toml allows
+	@uv pip compile -q --universal --python-version 3.11 --no-emit-index-url --extra hub -o requirements.lock pyproject.toml
+	@uv pip compile -q --universal --python-version 3.11 --no-emit-index-url --extra dev -c requirements.lock -o requirements-dev.lock pyproject.toml
+
+clean: ## Remove the environment and everything made by demo, trace and tests
+	@rm -rf $(VENV) $(DEMO_DATA) .trace site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
