@@ -1,0 +1,245 @@
+"""FleetJob: the one kind that people write every day. `kubectl explain fleetjob.spec` prints what is said here.
+
+What a job's states mean and how they follow from one another is in hub/jobs; nothing here decides.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema
+
+from hub.api import resource
+from hub.api.cluster import PlacementSpec
+from hub.api.core import PodTemplateSpec
+from hub.api.errors import InvalidObjectError
+from hub.api.meta import (
+    AGE,
+    ATOMIC,
+    Bool,
+    Column,
+    Conditions,
+    Duration,
+    Int32,
+    Int64,
+    KindInfo,
+    KubeObject,
+    Model,
+    ObjectName,
+    Time,
+    list_map,
+    rules,
+)
+from hub.api.quantity import Quantity
+
+MAX_TASKS = 100_000
+# Above 0 and at most 1, to the thousandth; written so that RE2 (a real API server) and Python agree.
+_SHARE_PATTERN = r"^(1|1000m|[1-9][0-9]{0,2}m|0?\.([1-9][0-9]{0,2}|0[1-9][0-9]?|00[1-9]))$"
+_INDEXES_PATTERN = r"^([0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*)?$"
+
+Indexes = Annotated[str, Field(pattern=_INDEXES_PATTERN)]
+
+
+def _part_of_one(share: Quantity) -> Quantity:
+    if not 0 < share.milli() <= 1000:
+        raise InvalidObjectError(f"{share} is not a part of one GPU: write more than 0 and at most 1, such as 500m")
+    return share
+
+
+Share = Annotated[Quantity, AfterValidator(_part_of_one), WithJsonSchema({"type": "string", "pattern": _SHARE_PATTERN})]
+Phase = Literal["Pending", "Queued", "Admitted", "Running", "Succeeded", "Failed", "Cancelled"]
+
+
+class GpuRequest(Model):
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            (
+                "!has(self.share) || !has(self.count) || self.count <= 1",
+                "a share is a part of one GPU: leave out count, or set it to 1",
+            )
+        )
+    )
+
+    count: Int32 | None = Field(
+        None, ge=0, description="Whole GPUs a task. One when `gpu` is given without count and share. Example: 1"
+    )
+    share: Share | None = Field(None, description="A part of one GPU a task, instead of whole ones. Example: 500m")
+    models: Annotated[list[str], ATOMIC] = Field(
+        default_factory=list,
+        max_length=32,
+        description="Models that will do, as the nodes' label nvidia.com/gpu.product or the site's declaration "
+        "names them; empty: any. Example: [A100, H100]",
+    )
+    minMemory: Quantity | None = Field(None, description="Memory that each GPU must have at least. Example: 40Gi")
+
+
+class ExitCodes(Model):
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
+
+    in_: Annotated[list[Int32], ATOMIC] | None = Field(
+        None, alias="in", min_length=1, max_length=255, description="Retry after these only. Example: [1, 137]"
+    )
+    notIn: Annotated[list[Int32], ATOMIC] | None = Field(
+        None, min_length=1, max_length=255, description="Retry after every other than these. Example: [2]"
+    )
+
+
+class RetryPolicy(Model):
+    limitPerTask: Int32 = Field(
+        1, ge=1, le=100, description="Attempts of each task in all; 1 means that no task is retried. Example: 3"
+    )
+    elsewhere: Bool = Field(
+        True, description="Retry on another cluster than the one it failed on, where there is one. Example: true"
+    )
+    onExitCodes: ExitCodes | None = Field(
+        None, description="Which exit codes are worth a retry; absent: every failure is. Example: {notIn: [2]}"
+    )
+
+
+class PlacementReference(Model):
+    name: ObjectName = Field(description="A Placement in the job's namespace. Example: gpu-sites")
+
+
+class FleetJobSpec(Model):
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            ("!(has(self.placement) && has(self.placementRef))", "write placement or placementRef, not both"),
+            (
+                "!has(self.template.spec.restartPolicy) || self.template.spec.restartPolicy == 'Never'",
+                "template.spec.restartPolicy: a task is started again by spec.retry only; leave it out or write Never",
+            ),
+            ("self.tasks == oldSelf.tasks", "tasks cannot change once the job exists; submit another job"),
+            ("self.template == oldSelf.template", "template cannot change once the job exists; submit another job"),
+            (
+                "has(self.gpu) == has(oldSelf.gpu) && (!has(self.gpu) || self.gpu == oldSelf.gpu)",
+                "gpu cannot change once the job exists; submit another job",
+            ),
+        )
+    )
+
+    queueName: ObjectName = Field(
+        "default", description="The LocalQueue in the job's namespace that it waits in. Example: research"
+    )
+    priorityClassName: ObjectName | None = Field(
+        None, description="A WorkloadPriorityClass; its value orders the queue, higher first. Example: batch"
+    )
+    suspend: Bool = Field(False, description="While true nothing of the job is started. Example: false")
+    cancel: Bool = Field(
+        False, description="True ends the job: its processes are stopped, its phase is Cancelled. Example: true"
+    )
+    tasks: Int32 = Field(
+        1,
+        ge=1,
+        le=MAX_TASKS,
+        description="How many tasks; each finds its number, from 0, in QUARTERDECK_TASK_INDEX. Example: 500",
+    )
+    parallelism: Int32 | None = Field(
+        None, ge=1, description="How many tasks may run at once over all clusters; absent: all of them. Example: 100"
+    )
+    template: PodTemplateSpec = Field(
+        description="What one task runs, as a pod template. "
+        "Example: {spec: {containers: [{name: main, image: busybox, command: [date]}]}}"
+    )
+    gpu: GpuRequest | None = Field(
+        None, description="The GPUs that each task needs. Example: {count: 1, models: [A100, H100]}"
+    )
+    expectedDuration: Duration | None = Field(
+        None, description="How long a task usually takes; estimates and backfill use it. Example: 20m"
+    )
+    activeDeadline: Duration | None = Field(
+        None, description="How long one slice of the job may run on a cluster before it is stopped. Example: 2h"
+    )
+    retry: RetryPolicy = Field(
+        default=RetryPolicy(limitPerTask=1, elsewhere=True),
+        description="What happens to tasks that fail. Example: {limitPerTask: 3, elsewhere: true}",
+    )
+    placement: PlacementSpec | None = Field(
+        None,
+        description="Which clusters may run it, as the spec of a Placement. "
+        "Example: {predicates: [{requiredClusterSelector: {labelSelector: {matchLabels: {region: eu}}}}]}",
+    )
+    placementRef: PlacementReference | None = Field(
+        None, description="A Placement instead of an inline one. Example: {name: gpu-sites}"
+    )
+    ttlSecondsAfterFinished: Int32 | None = Field(
+        None, ge=0, description="Seconds after its end when the job is deleted; absent: it is kept. Example: 3600"
+    )
+
+
+class TaskCounts(Model):
+    total: Int32 = Field(0, ge=0, description="All tasks.")
+    pending: Int32 = Field(0, ge=0, description="Not started, or waiting to be started again.")
+    active: Int32 = Field(0, ge=0, description="Running now.")
+    succeeded: Int32 = Field(0, ge=0, description="Ended well.")
+    failed: Int32 = Field(0, ge=0, description="Failed for good: no attempt is left.")
+    succeededIndexes: Indexes | None = Field(None, description="Which succeeded. Example: 1,3-57")
+    failedIndexes: Indexes | None = Field(None, description="Which failed for good. Example: 0")
+    summary: str | None = Field(None, description="succeeded/total, for tables. Example: 57/60")
+
+
+class AttemptStatus(Model):
+    epoch: Int32 = Field(ge=0, description="Number of the slice within the job; newer epochs override older ones.")
+    attempt: Int32 | None = Field(None, ge=1, description="Which attempt this is for its tasks, from 1.")
+    cluster: str = Field(description="The cluster it was sent to.")
+    tasks: Indexes = Field(description="The tasks in it. Example: 0-29")
+    state: Literal["Pending", "Running", "Succeeded", "Failed", "Lost", "Cancelled"] = Field(
+        description="Where it stands."
+    )
+    succeeded: Indexes | None = Field(None, description="Tasks of it that succeeded.")
+    failed: Indexes | None = Field(None, description="Tasks of it that failed.")
+    exitCodes: str | None = Field(None, description="Failed tasks by exit code. Example: 1=3,17;137=4")
+    stale: Indexes | None = Field(
+        None, description="Tasks whose result came after a newer epoch had taken them over; recorded, not counted."
+    )
+    startedAt: Time | None = Field(None, description="When its first task started.")
+    finishedAt: Time | None = Field(None, description="When its last task ended.")
+    message: str | None = Field(None, description="The last reason, in words.")
+
+
+class Usage(Model):
+    cpuSeconds: Annotated[float, Field(ge=0)] | None = Field(None, description="CPU time of all ended tasks.")
+    gpuSeconds: Annotated[float, Field(ge=0)] | None = Field(None, description="GPUs held times how long.")
+    wallSeconds: Annotated[float, Field(ge=0)] | None = Field(None, description="Running time, summed over tasks.")
+
+
+class FleetJobStatus(Model):
+    phase: Phase | None = Field(None, description="Where the job stands.")
+    observedGeneration: Int64 | None = Field(None, description="The metadata.generation this status is about.")
+    conditions: Conditions = Field(
+        default_factory=list, description="QuotaReserved, Admitted, Running, Succeeded, Failed; each with its reason."
+    )
+    reason: str | None = Field(None, description="The one current reason. Example: WaitingForQuota")
+    message: str | None = Field(None, description="The same in words.")
+    tasks: TaskCounts | None = Field(None, description="Tasks by state.")
+    attempts: Annotated[list[AttemptStatus], list_map("epoch")] = Field(
+        default_factory=list, description="Every slice that was sent to a cluster, by epoch."
+    )
+    clusters: list[str] = Field(default_factory=list, description="Clusters that run it or have run it.")
+    retriesFrom: Int32 | None = Field(
+        None, ge=0, description="The epoch from which attempts are counted since the failed tasks were asked for again."
+    )
+    submittedAt: Time | None = Field(None, description="When the hub first saw it.")
+    startedAt: Time | None = Field(None, description="When its first task started.")
+    finishedAt: Time | None = Field(None, description="When it ended.")
+    usage: Usage | None = Field(None, description="What it has used, over all attempts.")
+
+
+class FleetJob(KubeObject):
+    """A job, or an array of tasks, that the hub queues, places on clusters of the fleet and sees through to its end."""
+
+    info: ClassVar = KindInfo(
+        resource.FLEET_JOBS,
+        short_names=("fj",),
+        categories=("fleet", "all"),
+        columns=(
+            Column("QUEUE", ".spec.queueName"),
+            Column("PHASE", ".status.phase"),
+            Column("TASKS", ".status.tasks.summary", description="succeeded/total"),
+            Column("CLUSTERS", ".status.clusters"),
+            Column("REASON", ".status.reason", wide=True),
+            Column("GPU", ".spec.gpu.count", "integer", wide=True),
+            AGE,
+        ),
+    )
+    spec: FleetJobSpec
+    status: FleetJobStatus | None = None
