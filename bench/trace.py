@@ -18,7 +18,8 @@ import urllib.request
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+
+from hub.client.session import Session
 
 from bench import openb
 from bench.allocation_svg import allocation_svg
@@ -28,7 +29,6 @@ from hub.api.errors import GoneError, QuarterdeckError
 from hub.api.resource import CLUSTER_QUEUES, FLEET_JOBS, LOCAL_QUEUES, MANIFEST_WORKS
 from hub.cli.up.datadir import DataDirectory
 from hub.cli.up.local_fleet import LocalFleet
-from hub.client.session import Session
 
 _COHORT = "trace"
 _QUEUE_OF = {"LS": "latency", "BE": "batch", "Burstable": "burst", "Guaranteed": "burst"}
@@ -133,8 +133,12 @@ async def _create_queues(api: Session, nominal: dict[str, int]) -> None:
         spec = {"cohortName": _COHORT, "namespaceSelector": {}, "resourceGroups": [group]}
         await api.create(
             CLUSTER_QUEUES,
-            {"apiVersion": CLUSTER_QUEUES.api_version, "kind": "ClusterQueue", "metadata": {"name": queue}, "spec":
-            spec},
+            {
+                "apiVersion": CLUSTER_QUEUES.api_version,
+                "kind": "ClusterQueue",
+                "metadata": {"name": queue},
+                "spec": spec,
+            },
         )
         await api.create(
             LOCAL_QUEUES,
@@ -223,14 +227,12 @@ def _report(
     counted = {what: n for what, n in writes.items() if not what.endswith((" events", " leases"))}
     per_job = sum(counted.values()) / len(jobs)
     peak = max((level for _, level in held.samples), default=0)
-    area = sum(
-        level * (after - at) for (at, level), (after, _) in zip(held.samples, held.samples[1:], strict=False)
-    )
+    area = sum(level * (after - at) for (at, level), (after, _) in zip(held.samples, held.samples[1:], strict=False))
     print(f"\nended in {elapsed:.0f} s: " + ", ".join(f"{n} {phase}" for phase, n in sorted(phases.items())))
     print(f"allocation: peak {peak / 1000:.1f} GPUs, mean {area / max(elapsed, 1) / 1000:.1f}, of {gpus}")
     limit = sum(held.nominal.values())
-    print(f"quota: {limit / 1000:.1f} GPUs in the cohort, at most {max(held.peak_borrowed, 0) / 1000:.1f} borrowed by
-    a queue")
+    borrowed = max(held.peak_borrowed, 0) / 1000
+    print(f"quota: {limit / 1000:.1f} GPUs in the cohort; the most a queue borrowed: {borrowed:.1f}")
     print(f"quota exceeded at {len(held.violations)} of {len(held.samples)} instants")
     for violation in held.violations[:5]:
         print(f"  {violation}")
