@@ -57,7 +57,7 @@ layers: $(VENV)/.dev
 	@PYTHONPATH=. $(BIN)/lint-imports
 
 chaos: $(VENV)/.dev ## Hundreds of rounds of killed processes (ROUNDS=200 SEED=…)
-	@$(BIN)/python -m bench.chaos --rounds $(or $(ROUNDS),200) $(if $(SEED),--seed $(SEED))
+	@$(BIN)/python -m e2e.chaos --rounds $(or $(ROUNDS),200) $(if $(SEED),--seed $(SEED))
 
 bench: $(VENV)/.dev ## Every number, ours beside the one to hold
 	@$(BIN)/python -m bench
