@@ -14,8 +14,10 @@ from hub.api.cluster import (
 )
 from hub.api.fleet import ClusterCapacity, ScoreSource, TaskLog, TaskLogRequest
 from hub.api.fleetjob import FleetJob
+from hub.api.kueue import ClusterQueue, Cohort, LocalQueue, ResourceFlavor
 from hub.api.meta import KubeObject
 from hub.api.work import AppliedManifestWork, ManifestWork
+from hub.api.workload import Workload, WorkloadPriorityClass
 
 KINDS: tuple[type[KubeObject], ...] = (
     ManagedCluster,
@@ -26,6 +28,12 @@ KINDS: tuple[type[KubeObject], ...] = (
     AddOnPlacementScore,
     ManifestWork,
     AppliedManifestWork,
+    ResourceFlavor,
+    Cohort,
+    ClusterQueue,
+    LocalQueue,
+    Workload,
+    WorkloadPriorityClass,
     FleetJob,
     ClusterCapacity,
     TaskLogRequest,
