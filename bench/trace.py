@@ -10,11 +10,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import re
 import shutil
 import sys
 import time
-import urllib.request
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +21,7 @@ from hub.client.session import Session
 
 from bench import openb
 from bench.allocation_svg import allocation_svg
+from bench.writes import count_writes, per_job
 from hub.api import names
 from hub.api.conditions import condition_is
 from hub.api.errors import GoneError, QuarterdeckError
@@ -90,20 +89,22 @@ async def _run(options: argparse.Namespace) -> int:
     nominal = _nominal_quota(jobs)
     held = Held(nominal)
     with DataDirectory(options.data) as paths:
-        async with LocalFleet(paths, sites, print, with_prometheus=False) as fleet:
-            async with Session.from_kubeconfig(fleet.kubeconfig) as api:
-                await _create_queues(api, nominal)
-                before = _writes(fleet)
-                started = time.monotonic()
-                watcher = asyncio.create_task(_watch_works(api, {j.name: j for j in jobs}, held, started))
-                await _submit(api, jobs, options.speed, started)
-                print(f"all submitted after {time.monotonic() - started:.0f} s")
-                ended = await _until_all_ended(api, len(jobs), started)
-                elapsed = time.monotonic() - started
-                watcher.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await watcher
-                writes = _writes(fleet) - before
+        async with (
+            LocalFleet(paths, sites, print, with_prometheus=False) as fleet,
+            Session.from_kubeconfig(fleet.kubeconfig) as api,
+        ):
+            await _create_queues(api, nominal)
+            before = count_writes(fleet)
+            started = time.monotonic()
+            watcher = asyncio.create_task(_watch_works(api, {j.name: j for j in jobs}, held, started))
+            await _submit(api, jobs, options.speed, started)
+            print(f"all submitted after {time.monotonic() - started:.0f} s")
+            ended = await _until_all_ended(api, len(jobs), started)
+            elapsed = time.monotonic() - started
+            watcher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watcher
+            writes = count_writes(fleet) - before
     return _report(jobs, held, ended, elapsed, gpus, writes, options.data)
 
 
@@ -202,19 +203,6 @@ async def _until_all_ended(api: Session, count: int, started: float) -> Counter[
         await asyncio.sleep(0.5)
 
 
-def _writes(fleet: LocalFleet) -> Counter[str]:
-    """The API server's own count of writes that changed something, as `verb resource`."""
-    token = re.search(r"token: (\S+)", fleet.kubeconfig.read_text())
-    request = urllib.request.Request(f"{fleet.url}/metrics", headers={"Authorization": f"Bearer {token and token[1]}"})
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        text = answer.read().decode()
-    counts: Counter[str] = Counter()
-    for labels, value in re.findall(r"^quarterdeck_apiserver_writes_total\{(.*?)\} (\S+)$", text, re.M):
-        facts = dict(re.findall(r'(\w+)="(.*?)"', labels))
-        counts[f"{facts['verb']} {facts['resource']}"] += int(float(value))
-    return counts
-
-
 def _report(
     jobs: list[openb.TraceJob],
     held: Held,
@@ -225,7 +213,6 @@ def _report(
     data: Path,
 ) -> int:
     counted = {what: n for what, n in writes.items() if not what.endswith((" events", " leases"))}
-    per_job = sum(counted.values()) / len(jobs)
     peak = max((level for _, level in held.samples), default=0)
     area = sum(level * (after - at) for (at, level), (after, _) in zip(held.samples, held.samples[1:], strict=False))
     print(f"\nended in {elapsed:.0f} s: " + ", ".join(f"{n} {phase}" for phase, n in sorted(phases.items())))
@@ -236,7 +223,7 @@ def _report(
     print(f"quota exceeded at {len(held.violations)} of {len(held.samples)} instants")
     for violation in held.violations[:5]:
         print(f"  {violation}")
-    print(f"hub writes a job: {per_job:.2f}   (MultiKueue, measured: 14-26)")
+    print(f"hub writes a job: {per_job(writes, len(jobs)):.2f}   (MultiKueue, measured: 14-26)")
     for what, n in sorted(counted.items(), key=lambda item: (-item[1], item[0])):
         print(f"  {what:<32} {n / len(jobs):6.2f}")
     drawing = data / "allocation.svg"

@@ -30,13 +30,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hub.client.session import Session
+
 from hub.api import names
 from hub.api.indexset import IndexSet
 from hub.api.resource import FLEET_JOBS
 from hub.cli.jobs import until_ended
 from hub.cli.up.datadir import DataDirectory
 from hub.cli.up.local_fleet import LocalFleet
-from hub.client.session import Session
 
 SITES: list[dict[str, Any]] = [
     {"name": "ash", "runtime": "process", "nodes": [{"count": 1, "cpu": 4, "memory": "4Gi"}]},
@@ -64,13 +65,15 @@ async def run_rounds(rounds: int, seed: int, data: Path, say: Callable[[str], No
     """All rounds, in one fleet; a round's problems are in its record. The same seed makes the same choices."""
     played = []
     with DataDirectory(data / "fleet") as paths:
-        async with LocalFleet(paths, SITES, lambda line: None, with_prometheus=False) as fleet:
-            async with Session.from_kubeconfig(fleet.kubeconfig) as api:
-                for number in range(rounds):
-                    record = await _play(fleet, api, Round(seed, number), data)
-                    played.append(record)
-                    outcome = "; ".join(record.problems) or "held"
-                    say(f"round {number:>3}  {record.seconds:4.1f} s  killed {', '.join(record.victims)}: {outcome}")
+        async with (
+            LocalFleet(paths, SITES, lambda line: None, with_prometheus=False) as fleet,
+            Session.from_kubeconfig(fleet.kubeconfig) as api,
+        ):
+            for number in range(rounds):
+                record = await _play(fleet, api, Round(seed, number), data)
+                played.append(record)
+                outcome = "; ".join(record.problems) or "held"
+                say(f"round {number:>3}  {record.seconds:4.1f} s  killed {', '.join(record.victims)}: {outcome}")
         left = _task_processes(str(data))
         if left:
             played[-1].problems.append(f"processes left behind: {left}")
