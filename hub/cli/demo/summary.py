@@ -1,0 +1,73 @@
+"""How the demo ends: what was done, what was retried where and why, and what to try next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hub.api.indexset import IndexSet
+from hub.cli.demo.fasta import FILES, TRUNCATED
+
+
+def print_summary(
+    job: dict[str, Any],
+    results: list[dict[str, Any]],
+    errors: dict[int, str],
+    first_running: float,
+    seconds: float,
+    data: Path,
+) -> bool:
+    """Prints it; True when all went as it must: 57 results, the three cut files failed on both sites."""
+    tasks = job["status"]["tasks"]
+    bases = sum(result["bases"] for result in results)
+    kmers = sum(result["kmers"] for result in results)
+    mean_gc = sum(result["gc"] * result["bases"] for result in results) / max(bases, 1)
+    _head("Done")
+    click.echo(f"  {tasks['succeeded']} of {FILES} files read: {bases:,} bases, {kmers:,} 4-mers, GC {mean_gc:.1%}")
+    click.echo(f"  submit to first task running: {first_running * 1000:.0f} ms; everything: {seconds:.1f} s")
+    for cluster, count in sorted(_succeeded_by_cluster(job).items()):
+        click.echo(f"  {cluster:<10} {count} tasks succeeded")
+    _head("Retried elsewhere")
+    for line in retries(job):
+        click.echo(f"  {line}")
+    _head(f"Failed in the end: {tasks.get('failedIndexes', '')}")
+    for task, text in sorted(errors.items()):
+        click.echo(f"  task {task:>2}  {text}")
+    _head("Try next")
+    click.echo(f"  quarterdeck up --data {data} --fleet {data / 'fleet.yaml'}    # goes on where this was")
+    click.echo(f"  quarterdeck explain {job['metadata']['name']}                 # why each site was chosen or not")
+    click.echo("  quarterdeck run --gpu 1 -- nproc                              # a job of your own")
+    failed = IndexSet.parse(str(tasks.get("failedIndexes", "")))
+    return failed == IndexSet.of(TRUNCATED) == IndexSet.of(errors) and len(results) == FILES - len(TRUNCATED)
+
+
+def retries(job: dict[str, Any]) -> list[str]:
+    """One line a slice that was a second attempt: which tasks, from where to where, after which exit code."""
+    attempts = sorted(job["status"].get("attempts") or (), key=lambda attempt: int(attempt["epoch"]))
+    lines = []
+    for later in attempts:
+        if int(later.get("attempt", 1)) < 2:
+            continue
+        mine = IndexSet.parse(str(later["tasks"]))
+        for earlier in attempts:
+            shared = IndexSet.parse(str(earlier.get("failed") or "")) & mine
+            if shared and int(earlier["epoch"]) < int(later["epoch"]):
+                codes = ", ".join(part.partition("=")[0] for part in str(earlier.get("exitCodes") or "").split(";"))
+                again = IndexSet.parse(str(later.get("failed") or "")) & shared
+                end = "failed there too" if again == shared else "succeeded there"
+                lines.append(f"task {shared}: exit code {codes} on {earlier['cluster']} → {later['cluster']}, {end}")
+    return lines
+
+
+def _succeeded_by_cluster(job: dict[str, Any]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for attempt in job["status"].get("attempts") or ():
+        done = len(IndexSet.parse(str(attempt.get("succeeded") or "")))
+        counts[attempt["cluster"]] = counts.get(attempt["cluster"], 0) + done
+    return counts
+
+
+def _head(text: str) -> None:
+    click.echo("\n" + click.style(text, bold=True))
