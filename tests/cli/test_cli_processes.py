@@ -1,0 +1,58 @@
+"""Processes of `up`: kept alive, stopped in order, their last words shown."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+from hub.cli.up.processes import ProcessGroup, ProcessSpec
+
+
+def _spec(tmp_path: Path, name: str, code: str, grace: float = 5.0) -> ProcessSpec:
+    return ProcessSpec(name, (sys.executable, "-c", code), tmp_path / f"{name}.log", grace=grace)
+
+
+async def _until(condition: object, timeout: float = 10.0) -> None:
+    assert callable(condition)
+    async with asyncio.timeout(timeout):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+async def test_a_killed_process_is_started_again(tmp_path: Path) -> None:
+    said: list[str] = []
+    group = ProcessGroup(said.append)
+    await group.start([_spec(tmp_path, "sleeper", "import time; time.sleep(60)")])
+    member = group["sleeper"]
+    first = member.pid
+    member.kill()
+    await _until(lambda: member.pid not in (None, first))
+    assert member.restarts == 1
+    assert "sleeper was killed by SIGKILL" in said[0]
+    second = member.pid
+    await group.stop(["sleeper"])
+    assert second is not None
+    assert not os.path.exists(f"/proc/{second}")
+
+
+async def test_a_process_that_fails_says_its_last_words(tmp_path: Path) -> None:
+    said: list[str] = []
+    group = ProcessGroup(said.append)
+    await group.start([_spec(tmp_path, "broken", "import sys; sys.exit('no such disk')")])
+    await _until(lambda: len(said) >= 2)
+    await group.stop(["broken"])
+    assert "ended with code 1" in said[0]
+    assert said[1] == "no such disk"
+
+
+async def test_a_process_that_ignores_sigterm_is_killed_after_its_grace(tmp_path: Path) -> None:
+    said: list[str] = []
+    group = ProcessGroup(said.append)
+    code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
+    await group.start([_spec(tmp_path, "deaf", code, grace=0.3)])
+    await _until(lambda: group["deaf"].tail() == "up")
+    await group.stop(["deaf", "unknown names are ignored"])
+    assert group["deaf"].pid is None
+    assert said == ["deaf did not stop within 0 s; killed"]
