@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hub.api.errors import InvalidObjectError
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +72,20 @@ EVENTS = Resource("events.k8s.io", "v1", "Event", "events", True)
 CUSTOM_RESOURCE_DEFINITIONS = Resource(
     "apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", False
 )
+
+KNOWN: tuple[Resource, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Resource))
+_BY_KIND = {(resource.group, resource.kind): resource for resource in KNOWN}
+
+
+def resource_of(obj: Mapping[str, Any]) -> Resource:
+    """How `obj` is addressed, in the version it is written in. Raises `InvalidObjectError` for kinds not listed here."""
+    group, _, version = str(obj.get("apiVersion", "")).rpartition("/")
+    kind = str(obj.get("kind", ""))
+    known = _BY_KIND.get((group, kind))
+    if known is None:
+        raise InvalidObjectError(
+            f"{kind or 'an object without kind'} of {obj.get('apiVersion') or 'no apiVersion'} is not a kind known here",
+            field="kind",
+            hint="Anything else goes with kubectl apply.",
+        )
+    return replace(known, version=version)

@@ -47,7 +47,7 @@ def load_files(files: tuple[str, ...] | list[str]) -> list[dict[str, Any]]:
 
 
 async def _submit(ctx: click.Context, objects: list[dict[str, Any]], output: str | None, dry_run: bool) -> int:
-    from hub.api.served import resource_of
+    from hub.api.resource import resource_of
     from hub.cli.connection import connect, namespace
 
     default_namespace = namespace(ctx)
