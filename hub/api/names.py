@@ -43,6 +43,8 @@ CLUSTER_SET: Final = "cluster.open-cluster-management.io/clusterset"
 CLUSTER_NAME: Final = "open-cluster-management.io/cluster-name"
 WORK_FINALIZER: Final = "cluster.open-cluster-management.io/manifest-work-cleanup"
 APPLIED_WORK_FINALIZER: Final = "cluster.open-cluster-management.io/applied-manifest-work-cleanup"
+# On an AppliedManifestWork: a digest of each manifest as last applied, so that a removed field is noticed.
+MANIFEST_DIGESTS: Final = f"{GROUP}/manifest-digests"
 TAINT_UNREACHABLE: Final = "cluster.open-cluster-management.io/unreachable"
 TAINT_UNAVAILABLE: Final = "cluster.open-cluster-management.io/unavailable"
 CLUSTER_LEASE: Final = "managed-cluster-lease"
