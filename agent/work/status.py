@@ -57,7 +57,7 @@ class ManifestFacts:
 
 
 def work_status(work: Mapping[str, Any], facts: Sequence[ManifestFacts], *, now: str, deleting: bool = False) -> Json:
-    """`{conditions, resourceStatus: {manifests}}`. While deleting only feedback and rules move: the rest was told to go."""
+    """`{conditions, resourceStatus: {manifests}}`. While deleting only feedback and rules move."""
     generation = int(work.get("metadata", {}).get("generation", 0))
     old = work.get("status") or {}
     previous = _previous((old.get("resourceStatus") or {}).get("manifests") or ())
