@@ -1,4 +1,4 @@
-"""Allocation over time as an SVG: GPUs held, as steps, under the line of the quota. One drawing, no plotting library."""
+"""Allocation over time as an SVG: GPUs held, as steps, under the line of the quota; no plotting library."""
 
 from __future__ import annotations
 

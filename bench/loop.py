@@ -18,8 +18,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hub.client.session import Session
-
 from bench.report import Figure, print_figures
 from bench.writes import count_writes, per_job
 from hub.api import names
@@ -27,6 +25,7 @@ from hub.api.resource import FLEET_JOBS
 from hub.cli.jobs import has_ended, phase, until_ended
 from hub.cli.up.datadir import DataDirectory
 from hub.cli.up.local_fleet import LocalFleet
+from hub.client.session import Session
 
 
 def site(name: str, cpu: int) -> dict[str, Any]:

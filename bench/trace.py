@@ -17,8 +17,6 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hub.client.session import Session
-
 from bench import openb
 from bench.allocation_svg import allocation_svg
 from bench.writes import count_writes, per_job
@@ -28,6 +26,7 @@ from hub.api.errors import GoneError, QuarterdeckError
 from hub.api.resource import CLUSTER_QUEUES, FLEET_JOBS, LOCAL_QUEUES, MANIFEST_WORKS
 from hub.cli.up.datadir import DataDirectory
 from hub.cli.up.local_fleet import LocalFleet
+from hub.client.session import Session
 
 _COHORT = "trace"
 _QUEUE_OF = {"LS": "latency", "BE": "batch", "Burstable": "burst", "Guaranteed": "burst"}

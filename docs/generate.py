@@ -1,4 +1,4 @@
-"""Writes docs/reference/ from the code: API from the CRDs, commands from click, reasons from the enum, metrics from the registries.
+"""Writes docs/reference/ from the code: API from the CRDs, commands from click, reasons and metrics.
 
 python -m docs.generate            writes
 python -m docs.generate --check    exits 1 when what is there is not what would be written
@@ -77,7 +77,7 @@ def api() -> str:
 
 
 def metrics() -> str:
-    from hub.server.metrics import HubMetrics
+    from hub.controllers.metrics import HubMetrics
 
     lines = [
         _NOTE,
@@ -88,8 +88,10 @@ def metrics() -> str:
         "| metric | type | |",
         "|---|---|---|",
     ]
-    for family in sorted(HubMetrics().registry.collect(), key=lambda family: family.name):
-        lines.append(f"| `{family.name}` | {family.type} | {_cell(family.documentation)} |")
+    lines += [
+        f"| `{family.name}` | {family.type} | {_cell(family.documentation)} |"
+        for family in sorted(HubMetrics().registry.collect(), key=lambda family: family.name)
+    ]
     return "\n".join([*lines, ""])
 
 

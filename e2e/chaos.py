@@ -30,14 +30,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hub.client.session import Session
-
 from hub.api import names
 from hub.api.indexset import IndexSet
 from hub.api.resource import FLEET_JOBS
 from hub.cli.jobs import until_ended
 from hub.cli.up.datadir import DataDirectory
 from hub.cli.up.local_fleet import LocalFleet
+from hub.client.session import Session
 
 SITES: list[dict[str, Any]] = [
     {"name": "ash", "runtime": "process", "nodes": [{"count": 1, "cpu": 4, "memory": "4Gi"}]},

@@ -1,8 +1,8 @@
 """The part of kubectl's JSONPath that status feedback and printer columns use.
 
 `.a.b`, `['a.b']`, `[0]`, `[-1]`, `[1:3]`, `[*]`, `.*` and `[?(@.type=="Ready")]` (with ==, !=, <, <=, >, >=, or alone:
-exists), with or without the outer braces and the leading `$`. What it does not do: recursive descent, unions, range/end, text
-around the path. A path that leads nowhere finds nothing; only a path that can't be read is an error.
+exists), with or without the outer braces and the leading `$`. What it does not do: recursive descent, unions,
+range/end, text around the path. A path that leads nowhere finds nothing; only a path that can't be read is an error.
 """
 
 from __future__ import annotations

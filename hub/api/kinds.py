@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from hub.api import kueue_v1beta1
 from hub.api.cluster import (
     AddOnPlacementScore,
     ManagedCluster,
@@ -42,6 +43,16 @@ KINDS: tuple[type[KubeObject], ...] = (
 )
 
 
+_OLDER: Mapping[type[KubeObject], Mapping[str, type[KubeObject]]] = {
+    ResourceFlavor: {"v1beta1": ResourceFlavor},
+    Cohort: {"v1beta1": Cohort},
+    ClusterQueue: {"v1beta1": kueue_v1beta1.ClusterQueue},
+    LocalQueue: {"v1beta1": kueue_v1beta1.LocalQueue},
+    Workload: {"v1beta1": kueue_v1beta1.Workload},
+    WorkloadPriorityClass: {"v1beta1": WorkloadPriorityClass},
+}
+
+
 def older_versions(kind: type[KubeObject]) -> Mapping[str, type[KubeObject]]:
-    """Versions of `kind` that are served besides the stored one."""
-    return {}
+    """Versions of `kind` that are served besides the stored one, and their models."""
+    return _OLDER.get(kind, {})

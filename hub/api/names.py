@@ -18,7 +18,11 @@ JOB_NAMESPACE: Final = f"{GROUP}/job-namespace"
 EPOCH: Final = f"{GROUP}/epoch"
 ATTEMPT: Final = f"{GROUP}/attempt"
 TASKS: Final = f"{GROUP}/tasks"
-SHAPE_COUNT: Final = f"{GROUP}/parallelism"
+# How many of a slice's tasks run at once, the ClusterQueue that pays for them, and from which flavors
+# (``cpu=default,nvidia.com/gpu=a100``): with the tasks, all that a hub needs to take up a decision of its predecessor.
+SLOTS: Final = f"{GROUP}/slots"
+CLUSTER_QUEUE: Final = f"{GROUP}/cluster-queue"
+FLAVORS: Final = f"{GROUP}/flavors"
 # The kind that asked for the work: FleetJob, or Job for a plain batch/v1 Job with a queue name.
 JOB_KIND: Final = f"{GROUP}/job-kind"
 LOG_REQUEST: Final = f"{GROUP}/log-request"

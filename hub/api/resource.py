@@ -78,13 +78,13 @@ _BY_KIND = {(resource.group, resource.kind): resource for resource in KNOWN}
 
 
 def resource_of(obj: Mapping[str, Any]) -> Resource:
-    """How `obj` is addressed, in the version it is written in. Raises `InvalidObjectError` for kinds not listed here."""
+    """How `obj` is addressed, in the version it is written in. Raises `InvalidObjectError` for unlisted kinds."""
     group, _, version = str(obj.get("apiVersion", "")).rpartition("/")
     kind = str(obj.get("kind", ""))
     known = _BY_KIND.get((group, kind))
     if known is None:
         raise InvalidObjectError(
-            f"{kind or 'an object without kind'} of {obj.get('apiVersion') or 'no apiVersion'} is not a kind known here",
+            f"{kind or 'an object without kind'} of {obj.get('apiVersion') or 'no apiVersion'} is not known here",
             field="kind",
             hint="Anything else goes with kubectl apply.",
         )

@@ -94,7 +94,8 @@ def _documents(text: str, source: str) -> Iterator[tuple[str, Any]]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{source}:{mark.line + 1}" if mark is not None else source
-        raise InvalidObjectError(f"{place}: not YAML or JSON: {getattr(error, 'problem', None) or error}") from error
+        detail = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise InvalidObjectError(f"{place}: not YAML or JSON: {detail}") from error
     finally:
         loader.dispose()
 

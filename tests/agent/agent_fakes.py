@@ -1,4 +1,4 @@
-"""An API server in a dictionary: what the agent's tests need of one, with counters, faults and a switch to cut it off."""
+"""An API server in a dictionary: what the agent's tests need of one, with counters, faults and a cut-off switch."""
 
 from __future__ import annotations
 

@@ -1,0 +1,58 @@
+"""One slice of a job as it went: what was decided, and what its cluster has said of it since. Plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from hub.api.indexset import IndexSet
+
+AttemptState = Literal["Pending", "Running", "Succeeded", "Failed", "Lost", "Cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Seconds, summed over ended tasks; GPU seconds are GPUs held times how long."""
+
+    cpu: float = 0.0
+    gpu: float = 0.0
+    wall: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """`tasks` are indexes of the job; `succeeded` and `failed` are those of them that ended like that in this attempt,
+    counted or not. `exit_codes` is (code, tasks), sorted. Times are epoch seconds.
+
+    `gone`: its ManifestWork exists no more (what is known of it comes from the job's status). `deleting`: it is being
+    taken back. `queue` and `flavors` are what it holds quota of while it is live.
+    """
+
+    epoch: int
+    attempt: int
+    cluster: str
+    tasks: IndexSet
+    slots: int
+    work: str
+    queue: str = ""
+    flavors: tuple[tuple[str, str], ...] = ()
+    state: AttemptState = "Pending"
+    active: int = 0
+    succeeded: IndexSet = IndexSet()
+    failed: IndexSet = IndexSet()
+    exit_codes: tuple[tuple[int, IndexSet], ...] = ()
+    usage: Usage = Usage()
+    started_at: float | None = None
+    finished_at: float | None = None
+    message: str = ""
+    deleting: bool = False
+    gone: bool = False
+
+    @property
+    def live(self) -> bool:
+        """Whether it may still run something that counts."""
+        return self.state in ("Pending", "Running")
+
+    @property
+    def open_tasks(self) -> IndexSet:
+        return self.tasks - self.succeeded - self.failed

@@ -1,0 +1,63 @@
+"""Which clusters a job may run on, as its author wrote it: a PlacementSpec parsed once, hashable.
+
+Two jobs that say the same share one rule and so one filtered set of clusters. It only holds what was said; whether a
+cluster matches is hub/placement/filters.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """One line of a label or claim selector: `operator` is In, NotIn, Exists or DoesNotExist."""
+
+    key: str
+    operator: str
+    values: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Predicate:
+    """All of `labels`, `claims` (of the cluster) and `cel` (expressions over `managedCluster`) must hold."""
+
+    labels: tuple[Requirement, ...] = ()
+    claims: tuple[Requirement, ...] = ()
+    cel: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterToleration:
+    """OCM's toleration of a cluster's taint; `seconds` None tolerates for ever, counted from the taint's timeAdded."""
+
+    key: str = ""
+    operator: str = "Equal"
+    value: str = ""
+    effect: str = ""
+    seconds: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreWeight:
+    """A prioritizer: a built-in's name, or ``AddOn/RESOURCE/SCORE``; weight −10 … 10."""
+
+    name: str
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterRule:
+    """`namespace`: whose bindings count; empty: every cluster may serve. `sets` empty: every set bound to it.
+
+    One of `predicates` must hold (none: all clusters do). `limit`: at most so many clusters. `reference` is the
+    Placement it came from, for messages.
+    """
+
+    namespace: str = ""
+    sets: tuple[str, ...] = ()
+    predicates: tuple[Predicate, ...] = ()
+    tolerations: tuple[ClusterToleration, ...] = ()
+    weights: tuple[ScoreWeight, ...] = ()
+    limit: int | None = None
+    reference: str = ""

@@ -1,0 +1,53 @@
+"""What a job asks of the queue now: the unit that is ordered, given quota and placed. Plain values.
+
+A job with nothing left to start has no demand. Tasks that wait are grouped by what distinguishes them: how often they
+were tried, and which clusters they should not meet again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hub.api.indexset import IndexSet
+from hub.fleet.shape import TaskShape
+from hub.placement.rule import ClusterRule
+
+
+@dataclass(frozen=True, slots=True)
+class TaskGroup:
+    """Tasks that wait for the same attempt. `avoid`: clusters where they failed, left out while another could do."""
+
+    tasks: IndexSet
+    attempt: int
+    avoid: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """`key` is ``namespace/name`` of the job and of its Workload; `created` epoch seconds of its creation.
+
+    `slots`: how many more tasks may run at once. `gang`: all tasks at once on one cluster, or none. `problem`: why the
+    job can never be placed as written (its reason is InvalidSpec), found while reading it.
+    """
+
+    key: str
+    uid: str
+    namespace: str
+    queue: str
+    priority: int
+    created: float
+    shape: TaskShape
+    groups: tuple[TaskGroup, ...]
+    slots: int
+    rule: ClusterRule = ClusterRule()
+    gang: bool = False
+    problem: str = ""
+
+    @property
+    def order(self) -> tuple[int, float, str, str]:
+        """Priority, then age, then name: total, so that the same jobs are always in the same order."""
+        return (-self.priority, self.created, self.key, self.uid)
+
+    @property
+    def waiting(self) -> int:
+        return sum(len(group.tasks) for group in self.groups)

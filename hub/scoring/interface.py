@@ -1,0 +1,40 @@
+"""What a scorer is. Three lines make one; how scores become one order is in hub/scoring/combine.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hub.fleet.fleet import Fleet
+from hub.fleet.shape import TaskShape
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRequest:
+    """What is to be placed. `now` is epoch seconds; a score that was valid until then is unknown."""
+
+    shape: TaskShape
+    count: int
+    now: float
+
+
+class Scorer(Protocol):
+    """Scores all clusters at once. Found by entry point group ``quarterdeck.scorers``."""
+
+    @property
+    def name(self) -> str:
+        """Unique; what weights, explanations and metrics call it."""
+        ...
+
+    def score(self, fleet: Fleet, request: ScoreRequest) -> NDArray[np.float64]:
+        """One value a cluster, in the order of `fleet.names`; higher is better, NaN is unknown. Pure and quick."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedScorer:
+    scorer: Scorer
+    weight: float
