@@ -33,7 +33,7 @@ from hub.api.errors import UsageError
 @click.option("--workdir", metavar="DIR", help="Working directory on the site (default: this one, for image `host`).")
 @click.option("-d", "--detach", is_flag=True, help="Print the job's name and return at once.")
 @click.pass_context
-def command(ctx: click.Context, arguments: tuple[str, ...], detach: bool, **options: Any) -> None:
+def command(ctx: click.Context, /, arguments: tuple[str, ...], detach: bool, **options: Any) -> None:
     """Run COMMAND on the fleet: submit it, follow its output, exit with its code."""
     sys.exit(asyncio.run(_run(ctx, fleet_job(arguments, **options), detach)))
 

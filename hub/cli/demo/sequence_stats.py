@@ -20,8 +20,8 @@ def read_contigs(path: Path) -> list[str]:
     expected: list[tuple[str, int]] = []
     for line in path.read_text().splitlines():
         if line.startswith(">"):
-            name, _, length = line[1:].partition(" length=")
-            expected.append((name, int(length)))
+            name, _, declared = line[1:].partition(" length=")
+            expected.append((name, int(declared)))
             contigs.append("")
         else:
             contigs[-1] += line
