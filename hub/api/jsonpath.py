@@ -21,7 +21,7 @@ _Step = Callable[[Any], Iterator[Any]]
 
 _TOKEN: Final = re.compile(
     r"""
-      \.(?P<field>(?:[^.\[\]'"\\\s*]|\\.)+)
+      \.(?P<field>(?:[^.\[\]{}'"\\\s*]|\\.)+)
     | (?P<all>\.\*|\[\*\])
     | \[(?P<index>-?\d+)\]
     | \[(?P<start>-?\d*):(?P<stop>-?\d*)\]
