@@ -1,0 +1,102 @@
+"""The demo's own parts: its input is the same every time, its program is right, and its summary can say "no"."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hub.cli.demo import sequence_stats
+from hub.cli.demo.fasta import FILES, TRUNCATED, write_samples
+from hub.cli.demo.scene import SITES, job
+from hub.cli.demo.summary import print_summary, retries
+
+
+def test_the_same_seed_writes_the_same_bytes(tmp_path: Path) -> None:
+    size = write_samples(tmp_path / "a", seed=7, files=10)
+    assert write_samples(tmp_path / "b", seed=7, files=10) == size
+    for file in sorted((tmp_path / "a").iterdir()):
+        assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes()
+    write_samples(tmp_path / "c", seed=8, files=1)
+    assert (tmp_path / "a/sample-000.fasta").read_bytes() != (tmp_path / "c/sample-000.fasta").read_bytes()
+
+
+def run_program(samples: Path, task: int) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-I", "-S", str(Path(sequence_stats.__file__).resolve()), str(samples)]
+    environment = {**os.environ, "QUARTERDECK_TASK_INDEX": str(task)}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30)
+
+
+def test_the_program_reads_its_own_file_and_counts_it(tmp_path: Path) -> None:
+    (tmp_path / "sample-004.fasta").write_text(">a length=8\nACGTAC\nGT\n>b length=4\nGGGG\n")
+    done = run_program(tmp_path, 4)
+    assert json.loads(done.stdout) == {
+        "file": "sample-004.fasta",
+        "bases": 12,
+        "gc": round(8 / 12, 4),
+        "n50": 8,
+        "kmers": 6,
+        "top": ["ACGT", "CGTA", "GTAC"],
+    }
+
+
+def test_a_cut_file_fails_with_an_error_that_names_it(tmp_path: Path) -> None:
+    write_samples(tmp_path, files=TRUNCATED[0] + 1)
+    done = run_program(tmp_path, TRUNCATED[0])
+    assert done.returncode == 1
+    assert f"sample-{TRUNCATED[0]:03d}.fasta" in done.stderr
+    assert "truncated?" in done.stderr
+    assert run_program(tmp_path, 0).returncode == 0
+
+
+def test_the_scene_is_what_was_asked_for(tmp_path: Path) -> None:
+    models = [node["gpu"]["model"] for site in SITES for node in site["nodes"]]
+    wanted = job(tmp_path)["spec"]
+    assert wanted["tasks"] == FILES
+    assert sum(model in wanted["gpu"]["models"] for model in models) == 2
+    assert sum("busy" in site for site in SITES) == 1
+
+
+def ended_job() -> dict[str, Any]:
+    return {
+        "metadata": {"name": "sequence-stats"},
+        "status": {
+            "tasks": {"total": FILES, "succeeded": 57, "failed": 3, "failedIndexes": "7,23,41"},
+            "attempts": [
+                {
+                    "epoch": 1,
+                    "attempt": 1,
+                    "cluster": "harbour",
+                    "tasks": "0-39",
+                    "failed": "7,23",
+                    "exitCodes": "1=7,23",
+                },
+                {"epoch": 2, "attempt": 1, "cluster": "foundry", "tasks": "40-59", "failed": "41", "exitCodes": "1=41"},
+                {"epoch": 3, "attempt": 2, "cluster": "foundry", "tasks": "7,23", "failed": "7,23"},
+                {"epoch": 4, "attempt": 2, "cluster": "harbour", "tasks": "41", "failed": "41"},
+            ],
+        },
+    }
+
+
+def test_retries_say_where_from_where_to_and_why() -> None:
+    assert retries(ended_job()) == [
+        "task 7,23: exit code 1 on harbour → foundry, failed there too",
+        "task 41: exit code 1 on foundry → harbour, failed there too",
+    ]
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_the_summary_is_good_only_with_all_results(capsys: pytest.CaptureFixture[str], lost: int) -> None:
+    result = {"bases": 10, "kmers": 7, "gc": 0.5}
+    errors = {7: "truncated?", 23: "truncated?", 41: "truncated?"}
+    good = print_summary(ended_job(), [result] * (57 - lost), errors, 0.05, 12.0, Path("data"))
+    assert good is (lost == 0)
+    said = capsys.readouterr().out
+    assert "57 of 60 files read" in said
+    assert "submit to first task running: 50 ms" in said
