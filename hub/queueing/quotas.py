@@ -1,0 +1,317 @@
+"""All quota that there is: flavors, cohorts, queues and the ways into them, read from Kueue's objects. Immutable.
+
+A broken object is in `problems` and, where it makes a queue's limits unknown, that queue takes no jobs; the others
+stand. A change costs the reading of the changed object and, of the trees, those it belongs to. How much is used is not
+here (hub/queueing/ledger.py), nor who is next (hub/planner).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hub.api.errors import InvalidObjectError
+from hub.api.reasons import Reason
+from hub.queueing import objects
+from hub.queueing.objects import ClusterQueue, Cohort, Flavor, FlavorResource, LocalQueue
+from hub.queueing.tree import QuotaTree, build_tree
+
+__all__ = ["Denial", "FlavorResource", "Inactive", "Quotas", "quota_kinds"]
+
+ObjectKey = tuple[str, str, str]
+"""(kind, namespace, name); namespace empty for what has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Denial:
+    """Why the queue says no: a reason and the numbers of its sentence."""
+
+    reason: Reason
+    facts: tuple[tuple[str, Any], ...]
+
+    @property
+    def message(self) -> str:
+        return self.reason.message(**dict(self.facts))
+
+
+@dataclass(frozen=True, slots=True)
+class Inactive:
+    """Why a ClusterQueue takes no jobs. `code` is the reason of its Active condition, as Kueue spells it."""
+
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Broken:
+    detail: str
+
+
+_Read = Flavor | Cohort | ClusterQueue | LocalQueue | Mapping[str, str] | int | _Broken
+
+_READERS: Mapping[str, Callable[[Mapping[str, Any]], _Read]] = {
+    "ResourceFlavor": objects.read_flavor,
+    "Cohort": objects.read_cohort,
+    "ClusterQueue": objects.read_cluster_queue,
+    "LocalQueue": objects.read_local_queue,
+    "WorkloadPriorityClass": objects.read_priority,
+    "Namespace": objects.read_namespace,
+}
+_NAMESPACED = ("LocalQueue",)
+# Kinds that no tree is made of.
+_APART = frozenset({"LocalQueue", "WorkloadPriorityClass", "Namespace"})
+
+
+def quota_kinds() -> frozenset[str]:
+    return frozenset(_READERS)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Quotas:
+    """`trees`: by ClusterQueue, the tree it is in (queues whose limits are unknown are in none).
+
+    `inactive`: by ClusterQueue, why it takes no jobs. `problems`: by ``Kind/name``, what could not be read or agreed.
+    """
+
+    flavors: Mapping[str, Flavor] = field(default_factory=dict)
+    cohorts: Mapping[str, Cohort] = field(default_factory=dict)
+    queues: Mapping[str, ClusterQueue] = field(default_factory=dict)
+    local_queues: Mapping[tuple[str, str], LocalQueue] = field(default_factory=dict)
+    namespaces: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    priorities: Mapping[str, int] = field(default_factory=dict)
+    trees: Mapping[str, QuotaTree] = field(default_factory=dict)
+    inactive: Mapping[str, Inactive] = field(default_factory=dict)
+    problems: Mapping[str, str] = field(default_factory=dict)
+    _read: Mapping[ObjectKey, tuple[Mapping[str, Any], _Read]] = field(default_factory=dict, repr=False)
+    _built: Mapping[str, tuple[tuple[object, ...], QuotaTree]] = field(default_factory=dict, repr=False)
+
+    @staticmethod
+    def parse(objects: Iterable[Mapping[str, Any]]) -> Quotas:
+        """Of any objects, those that quota is made of (see `quota_kinds`); the last of two with one name counts."""
+        return Quotas().updated(objects)
+
+    def updated(self, seen: Iterable[Mapping[str, Any]] = (), gone: Iterable[ObjectKey] = ()) -> Quotas:
+        """With `seen` added or replaced, and `gone` removed."""
+        read = dict(self._read)
+        changed: set[str] = set()
+        for key in gone:
+            if read.pop(key, None) is not None:
+                changed.add(key[0])
+        for obj in seen:
+            kind = str(obj.get("kind", ""))
+            reader = _READERS.get(kind)
+            if reader is None:
+                continue
+            key = _key(kind, obj)
+            known = read.get(key)
+            if known is None or known[0] is not obj:
+                read[key] = (obj, _try(reader, obj))
+                changed.add(kind)
+        if not changed:
+            return self
+        return _assemble(read, self if changed <= _APART else None, self._built)
+
+    def route(self, namespace: str, local_queue: str) -> ClusterQueue | Denial:
+        """The ClusterQueue that pays for jobs of this LocalQueue, or why none does."""
+        local = self.local_queues.get((namespace, local_queue))
+        if local is None:
+            problem = self.problems.get(f"LocalQueue/{namespace}/{local_queue}")
+            if problem is not None:
+                return _stopped(local_queue, f"LocalQueue {local_queue}: {problem}")
+            known = sorted(name for space, name in self.local_queues if space == namespace)
+            facts = (("queue", local_queue), ("known", ", ".join(known) or "none is there yet"))
+            return Denial(Reason.QUEUE_NOT_FOUND, facts)
+        inactive = self.inactive.get(local.cluster_queue)
+        if inactive is not None:
+            return _stopped(local.cluster_queue, inactive.detail)
+        queue = self.queues.get(local.cluster_queue)
+        if queue is None:
+            return _stopped(local.cluster_queue, "it does not exist")
+        if local.stop != "None":
+            return _stopped(queue.name, f"LocalQueue {local_queue} is stopped (stopPolicy {local.stop})")
+        labels = self.namespaces.get(namespace) or objects.namespace_labels(namespace)
+        if queue.namespaces is None or not queue.namespaces.matches(labels):
+            return Denial(Reason.NAMESPACE_MISMATCH, (("queue", queue.name), ("namespace", namespace)))
+        return queue
+
+
+def _stopped(queue: str, detail: str) -> Denial:
+    return Denial(Reason.QUEUE_INACTIVE, (("queue", queue), ("detail", detail)))
+
+
+def _key(kind: str, obj: Mapping[str, Any]) -> ObjectKey:
+    return kind, objects.namespace_of(obj) if kind in _NAMESPACED else "", objects.name_of(obj)
+
+
+def _try(reader: Callable[[Mapping[str, Any]], _Read], obj: Mapping[str, Any]) -> _Read:
+    try:
+        return reader(obj)
+    except InvalidObjectError as error:
+        return _Broken(str(error))
+    except (TypeError, ValueError, AttributeError, KeyError) as error:
+        # What no schema lets through, written by something that passed none.
+        return _Broken(f"cannot be read: {error}")
+
+
+def _assemble(
+    read: Mapping[ObjectKey, tuple[Mapping[str, Any], _Read]],
+    same: Quotas | None,
+    built: Mapping[str, tuple[tuple[object, ...], QuotaTree]],
+) -> Quotas:
+    """`same`: the quotas before, when no flavor, queue or cohort changed since."""
+    flavors: dict[str, Flavor] = {}
+    cohorts: dict[str, Cohort] = {}
+    queues: dict[str, ClusterQueue] = {}
+    local_queues: dict[tuple[str, str], LocalQueue] = {}
+    namespaces: dict[str, Mapping[str, str]] = {}
+    priorities: dict[str, int] = {}
+    broken: dict[ObjectKey, str] = {}
+    for key in sorted(read):
+        value = read[key][1]
+        if isinstance(value, _Broken):
+            broken[key] = value.detail
+        elif isinstance(value, Flavor):
+            flavors[value.name] = value
+        elif isinstance(value, Cohort):
+            cohorts[value.name] = value
+        elif isinstance(value, ClusterQueue):
+            queues[value.name] = value
+        elif isinstance(value, LocalQueue):
+            local_queues[value.namespace, value.name] = value
+        elif isinstance(value, int):
+            priorities[key[2]] = value
+        else:
+            namespaces[key[2]] = value
+    problems = {"/".join(filter(None, key)): detail for key, detail in broken.items()}
+    if same is not None:
+        trees, inactive, built = same.trees, same.inactive, same._built
+    else:
+        trees, built, lost = _grow(queues, cohorts, {k[2]: d for k, d in broken.items() if k[0] == "Cohort"}, built)
+        inactive = {k[2]: Inactive("Unknown", d) for k, d in broken.items() if k[0] == "ClusterQueue"} | {
+            name: Inactive("Unknown", detail) for name, detail in lost.items()
+        }
+        for name, queue in queues.items():
+            if name not in inactive and (why := _unusable(queue, flavors, broken)):
+                inactive[name] = why
+    for name, why in inactive.items():
+        if why.code != "Stopped":
+            problems.setdefault(f"ClusterQueue/{name}", why.detail)
+    return Quotas(
+        flavors=flavors,
+        cohorts=cohorts,
+        queues=queues,
+        local_queues=local_queues,
+        namespaces=namespaces,
+        priorities=priorities,
+        trees=trees,
+        inactive=inactive,
+        problems=dict(sorted(problems.items())),
+        _read=read,
+        _built=built,
+    )
+
+
+def _unusable(queue: ClusterQueue, flavors: Mapping[str, Flavor], broken: Mapping[ObjectKey, str]) -> Inactive | None:
+    missing = [name for group in queue.groups for name in group.flavors if name not in flavors]
+    if missing:
+        detail = broken.get(("ResourceFlavor", "", missing[0]))
+        return Inactive(
+            "FlavorNotFound", f"ResourceFlavor {missing[0]} {f'is broken: {detail}' if detail else 'does not exist'}"
+        )
+    if queue.checks:
+        # To admit without the check that somebody asked for would be worse than not to admit.
+        return Inactive("AdmissionCheckNotFound", f"nothing here answers its admission check {', '.join(queue.checks)}")
+    if queue.stop != "None":
+        return Inactive("Stopped", f"it is stopped (stopPolicy {queue.stop})")
+    return None
+
+
+def _grow(
+    queues: Mapping[str, ClusterQueue],
+    cohorts: Mapping[str, Cohort],
+    broken: Mapping[str, str],
+    built: Mapping[str, tuple[tuple[object, ...], QuotaTree]],
+) -> tuple[dict[str, QuotaTree], dict[str, tuple[tuple[object, ...], QuotaTree]], dict[str, str]]:
+    """The tree of every queue, the trees by root, and why some queues are in none."""
+    known = dict(cohorts)
+    for named in [q.cohort for q in queues.values()] + [c.parent for c in cohorts.values()]:
+        if named and named not in known:
+            known[named] = Cohort(named)
+    roots: dict[str, str] = {}
+    lost_cohorts: dict[str, str] = {}
+    for name in sorted(known):
+        _find_root(name, known, broken, roots, lost_cohorts)
+    members: dict[str, list[Cohort | ClusterQueue]] = {}
+    whole: dict[str, list[object]] = {}
+    for name in sorted(known):
+        cohort = known[name]
+        if name in roots:
+            if cohort.parent:
+                members.setdefault(cohort.parent, []).append(cohort)
+            # An implicit cohort is made anew each time; its name stands for it.
+            whole.setdefault(roots[name], []).append(cohorts.get(name, name))
+    lost: dict[str, str] = {}
+    alone: list[ClusterQueue] = []
+    for name in sorted(queues):
+        queue = queues[name]
+        if not queue.cohort:
+            alone.append(queue)
+        elif queue.cohort in lost_cohorts:
+            lost[name] = lost_cohorts[queue.cohort]
+        else:
+            members.setdefault(queue.cohort, []).append(queue)
+            whole.setdefault(roots[queue.cohort], []).append(queue)
+    grown: dict[str, tuple[tuple[object, ...], QuotaTree]] = {}
+    for root, parts in whole.items():
+        grown[f"Cohort/{root}"] = _reuse(built.get(f"Cohort/{root}"), tuple(parts)) or (
+            tuple(parts),
+            build_tree(known[root], members),
+        )
+    for queue in alone:
+        key = f"ClusterQueue/{queue.name}"
+        grown[key] = _reuse(built.get(key), (queue,)) or ((queue,), build_tree(queue, {}))
+    trees = {name: tree for _, tree in grown.values() for name in tree.position}
+    return trees, grown, lost
+
+
+def _reuse(
+    known: tuple[tuple[object, ...], QuotaTree] | None, parts: tuple[object, ...]
+) -> tuple[tuple[object, ...], QuotaTree] | None:
+    if known is None or len(known[0]) != len(parts):
+        return None
+    same = all(a is b or (isinstance(a, str) and a == b) for a, b in zip(known[0], parts, strict=True))
+    return known if same else None
+
+
+def _find_root(
+    name: str,
+    known: Mapping[str, Cohort],
+    broken: Mapping[str, str],
+    roots: dict[str, str],
+    lost: dict[str, str],
+) -> None:
+    """Fills in the root of `name` and of all above it, or why they have none."""
+    path: list[str] = []
+    at = name
+    while True:
+        if at in roots or at in lost:
+            break
+        if at in path:
+            circle = " → ".join([*path[path.index(at) :], at])
+            lost[at] = f"its cohorts go round in a circle: {circle}"
+            break
+        path.append(at)
+        if at in broken:
+            lost[at] = f"Cohort {at} is broken: {broken[at]}"
+            break
+        parent = known[at].parent
+        if not parent:
+            roots[at] = at
+            break
+        at = parent
+    for member in path:
+        if at in lost:
+            lost.setdefault(member, lost[at])
+        else:
+            roots[member] = roots[at]
