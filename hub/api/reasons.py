@@ -38,7 +38,7 @@ class Reason(Enum):
     EXCEEDS_MAX_QUOTA = _Entry(
         "ExceedsMaxQuota",
         "Queue",
-        "one task needs {needed} {resource}; ClusterQueue {queue} can never have more than {limit} of flavor {flavor}",
+        "needs {needed} {resource} at once; ClusterQueue {queue} can never have more than {limit} of flavor {flavor}",
         "Ask for less a task, or raise the quota: waiting will not help.",
     )
     NO_MATCHING_FLAVOR = _Entry(
@@ -64,6 +64,12 @@ class Reason(Enum):
         "Queue",
         "ClusterQueue {queue} does not accept jobs of namespace {namespace}",
         "Label the namespace as the queue's namespaceSelector asks, or use another queue.",
+    )
+    BEHIND_OLDER_JOB = _Entry(
+        "BehindOlderJob",
+        "Queue",
+        "ClusterQueue {queue} is StrictFIFO and {ahead} before it still waits",
+        "See why that one waits, or let the queue be BestEffortFIFO.",
     )
     SUSPENDED = _Entry("Suspended", "Job", "suspended by its owner", "Set spec.suspend to false.")
     PARALLELISM_REACHED = _Entry("ParallelismReached", "Job", "{active} tasks run; parallelism allows no more", "")

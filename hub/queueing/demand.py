@@ -28,6 +28,9 @@ class Demand:
 
     `slots`: how many more tasks may run at once. `gang`: all tasks at once on one cluster, or none. `problem`: why the
     job can never be placed as written (its reason is InvalidSpec), found while reading it.
+
+    `active` tasks of it run or are about to, on the clusters `running`: what a limit on its clusters counts. `place`
+    False asks for quota only, for what somebody else runs.
     """
 
     key: str
@@ -42,6 +45,9 @@ class Demand:
     rule: ClusterRule = ClusterRule()
     gang: bool = False
     problem: str = ""
+    active: int = 0
+    running: tuple[str, ...] = ()
+    place: bool = True
 
     @property
     def order(self) -> tuple[int, float, str, str]:
