@@ -26,7 +26,7 @@ CREATE TABLE IF NOT EXISTS ended (
     work TEXT, grp TEXT, plural TEXT, namespace TEXT, name TEXT, digest TEXT, object BLOB,
     PRIMARY KEY (work, grp, plural, namespace, name)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS shipped (
-    work TEXT PRIMARY KEY, sequence INTEGER, indexes TEXT, pending TEXT) WITHOUT ROWID;
+    work TEXT PRIMARY KEY, sequence INTEGER, indexes TEXT) WITHOUT ROWID;
 """
 
 
@@ -38,11 +38,10 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Shipped:
-    """Of one work: completion indexes whose last lines are on the hub, and those on their way there as `sequence`."""
+    """Of one work: completion indexes whose last lines are on the hub, and the number of the next object with some."""
 
     sequence: int = 0
     indexes: str = ""
-    pending: str = ""
 
 
 class Journal:
@@ -60,8 +59,8 @@ class Journal:
         self._shipped: dict[str, Shipped] = {}
         for work, group, plural, namespace, name, digest, blob in connection.execute("SELECT * FROM ended"):
             self._ended.setdefault(work, {})[group, plural, namespace, name] = (digest, blob)
-        for work, sequence, indexes, pending in connection.execute("SELECT * FROM shipped"):
-            self._shipped[work] = Shipped(sequence, indexes, pending)
+        for work, sequence, indexes in connection.execute("SELECT * FROM shipped"):
+            self._shipped[work] = Shipped(sequence, indexes)
 
     @classmethod
     def open(cls, path: Path) -> Journal:
@@ -104,8 +103,8 @@ class Journal:
 
     def record_shipped(self, work: str, shipped: Shipped) -> None:
         self._shipped[work] = shipped
-        row = (work, shipped.sequence, shipped.indexes, shipped.pending)
-        self._pending.append(("INSERT OR REPLACE INTO shipped VALUES (?,?,?,?)", row))
+        row = (work, shipped.sequence, shipped.indexes)
+        self._pending.append(("INSERT OR REPLACE INTO shipped VALUES (?,?,?)", row))
 
     def forget(self, work: str) -> None:
         """The work is gone. Not urgent: it is on disk with the next flush, or never missed."""

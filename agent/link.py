@@ -6,6 +6,7 @@ So a hub that comes back is met by one try, not by every work's. It does no I/O.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 
 from hub.api.errors import OverloadedError, UnauthorizedError, UnreachableError
@@ -23,6 +24,7 @@ class HubLink:
     def __init__(self, backoff: Backoff | None = None) -> None:
         self._backoff = backoff or Backoff(0.25, 30.0)
         self._paused_until = 0.0
+        self._freed = asyncio.Event()
         self.failures_total = 0
 
     @property
@@ -35,8 +37,10 @@ class HubLink:
         return max(0.0, self._paused_until - asyncio.get_running_loop().time())
 
     async def ready(self) -> None:
+        """Returns when the pause is over, or at once when someone else's write got through."""
         while (remaining := self.pause) > 0:
-            await asyncio.sleep(remaining)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._freed.wait(), remaining)
 
     def failed(self, error: Exception) -> None:
         self.failures_total += 1
@@ -48,9 +52,11 @@ class HubLink:
                 "hub does not answer: everything local goes on, reports wait", extra={"fields": {"why": error}}
             )
         self._paused_until = now + self._backoff.next()
+        self._freed.clear()
 
     def succeeded(self) -> None:
         if not self.up:
             _log.info("hub answers again", extra={"fields": {"failures": self._backoff.failures}})
             self._backoff.reset()
         self._paused_until = 0.0
+        self._freed.set()

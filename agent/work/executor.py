@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from agent.journal import Journal
 from agent.link import TRANSIENT, HubLink
@@ -34,9 +34,11 @@ from hub.api.conditions import condition_is, find_condition, with_condition
 from hub.api.errors import ConflictError, InvalidObjectError, NotFoundError, QuarterdeckError, UnreachableError
 from hub.api.resource import APPLIED_MANIFEST_WORKS, MANIFEST_WORKS, Resource
 from hub.api.timestamps import format_time
+from hub.client.backoff import Backoff
 from hub.client.informer import Informer
 from hub.client.interface import KubeApi
 
+T = TypeVar("T")
 Json = dict[str, Any]
 ObjectListener = Callable[[Json, Resource, Json], None]
 _log = logging.getLogger("agent.work")
@@ -101,6 +103,7 @@ class WorkExecutor:
         self.reporter = StatusReporter(hub, cluster, link, journal, self._desired, self._seen_work)
         self.queue = KeyedQueue(self._reconcile)
         self.works_synced = asyncio.Event()
+        self._accepting = True
         self._evictor = Evictor(self.applied, self._remover, self._works.__contains__, grace=eviction_grace, now=now)
 
     @property
@@ -110,7 +113,9 @@ class WorkExecutor:
 
     async def run(self) -> None:
         records: Informer[Json] = Informer(self._local, APPLIED_MANIFEST_WORKS, on_event=self._on_record)
-        works: Informer[Json] = Informer(self._hub, MANIFEST_WORKS, self._cluster, on_event=self._on_work)
+        works: Informer[Json] = Informer(
+            self._hub, MANIFEST_WORKS, self._cluster, on_event=self._on_work, backoff=Backoff(0.1, 5.0)
+        )
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(records.run(), name="applied works")
             tasks.create_task(self.objects.run(), name="local objects")
@@ -125,6 +130,13 @@ class WorkExecutor:
                 await self._evictor.run()
             finally:
                 await self.reporter.close()
+
+    def accept(self, accepting: bool) -> None:
+        """Whether works are applied. While not, what runs goes on and is reported, and deletions are carried out."""
+        if accepting and not self._accepting:
+            for name in self._works:
+                self.queue.add(name)
+        self._accepting = accepting
 
     def _forget_ended_works(self) -> None:
         known = {work["metadata"]["uid"] for work in self._works.values()}
@@ -193,8 +205,7 @@ class WorkExecutor:
         if manifest is None or seen is None or manifest.resource is None:
             return
         obj = seen.last
-        if obj is not None and self._on_object is not None:
-            self._on_object(work, manifest.resource, obj)
+        self._tell(work, manifest.resource, obj)
         ended = obj is not None and finished(manifest.resource, obj)
         if ended and obj is not None:
             self._journal.record_end(state.uid, key, state.digests.get(key, ""), obj)
@@ -231,6 +242,8 @@ class WorkExecutor:
                 if state is not None:
                     self._drop(name)
                 return
+            if not self._accepting:
+                return
             state = state or self._new_state(name, work)
             if names.WORK_FINALIZER not in (metadata.get("finalizers") or ()):
                 await self._add_finalizer(work)
@@ -238,10 +251,16 @@ class WorkExecutor:
             if state.stale or state.generation != metadata.get("generation", 0) or loop.time() >= state.resync_at:
                 await self._apply(name, work, state)
             self.queue.add_after(name, max(0.0, state.resync_at - loop.time()))
-        except TRANSIENT as error:
-            if isinstance(error, UnreachableError):
-                self._link.failed(error)
+        except TRANSIENT:
             self.queue.add_after(name, max(self._link.pause, 0.2) * random.uniform(1.0, 1.3))
+
+    async def _ask_hub(self, call: Awaitable[T]) -> T:
+        """So that the link hears of the hub's troubles, and not of the local API's."""
+        try:
+            return await call
+        except TRANSIENT as error:
+            self._link.failed(error)
+            raise
 
     def _new_state(self, name: str, work: Json) -> _State:
         state = self._states[name] = _State(work["metadata"]["uid"], bind(_log, **work_fields(work)))
@@ -260,7 +279,7 @@ class WorkExecutor:
                 "finalizers": finalizers or None,
             }
         }
-        answer = await self._hub.patch(MANIFEST_WORKS, metadata["name"], patch, self._cluster)
+        answer = await self._ask_hub(self._hub.patch(MANIFEST_WORKS, metadata["name"], patch, self._cluster))
         self._link.succeeded()
         if not (answer["metadata"].get("deletionTimestamp") and not answer["metadata"].get("finalizers")):
             current = self._works.get(metadata["name"])
@@ -326,6 +345,7 @@ class WorkExecutor:
                 name, manifest.resource, manifest.namespace, manifest.name, ended.object if ended else None
             )
             await self.objects.refresh(manifest.key)
+            self._tell(work, manifest.resource, ended.object if ended else None)
             return Applied.done()
         try:
             obj = await self._applier.apply(manifest, record, edited=edited, known=known)
@@ -345,9 +365,12 @@ class WorkExecutor:
         self.objects.follow(name, manifest.resource, manifest.namespace, manifest.name, obj)
         if obj is not None and finished(manifest.resource, obj):
             self._journal.record_end(state.uid, manifest.key, state.digests[manifest.key], obj)
-            if self._on_object is not None:
-                self._on_object(work, manifest.resource, obj)
+        self._tell(work, manifest.resource, obj)
         return Applied.done()
+
+    def _tell(self, work: Json, resource: Resource, obj: Json | None) -> None:
+        if obj is not None and self._on_object is not None:
+            self._on_object(work, resource, obj)
 
     async def _look(self, name: str, manifest: Manifest) -> None:
         """So that Available says what is there, although the manifest could not be applied."""
@@ -410,7 +433,7 @@ class WorkExecutor:
             self.queue.add_after(name, self._link.pause)
             return
         try:
-            await self.reporter.write(name)
+            await self._ask_hub(self.reporter.write(name))
             if record is not None:
                 await self._remover.release(record)
             metadata = self._works.get(name, work)["metadata"]
@@ -419,7 +442,7 @@ class WorkExecutor:
         except NotFoundError:
             pass
         except ConflictError:
-            fresh = await self._hub.get(MANIFEST_WORKS, name, self._cluster)
+            fresh = await self._ask_hub(self._hub.get(MANIFEST_WORKS, name, self._cluster))
             if fresh["metadata"]["uid"] == state.uid:
                 self._works[name] = fresh
             self.queue.add_after(name, 0.05)

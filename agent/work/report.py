@@ -152,8 +152,9 @@ class StatusReporter:
                 await self.write(work)
             entry.backoff = None
         except TRANSIENT as error:
+            # The next attempt waits for the link, which any other success frees.
             self._link.failed(error)
-            retry = self._link.pause
+            retry = 0.0
         except (NotFoundError, ConflictError):
             # Gone, or another work of that name: the informer will say so.
             pass
