@@ -1,0 +1,154 @@
+"""The hub's configuration file: what an operator may choose, checked by field before anything starts.
+
+    autoAccept: {users: ["system:open-cluster-management:*"], labels: {region: eu}}
+    leases: {grace: 1.0}
+    prometheus: {url: "http://127.0.0.1:9090", interval: 15s}
+    scorers: {weights: {price: 2, gpu-free: 1}}
+    cycle: {debounce: 3ms, longest: 250ms}
+    logs: {level: info, format: logfmt}
+
+Everything has a default; an empty file is a valid one. A field that is not known is an error, because a misspelt
+setting that is silently ignored is worse than a hub that does not start.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from hub.api.errors import InvalidObjectError, UsageError
+from hub.api.timestamps import parse_duration
+from hub.registration.acceptance import AcceptRule
+
+
+def _seconds(value: Any) -> Any:
+    """A Go duration, or a plain number of seconds."""
+    if isinstance(value, str):
+        try:
+            return parse_duration(value).total_seconds()
+        except InvalidObjectError as error:
+            raise ValueError(str(error)) from error
+    return value
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("write a finite number")
+    return value
+
+
+Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0, allow_inf_nan=False)]
+Weight = Annotated[float, BeforeValidator(_finite)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class AutoAccept(_Part):
+    users: tuple[str, ...] = ()
+    labels: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def rule(self) -> AcceptRule:
+        return AcceptRule(self.users, tuple(sorted(self.labels.items())))
+
+
+class Leases(_Part):
+    # A cluster is lost after leaseDurationSeconds × grace of silence.
+    grace: float = Field(1.0, ge=0.5, le=100)
+
+
+class Prometheus(_Part):
+    url: str = Field(pattern=r"^https?://\S+$")
+    interval: Seconds = 15.0
+
+
+class Scorers(_Part):
+    # By scorer's name; 0 leaves it out. What is not named keeps the weight it comes with.
+    weights: dict[str, Weight] = Field(default_factory=dict)
+
+
+class Cycle(_Part):
+    # How long after the first change a decision is made, so that what comes together is decided together.
+    debounce: Seconds = 0.003
+    # The longest pause between decisions of a hub that is busy deciding.
+    longest: Seconds = 0.25
+
+
+class Logs(_Part):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["logfmt", "json"] = "logfmt"
+
+
+class Leadership(_Part):
+    # Seconds, as Kubernetes' own components have them: retry < renewDeadline < lease.
+    lease: int = Field(15, ge=2)
+    renewDeadline: float = Field(10.0, gt=0)  # noqa: N815 - as it is written in the file
+    retry: float = Field(2.0, gt=0)
+
+
+class HubConfig(_Part):
+    autoAccept: AutoAccept = AutoAccept()  # noqa: N815 - as it is written in the file
+    leases: Leases = Leases()
+    prometheus: Prometheus | None = None
+    scorers: Scorers = Scorers()
+    cycle: Cycle = Cycle()
+    leadership: Leadership = Leadership()
+    logs: Logs = Logs()
+    # Writes on their way at once.
+    writers: int = Field(48, ge=1, le=512)
+    # Whether kopf watches over cluster sets, bindings and clusters that leave.
+    lifecycle: bool = True
+
+
+def parse_config(document: Any, source: str = "the configuration") -> HubConfig:
+    """Raises `UsageError` that names the first wrong field, what was found and what is expected."""
+    try:
+        config = HubConfig.model_validate(document or {})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        said = str(first["msg"])
+        if first["type"] == "extra_forbidden":
+            said = f"there is no such setting; known here: {', '.join(_known(first['loc']))}"
+        else:
+            said = f"{said} (found {first['input']!r})"
+        raise UsageError(f"{source}: {said}", field=field, hint="Correct the file and start the hub again.") from error
+    timing = config.leadership
+    if not timing.retry < timing.renewDeadline < timing.lease:
+        raise UsageError(
+            f"{source}: retry ({timing.retry:g}) < renewDeadline ({timing.renewDeadline:g}) < lease ({timing.lease}) "
+            "must hold, or two hubs could lead at once",
+            field="leadership",
+        )
+    return config
+
+
+def load_config(path: Path | None) -> HubConfig:
+    """The file's settings, or all defaults without one. Raises `UsageError`."""
+    if path is None:
+        return HubConfig()
+    import yaml
+
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}", field="--config") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}", field="--config") from error
+    return parse_config(document, str(path))
+
+
+def _known(location: tuple[int | str, ...]) -> list[str]:
+    model: Any = HubConfig
+    for part in location[:-1]:
+        field = model.model_fields.get(str(part))
+        annotation = field.annotation if field is not None else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return ["nothing"]
+        model = annotation
+    return sorted(model.model_fields)

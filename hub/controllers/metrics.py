@@ -1,0 +1,108 @@
+"""The hub's own metrics. One registry an instance, made without side effects, so that tests and the reference page can.
+
+Names, types and sentences are read by docs/generate.py. Serving them is hub/controllers/metrics_server.py.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_CYCLE_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+_WAIT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0, 3600.0, 21600.0)
+
+
+class HubMetrics:
+    """`registry` holds them all. Gauges are set by the loop; nothing here computes."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self.leader = Gauge(
+            "quarterdeck_hub_leader", "1 while this hub leads, 0 while it stands by.", registry=registry
+        )
+        self.jobs = Gauge("quarterdeck_jobs", "Jobs by phase.", ["phase"], registry=registry)
+        self.pending = Gauge(
+            "quarterdeck_pending_jobs",
+            "Jobs with tasks that wait for quota or room, by LocalQueue.",
+            ["namespace", "queue"],
+            registry=registry,
+        )
+        self.tasks_held = Gauge(
+            "quarterdeck_tasks_held", "Tasks that hold quota and room on clusters now.", registry=registry
+        )
+        self.cycle_seconds = Histogram(
+            "quarterdeck_cycle_seconds",
+            "Time of one decision over everything that waits.",
+            buckets=_CYCLE_BUCKETS,
+            registry=registry,
+        )
+        self.decisions = Counter(
+            "quarterdeck_decisions_total",
+            "Decisions by outcome: slices admitted, or the reason of the refusal.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.admission_wait = Histogram(
+            "quarterdeck_admission_wait_seconds",
+            "From a job's creation to its first slice.",
+            buckets=_WAIT_BUCKETS,
+            registry=registry,
+        )
+        self.writes = Counter(
+            "quarterdeck_writes_total",
+            "Writes to the API by verb and resource.",
+            ["verb", "resource"],
+            registry=registry,
+        )
+        self.writes_avoided = Counter(
+            "quarterdeck_writes_avoided_total",
+            "Writes that were merged into a later one, or would have changed nothing.",
+            ["how"],
+            registry=registry,
+        )
+        self.write_backlog = Gauge(
+            "quarterdeck_write_backlog", "Objects that something is to be written to.", registry=registry
+        )
+        self.write_failures = Counter(
+            "quarterdeck_write_failures_total",
+            "Writes that the API refused, by resource.",
+            ["resource"],
+            registry=registry,
+        )
+        self.queue_usage = Gauge(
+            "quarterdeck_queue_usage",
+            "What a ClusterQueue has in use, in the resource's unit (cpu in cores).",
+            ["queue", "flavor", "resource"],
+            registry=registry,
+        )
+        self.queue_nominal = Gauge(
+            "quarterdeck_queue_nominal", "What a ClusterQueue owns.", ["queue", "flavor", "resource"], registry=registry
+        )
+        self.clusters = Gauge(
+            "quarterdeck_clusters",
+            "Clusters by state: available, unavailable, unreachable, waiting, leaving.",
+            ["state"],
+            registry=registry,
+        )
+        self.lease_age = Gauge(
+            "quarterdeck_cluster_silence_seconds", "Since a cluster was last heard.", ["cluster"], registry=registry
+        )
+        self.score_age = Gauge(
+            "quarterdeck_score_age_seconds", "Since a score source last answered.", ["source"], registry=registry
+        )
+        self.informer_silence = Gauge(
+            "quarterdeck_informer_silence_seconds",
+            "Since the API last said anything about a resource.",
+            ["resource"],
+            registry=registry,
+        )
+        self.informer_objects = Gauge(
+            "quarterdeck_informer_objects", "Objects known of a resource.", ["resource"], registry=registry
+        )
+        self.job_errors = Counter(
+            "quarterdeck_job_errors_total",
+            "Times a single job could not be handled; the others went on.",
+            registry=registry,
+        )
+        self.loop_lag = Gauge(
+            "quarterdeck_loop_lag_seconds", "How late the hub's event loop runs its timers.", registry=registry
+        )

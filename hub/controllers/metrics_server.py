@@ -1,0 +1,71 @@
+"""Serves /metrics and /healthz on the hub's loop; nothing else is to be found there, and nothing can be changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from hub.api.errors import UsageError
+
+
+class MetricsServer:
+    """`async with`. `refresh()` is called before each answer; `healthy()` gives "" or what is wrong.
+
+    Raises `UsageError` when the address cannot be listened on.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        registry: CollectorRegistry,
+        refresh: Callable[[], None],
+        healthy: Callable[[], str],
+    ) -> None:
+        host, _, port = address.rpartition(":")
+        if not port.isdigit() or not host:
+            raise UsageError(f"{address!r} is not HOST:PORT", field="--metrics-listen")
+        self._host, self._port = host.strip("[]"), int(port)
+        self._registry, self._refresh, self._healthy = registry, refresh, healthy
+        self._runner: web.AppRunner | None = None
+
+    @property
+    def port(self) -> int:
+        """The port really listened on (0 asks for any)."""
+        assert self._runner is not None
+        return int(self._runner.addresses[0][1])
+
+    async def __aenter__(self) -> Self:
+        app = web.Application()
+        app.router.add_get("/metrics", self._metrics)
+        app.router.add_get("/healthz", self._health)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
+        await self._runner.setup()
+        try:
+            await web.TCPSite(self._runner, self._host, self._port).start()
+        except OSError as error:
+            await self._runner.cleanup()
+            raise UsageError(
+                f"cannot listen on {self._host}:{self._port}: {error.strerror}",
+                field="--metrics-listen",
+                hint="Another process has the port; choose another, or 0 for a free one.",
+            ) from error
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        self._refresh()
+        return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def _health(self, request: web.Request) -> web.Response:
+        problem = self._healthy()
+        return web.Response(text=problem or "ok", status=503 if problem else 200)
