@@ -37,6 +37,18 @@ class QuotaLedger:
         tree = self._quotas.trees[queue]
         return tree.potential(tree.position[queue], resource)
 
+    def affordable(self, queue: str, requests: Iterable[tuple[FlavorResource, int]], wanted: int) -> int:
+        """How many tasks that take `requests` each, up to `wanted`, what is available pays for."""
+        for resource, each in requests:
+            wanted = min(wanted, self.available(queue, resource) // each)
+            if wanted <= 0:
+                return 0
+        return wanted
+
+    def possible(self, queue: str, requests: Iterable[tuple[FlavorResource, int]], count: int) -> bool:
+        """Whether the queue could ever pay for `count` tasks at once."""
+        return all(self.potential(queue, resource) >= each * count for resource, each in requests)
+
     def used(self, queue: str, resource: FlavorResource) -> int:
         tree = self._quotas.trees[queue]
         return self._nodes(tree)[tree.position[queue]].get(resource, 0)

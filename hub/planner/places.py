@@ -1,0 +1,185 @@
+"""Where tasks may go now, as one cycle sees it: what rules allow, what could ever fit, what fits with all that this
+cycle has placed already, and which is best.
+
+The fleet is immutable; this holds the newest one of the cycle, and remembers what does not change within it. It knows
+nothing of quota but which flavors' labels and tolerations go with a shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hub.api.reasons import Reason
+from hub.fleet.changes import Charge
+from hub.fleet.facts import ClusterFacts
+from hub.fleet.shape import TaskShape
+from hub.placement.filters import eligible, verdicts
+from hub.placement.rule import ClusterRule
+from hub.planner.plan import Snapshot
+from hub.queueing.assign import FlavorChoice
+from hub.queueing.demand import Demand
+from hub.queueing.objects import ClusterQueue
+from hub.scoring.combine import Ranking, rank
+from hub.scoring.interface import ScoreRequest, WeightedScorer
+
+Mask = NDArray[np.bool_]
+Counts = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Variant:
+    """What is asked of the nodes of some clusters (`where` None: of all). A flavor's label that a whole cluster has
+    need not be on its nodes too, so one shape can become several questions."""
+
+    shape: TaskShape
+    where: Mask | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Option:
+    """One shape paid from certain flavors: `asked` is what scorers are shown, `capacity` what empty clusters hold."""
+
+    shape: TaskShape
+    choice: FlavorChoice
+    variants: tuple[Variant, ...]
+    asked: TaskShape
+    capacity: Counts
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What decides about some tasks of a job: equal wishes get equal answers.
+
+    `together`: how many must start at once on one cluster; 1 where each may start alone. `held`: clusters the job has
+    already, where its rule limits how many.
+    """
+
+    demand: Demand
+    queue: ClusterQueue
+    avoid: tuple[str, ...]
+    together: int
+    held: tuple[str, ...]
+
+
+class Places:
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.fleet = snapshot.fleet
+        self.names = snapshot.fleet.names
+        self._snapshot = snapshot
+        self._allowed: dict[ClusterRule, Mask] = {}
+        self._options: dict[tuple[TaskShape, FlavorChoice], Option] = {}
+        self._charges = 0
+
+    def allowed(self, rule: ClusterRule) -> Mask:
+        """Clusters that the rule admits and that may be given work."""
+        mask = self._allowed.get(rule)
+        if mask is None:
+            mask = eligible(self.fleet, self._snapshot.sets, rule, self._snapshot.now)
+            self._allowed[rule] = mask
+        return mask
+
+    def verdicts(self, rule: ClusterRule) -> Mapping[str, tuple[Reason, Mapping[str, Any]] | None]:
+        """The same, cluster by cluster, with why not."""
+        return verdicts(self.fleet, self._snapshot.sets, rule, self._snapshot.now)
+
+    def option(self, shape: TaskShape, choice: FlavorChoice) -> Option:
+        known = self._options.get((shape, choice))
+        if known is None:
+            variants = self._variants(shape, choice)
+            # Charges do not change what an empty cluster could hold, so the first fleet answers for the whole cycle.
+            capacity = self._merge(variants, [self.fleet.capacity(variant.shape) for variant in variants])
+            asked = variants[0].shape if len(variants) == 1 else _tolerating(shape, choice)
+            known = Option(shape, choice, variants, asked, capacity)
+            self._options[shape, choice] = known
+        return known
+
+    def candidates(self, wish: Wish, options: Iterable[Option]) -> Mask:
+        """Clusters that may be asked: those the rule allows, less those to avoid while another could ever do."""
+        rule = wish.demand.rule
+        allowed = self.allowed(rule)
+        if rule.limit is not None and len(wish.held) >= rule.limit:
+            allowed = allowed & self.mask(wish.held)
+        if not wish.avoid:
+            return allowed
+        others = allowed & ~self.mask(wish.avoid)
+        if any((others & (option.capacity >= wish.together)).any() for option in options):
+            return others
+        return allowed
+
+    def room(self, option: Option) -> Counts:
+        """Tasks more that each cluster could start now."""
+        variants = option.variants
+        if len(variants) == 1 and variants[0].where is None:
+            return self.fleet.fit(variants[0].shape)
+        return self._merge(variants, [self.fleet.fit(variant.shape) for variant in variants])
+
+    def ranking(self, rule: ClusterRule, option: Option, count: int, among: Mask) -> Ranking:
+        """The clusters of `among`, best first."""
+        request = ScoreRequest(option.asked, count, self._snapshot.now)
+        return rank(self.fleet, request, self.scorers(rule), among)
+
+    def scorers(self, rule: ClusterRule) -> Sequence[WeightedScorer]:
+        return self._snapshot.scorers
+
+    def charge(self, cluster: int, option: Option, count: int) -> None:
+        """From now on `count` tasks more are held there."""
+        shape = shape_at(option, cluster)
+        assert shape is not None, "a cluster that contradicts the flavor has no room"
+        self._charges += 1
+        # Names of ManifestWorks have no slash, so this is nobody's.
+        change = Charge(f"cycle/{self._charges}", self.names[cluster], shape, count)
+        self.fleet = self.fleet.apply((change,))
+
+    def mask(self, clusters: Iterable[str]) -> Mask:
+        wanted = set(clusters)
+        return np.array([name in wanted for name in self.names], dtype=np.bool_)
+
+    def _variants(self, shape: TaskShape, choice: FlavorChoice) -> tuple[Variant, ...]:
+        shape = _tolerating(shape, choice)
+        if not choice.labels:
+            return (Variant(shape),)
+        count = len(self.names)
+        contradicted = np.zeros(count, dtype=np.bool_)
+        patterns = np.zeros(count, dtype=np.int64)
+        for bit, (key, value) in enumerate(choice.labels):
+            agrees = self._agreement(key, value)
+            contradicted |= agrees < 0
+            patterns |= (agrees == 0).astype(np.int64) << bit
+        made: list[Variant] = []
+        for pattern in np.unique(patterns[~contradicted]):
+            wanted = {key: value for bit, (key, value) in enumerate(choice.labels) if pattern >> bit & 1}
+            selector = tuple(sorted({**wanted, **dict(shape.node_selector)}.items()))
+            where = (patterns == pattern) & ~contradicted
+            made.append(Variant(replace(shape, node_selector=selector), None if where.all() else where))
+        return tuple(made) or (Variant(shape, np.zeros(count, dtype=np.bool_)),)
+
+    def _agreement(self, key: str, value: str) -> NDArray[np.int8]:
+        """1 where the cluster has this label, −1 where it has another value of it, 0 where it says nothing."""
+
+        def agrees(facts: ClusterFacts) -> int:
+            found = facts.labels.get(key)
+            return 0 if found is None else 1 if found == value else -1
+
+        return self.fleet.facts_column(("agrees", key, value), agrees, np.int8)
+
+    def _merge(self, variants: Sequence[Variant], counts: Sequence[Counts]) -> Counts:
+        merged = np.zeros(len(self.names), dtype=np.int64)
+        for variant, count in zip(variants, counts, strict=True):
+            merged = count if variant.where is None else np.where(variant.where, count, merged)
+        return merged
+
+
+def shape_at(option: Option, cluster: int) -> TaskShape | None:
+    """What the nodes of that cluster are asked for; None: the cluster's labels contradict the flavors'."""
+    return next((v.shape for v in option.variants if v.where is None or v.where[cluster]), None)
+
+
+def _tolerating(shape: TaskShape, choice: FlavorChoice) -> TaskShape:
+    if not choice.tolerations:
+        return shape
+    return replace(shape, tolerations=tuple(sorted({*shape.tolerations, *choice.tolerations})))

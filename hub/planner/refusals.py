@@ -1,0 +1,137 @@
+"""Why tasks still wait, in one sentence with numbers: the reason that helps most. Pure.
+
+Asked after a job took what it could, so something is short. What never changes by waiting comes first; then, where
+quota is there but no room, the room; else the quota.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+from hub.api.reasons import Reason
+from hub.planner.places import Option, Places, Wish, shape_at
+from hub.queueing.amount import readable
+from hub.queueing.ledger import QuotaLedger
+from hub.queueing.quotas import Denial
+
+# A message names so many clusters, and counts the rest.
+SHOWN: Final = 3
+
+
+def shortage(places: Places, ledger: QuotaLedger, wish: Wish, options: tuple[Option, ...] | Denial) -> Denial:
+    """The one reason for which not another task of `wish` can start now."""
+    if isinstance(options, Denial):
+        return options
+    if not wish.demand.place:
+        fitting = [o for o in options if _pays(ledger, wish, o)]
+        return _no_quota(ledger, wish, fitting[0]) if fitting else _never_paid(ledger, wish, options[0])
+    if not places.names:
+        return Denial(Reason.NO_CLUSTERS, ())
+    among = places.candidates(wish, [o for o in options if _pays(ledger, wish, o)])
+    placeable = [o for o in options if (among & (o.capacity >= wish.together)).any()]
+    fitting = [o for o in placeable if _pays(ledger, wish, o)]
+    for option in fitting:
+        if ledger.affordable(wish.queue.name, option.choice.requests, wish.together) >= wish.together:
+            return Denial(Reason.WAITING_FOR_CAPACITY, (_shape(wish), ("detail", _full(places, wish, option))))
+    if fitting:
+        return _no_quota(ledger, wish, fitting[0])
+    if placeable:
+        return _never_paid(ledger, wish, placeable[0])
+    return Denial(Reason.NO_CLUSTER_FITS, (_shape(wish), ("detail", _nowhere(places, wish, options))))
+
+
+def _pays(ledger: QuotaLedger, wish: Wish, option: Option) -> bool:
+    return ledger.possible(wish.queue.name, option.choice.requests, wish.together)
+
+
+def _no_quota(ledger: QuotaLedger, wish: Wish, option: Option) -> Denial:
+    queue = wish.queue.name
+    (flavor, resource), needed, available = min(
+        ((key, each * wish.together, ledger.available(queue, key)) for key, each in option.choice.requests),
+        # The resource that is shortest for its need; of equals, the first.
+        key=lambda entry: entry[2] / entry[1],
+    )
+    return Denial(
+        Reason.WAITING_FOR_QUOTA,
+        (
+            ("needed", readable(resource, needed)),
+            ("resource", resource),
+            ("flavor", flavor),
+            ("available", readable(resource, available)),
+            ("queue", queue),
+        ),
+    )
+
+
+def _never_paid(ledger: QuotaLedger, wish: Wish, option: Option) -> Denial:
+    queue = wish.queue.name
+    (flavor, resource), needed, limit = min(
+        ((key, each * wish.together, ledger.potential(queue, key)) for key, each in option.choice.requests),
+        key=lambda entry: entry[2] / entry[1],
+    )
+    return Denial(
+        Reason.EXCEEDS_MAX_QUOTA,
+        (
+            ("needed", readable(resource, needed)),
+            ("resource", resource),
+            ("queue", queue),
+            ("limit", readable(resource, limit)),
+            ("flavor", flavor),
+        ),
+    )
+
+
+def _shape(wish: Wish) -> tuple[str, str]:
+    text = str(wish.demand.shape)
+    return "shape", text if wish.together == 1 else f"{wish.together} tasks at once on one cluster, each {text}"
+
+
+def _full(places: Places, wish: Wish, option: Option) -> str:
+    """Clusters that could run it, the largest first, with how much of each is free."""
+    among = places.candidates(wish, (option,)) & (option.capacity >= wish.together)
+    room = places.room(option)
+    order = sorted(among.nonzero()[0], key=lambda c: (-int(option.capacity[c]), places.names[c]))
+    parts = [f"{places.names[c]} has room for {int(room[c])} of {int(option.capacity[c])}" for c in order[:SHOWN]]
+    return _listed(parts, len(order))
+
+
+def _nowhere(places: Places, wish: Wish, options: Sequence[Option]) -> str:
+    """What keeps clusters from it, the commonest first."""
+    count: Counter[str] = Counter()
+    example: dict[str, str] = {}
+    for name, sentence in obstacles(places, wish, options).items():
+        count[sentence] += 1
+        example.setdefault(sentence, name)
+    order = sorted(count, key=lambda text: (-count[text], text))
+    parts = [
+        f"{example[text]} {text}" if count[text] == 1 else f"{count[text]} clusters: {text}" for text in order[:SHOWN]
+    ]
+    return _listed(parts, len(order))
+
+
+def obstacles(places: Places, wish: Wish, options: Sequence[Option]) -> dict[str, str]:
+    """By cluster, why not a task of `wish` could ever run there, whatever it is paid from."""
+    found: dict[str, str] = {}
+    for name, verdict in places.verdicts(wish.demand.rule).items():
+        if verdict is not None:
+            found[name] = verdict[0].message(**verdict[1])
+            continue
+        cluster = places.fleet.position(name)
+        option = max(options, key=lambda o: int(o.capacity[cluster]))
+        most = int(option.capacity[cluster])
+        shape = shape_at(option, cluster)
+        if most >= wish.together:
+            continue
+        if shape is None:
+            found[name] = f"is none of flavor {', '.join(sorted({flavor for _, flavor in option.choice.flavors}))}"
+        elif most:
+            found[name] = f"holds {most} of these tasks at once when empty"
+        else:
+            found[name] = places.fleet.explain_fit(name, shape).message
+    return found
+
+
+def _listed(parts: Sequence[str], count: int) -> str:
+    return "; ".join(parts) + (f"; and {count - len(parts)} more" if count > len(parts) else "")
