@@ -93,8 +93,8 @@ async def throughput(data: Path, count: int) -> tuple[list[Figure], Counter[str]
             elapsed = time.monotonic() - started
             await asyncio.sleep(2)
             writes = count_writes(fleet) - before
-            hub = _memory(fleet.processes["hub"].pid)
-            agents = max(_memory(fleet.processes[f"site-{entry['name']}"].pid) for entry in sites)
+            hub = resident_mib(fleet.processes["hub"].pid)
+            agents = max(resident_mib(fleet.processes[f"site-{entry['name']}"].pid) for entry in sites)
     print(f"{ended} of {count} jobs succeeded; submitting took {submitted:.1f} s, the end came after {elapsed:.1f} s")
     figures = [
         Figure(
@@ -117,7 +117,7 @@ async def _until_all(api: Session, count: int) -> int:
     return sum(phase(found) == "Succeeded" for found in (await api.list(FLEET_JOBS)).items)
 
 
-def _memory(pid: int | None) -> float:
+def resident_mib(pid: int | None) -> float:
     """Resident MiB of a process."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * 4096 / 2**20
