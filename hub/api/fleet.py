@@ -127,6 +127,7 @@ class TaskLog(KubeObject):
 
     info: ClassVar = KindInfo(resource.TASK_LOGS, status_subresource=False)
     entries: list[TaskLogEntry] = Field(default_factory=list, description="In order; at most 256 KiB in all.")
+    final: Bool = Field(False, description="The last answer to its request.")
 
 
 class ScoreSourceSpec(Model):
