@@ -198,12 +198,12 @@ class Cycle:
                 fits = among & (room >= wish.together)
                 if not fits.any():
                     continue
-                for cluster in self.places.ranking(demand.rule, option, paid, fits).order:
+                for cluster in self.places.ranking(demand.rule, option, paid, fits).order.tolist():
                     name = self.places.names[cluster]
                     if demand.rule.limit is not None and name not in held and len(held) >= demand.rule.limit:
                         continue
                     slots = min(paid, int(room[cluster]))
-                    self._charge(queue, _Take(int(cluster), slots, option), takes)
+                    self._charge(queue, _Take(cluster, slots, option), takes)
                     held.add(name)
                     paid -= slots
                     wanted -= slots

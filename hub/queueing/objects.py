@@ -19,8 +19,9 @@ from hub.api.errors import InvalidObjectError
 from hub.api.meta import KubeObject
 from hub.api.quantity import Quantity
 from hub.fleet.shape import Toleration
+from hub.placement.rule import Requirement
+from hub.placement.selectors import parse_label_selector
 from hub.queueing.amount import amount
-from hub.queueing.selector import Selector
 
 FlavorResource = tuple[str, str]
 """(flavor, resource)"""
@@ -65,7 +66,7 @@ class ClusterQueue:
     groups: tuple[ResourceGroup, ...] = ()
     quotas: Mapping[FlavorResource, Quota] = field(default_factory=dict)
     strict: bool = False
-    namespaces: Selector | None = None
+    namespaces: tuple[Requirement, ...] | None = None
     stop: str = "None"
     checks: tuple[str, ...] = ()
     weight: Quantity = _ONE
@@ -114,7 +115,7 @@ def read_cluster_queue(obj: Mapping[str, Any]) -> ClusterQueue:
         strict=spec.queueingStrategy == "StrictFIFO",
         namespaces=None
         if spec.namespaceSelector is None
-        else Selector.parse(spec.namespaceSelector, "spec.namespaceSelector"),
+        else parse_label_selector(spec.namespaceSelector.to_object(), "spec.namespaceSelector"),
         stop=spec.stopPolicy,
         checks=tuple(sorted(check.name for check in checks)),
         weight=_weight(spec.fairSharing),

@@ -13,6 +13,7 @@ from typing import Any
 
 from hub.api.errors import InvalidObjectError
 from hub.api.reasons import Reason
+from hub.placement.selectors import matches
 from hub.queueing import objects
 from hub.queueing.objects import ClusterQueue, Cohort, Flavor, FlavorResource, LocalQueue
 from hub.queueing.tree import QuotaTree, build_tree
@@ -131,7 +132,7 @@ class Quotas:
         if local.stop != "None":
             return _stopped(queue.name, f"LocalQueue {local_queue} is stopped (stopPolicy {local.stop})")
         labels = self.namespaces.get(namespace) or objects.namespace_labels(namespace)
-        if queue.namespaces is None or not queue.namespaces.matches(labels):
+        if queue.namespaces is None or not matches(queue.namespaces, labels):
             return Denial(Reason.NAMESPACE_MISMATCH, (("queue", queue.name), ("namespace", namespace)))
         return queue
 
