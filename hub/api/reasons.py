@@ -96,6 +96,7 @@ class Reason(Enum):
     CLUSTER_NOT_ACCEPTED = _Entry(
         "ClusterNotAccepted", "Cluster", "not accepted by the hub", "`quarterdeck clusters accept {cluster}`"
     )
+    CLUSTER_LEAVING = _Entry("ClusterLeaving", "Cluster", "is being removed from the fleet", "")
     CLUSTER_UNREACHABLE = _Entry(
         "ClusterUnreachable", "Cluster", "silent for {age}", "Check the agent and its network."
     )
@@ -122,6 +123,7 @@ class Reason(Enum):
     )
 
     # Jobs and their tasks.
+    QUEUED = _Entry("Queued", "Job", "waits in LocalQueue {queue} for its turn", "")
     RUNNING = _Entry("Running", "Job", "{active} of {tasks} tasks running on {clusters}", "")
     SUCCEEDED = _Entry("Succeeded", "Job", "all {tasks} tasks succeeded", "")
     TASKS_FAILED = _Entry(

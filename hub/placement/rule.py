@@ -50,7 +50,8 @@ class ScoreWeight:
 class ClusterRule:
     """`namespace`: whose bindings count; empty: every cluster may serve. `sets` empty: every set bound to it.
 
-    One of `predicates` must hold (none: all clusters do). `limit`: at most so many clusters. `reference` is the
+    One of `predicates` must hold (none: all clusters do). `weights` are added to the hub's own scorers, or with `exact`
+    replace them (hub/placement/prioritizers.py). `limit`: at most so many clusters. `reference` is the
     Placement it came from, for messages.
     """
 
@@ -59,5 +60,6 @@ class ClusterRule:
     predicates: tuple[Predicate, ...] = ()
     tolerations: tuple[ClusterToleration, ...] = ()
     weights: tuple[ScoreWeight, ...] = ()
+    exact: bool = False
     limit: int | None = None
     reference: str = ""

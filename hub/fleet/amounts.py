@@ -1,0 +1,102 @@
+"""Reading what other people wrote: maps, lists and quantities of an object, checked, with the field in the error.
+
+Sites report what they like. A number that is negative, unreadable or absurd must end as a sentence about that site and
+never as a crash or as a wrapped integer in everybody's column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from hub.api.errors import InvalidObjectError
+from hub.api.quantity import Quantity
+from hub.fleet.shape import amount_of
+
+# 64 Pi of anything on one node: above what exists, far below what a sum over a site's nodes could wrap.
+MAX_AMOUNT = 1 << 56
+_MAX_PRICE = 10**21
+
+
+def mapping(value: Any, field: str) -> Mapping[str, Any]:
+    """`value` as a map; absent is empty. Raises `InvalidObjectError`."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise InvalidObjectError(f"{_short(value)} is not a map", field=field)
+    return value
+
+
+def entries(value: Any, field: str) -> Sequence[Mapping[str, Any]]:
+    """`value` as a list of maps; absent is empty. Raises `InvalidObjectError`."""
+    if value is None:
+        return ()
+    if not isinstance(value, list | tuple):
+        raise InvalidObjectError(f"{_short(value)} is not a list", field=field)
+    for position, entry in enumerate(value):
+        if not isinstance(entry, Mapping):
+            raise InvalidObjectError(f"{_short(entry)} is not a map", field=f"{field}[{position}]")
+    return value
+
+
+def texts(value: Any, field: str) -> dict[str, str]:
+    """A map of strings, such as labels."""
+    return dict(sorted((str(key), str(member)) for key, member in mapping(value, field).items()))
+
+
+def whole(value: Any, field: str, most: int) -> int:
+    """An integer between 0 and `most`. Raises `InvalidObjectError`."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
+        raise InvalidObjectError(f"{_short(value)} is not a whole number from 0 to {most:,}", field=field)
+    return value
+
+
+def amount(resource: str, value: Any, field: str) -> int:
+    """As `amount_of`, and not more than `MAX_AMOUNT`."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Quantity):
+        raise InvalidObjectError(f"{_short(value)} is not a quantity", field=field)
+    if isinstance(value, int) and value.bit_length() > 256:
+        raise InvalidObjectError(f"{_short(value)} is more than any node has", field=field)
+    try:
+        found = _amount(resource, value)
+    except InvalidObjectError as error:
+        raise InvalidObjectError(str(error).removeprefix(f"{resource}: "), field=field) from error
+    if found > MAX_AMOUNT:
+        raise InvalidObjectError(f"{_short(value)} is more than any node has", field=field)
+    return found
+
+
+@lru_cache(maxsize=8192)
+def _amount(resource: str, value: str | int | float | Quantity) -> int:
+    return amount_of(resource, value)
+
+
+def totals(value: Any, field: str) -> dict[str, int]:
+    """A resource list in `amount_of` units. Raises `InvalidObjectError` naming the entry."""
+    return dict(
+        sorted(
+            (str(resource), amount(str(resource), quantity, f"{field}.{resource}"))
+            for resource, quantity in mapping(value, field).items()
+        )
+    )
+
+
+def price(value: Any, field: str) -> float:
+    """Money an hour: finite and not negative. Raises `InvalidObjectError`."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Quantity):
+        raise InvalidObjectError(f"{_short(value)} is not a price", field=field)
+    try:
+        nano = Quantity(value).nano
+    except InvalidObjectError as error:
+        raise InvalidObjectError(str(error), field=field) from error
+    if not 0 <= nano <= _MAX_PRICE:
+        raise InvalidObjectError(f"{_short(value)} is not a price from 0 to 1T", field=field)
+    return nano / 1e9
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, int) and value.bit_length() > 256:
+        return f"a number of {value.bit_length()} bits"
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"

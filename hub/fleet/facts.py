@@ -1,0 +1,114 @@
+"""What decisions read of a ManagedCluster: labels, claims, taints, acceptance, availability, totals.
+
+Objects come from API servers and from files, so everything is checked here, once. An object whose parts have the wrong
+type is refused as a whole; a quantity that cannot be read costs the totals only. Nothing here judges a cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hub.api.conditions import find_condition
+from hub.api.errors import InvalidObjectError
+from hub.api.timestamps import parse_time
+from hub.fleet.amounts import entries, mapping, texts, totals
+
+AVAILABLE = "ManagedClusterConditionAvailable"
+
+
+@dataclass(frozen=True, slots=True)
+class Taint:
+    """A taint of a cluster; `added` is epoch seconds, None when nobody wrote it down."""
+
+    key: str
+    value: str
+    effect: str
+    added: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.key}={self.value}:{self.effect}" if self.value else f"{self.key}:{self.effect}"
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterFacts:
+    """`totals` and `size` are the cluster's allocatable and capacity sums in `amount_of` units (cpu in thousandths).
+
+    `since`: epoch seconds at which its availability last changed. `object` is the ManagedCluster itself, for
+    expressions that may read any field; two clusters that differ in nothing else are equal.
+    """
+
+    name: str
+    labels: Mapping[str, str]
+    claims: Mapping[str, str]
+    taints: tuple[Taint, ...]
+    accepted: bool
+    available: bool
+    deleting: bool
+    since: float | None
+    totals: Mapping[str, int]
+    size: Mapping[str, int]
+    object: Mapping[str, Any] = field(compare=False, repr=False)
+
+
+def cluster_name(obj: Any) -> str:
+    """``metadata.name`` where there is one, else the empty string."""
+    metadata = obj.get("metadata") if isinstance(obj, Mapping) else None
+    name = metadata.get("name") if isinstance(metadata, Mapping) else None
+    return name if isinstance(name, str) else ""
+
+
+def read_cluster(obj: Mapping[str, Any], last: ClusterFacts | None) -> tuple[ClusterFacts, str]:
+    """Facts, and what could not be read of the totals (those of `last` stay then).
+
+    Raises `InvalidObjectError` naming the field when the object is not shaped like a ManagedCluster at all.
+    """
+    metadata = mapping(obj.get("metadata"), "metadata")
+    spec = mapping(obj.get("spec"), "spec")
+    status = mapping(obj.get("status"), "status")
+    conditions = entries(status.get("conditions"), "status.conditions")
+    available = find_condition(conditions, AVAILABLE)
+    allocatable: Mapping[str, int] = {} if last is None else last.totals
+    size: Mapping[str, int] = {} if last is None else last.size
+    problem = ""
+    try:
+        offered = totals(status.get("allocatable"), "status.allocatable")
+        allocatable, size = offered, totals(status.get("capacity"), "status.capacity")
+    except InvalidObjectError as error:
+        problem = str(error)
+    facts = ClusterFacts(
+        name=cluster_name(obj),
+        labels=texts(metadata.get("labels"), "metadata.labels"),
+        claims={
+            str(claim.get("name")): str(claim.get("value"))
+            for claim in entries(status.get("clusterClaims"), "status.clusterClaims")
+        },
+        taints=tuple(
+            Taint(
+                str(taint.get("key") or ""),
+                str(taint.get("value") or ""),
+                str(taint.get("effect") or ""),
+                _moment(taint.get("timeAdded")),
+            )
+            for taint in entries(spec.get("taints"), "spec.taints")
+        ),
+        accepted=spec.get("hubAcceptsClient") is True,
+        available=available is not None and available.get("status") == "True",
+        deleting=bool(metadata.get("deletionTimestamp")),
+        since=_moment(available.get("lastTransitionTime")) if available is not None else None,
+        totals=allocatable,
+        size=size,
+        object=obj,
+    )
+    return facts, problem
+
+
+def _moment(text: Any) -> float | None:
+    """Epoch seconds; a time that cannot be read is unknown, not a reason to lose the cluster."""
+    if not isinstance(text, str):
+        return None
+    try:
+        return parse_time(text).timestamp()
+    except (InvalidObjectError, OverflowError):
+        return None

@@ -1,0 +1,268 @@
+"""The fleet at one moment: every cluster, what is free on it, what is held on it. What every decision reads.
+
+A `Fleet` never changes. `apply` gives the next one and shares with this one all that stayed, so that a decision can
+charge what it decided and go on with the result, and throw it away again. Vectors are in the order of `names`, and
+read-only. What it does not hold: why a cluster may not be used for a job (hub/placement), quotas, jobs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from hub.fleet.changes import FleetChange
+from hub.fleet.cluster import Cluster
+from hub.fleet.columns import ColumnCache
+from hub.fleet.draft import Draft
+from hub.fleet.facts import ClusterFacts
+from hub.fleet.held import Holding
+from hub.fleet.keys import KeyMap
+from hub.fleet.scores import ScoreColumn
+from hub.fleet.shape import TaskShape
+from hub.fleet.site import Site
+from hub.fleet.verdict import FitVerdict, explain_cluster
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
+
+class Fleet:
+    """Made by `Fleet.empty().apply(…)`; safe to read from several threads."""
+
+    __slots__ = (
+        "_cache", "_clusters", "_digest", "_facts_versions", "_hidden", "_index", "_keys", "_object_versions",
+        "_scores", "_site_versions", "_versions", "names", "problems",
+    )  # fmt: skip
+
+    names: tuple[str, ...]
+    problems: Mapping[str, str]
+    _cache: ColumnCache
+    _clusters: list[Cluster]
+    # Known by a report or by charges, but not (or no longer) as ManagedClusters.
+    _hidden: Mapping[str, Cluster]
+    _index: Mapping[str, int]
+    _keys: KeyMap
+    _scores: Mapping[str, ScoreColumn]
+    _digest: str
+    _versions: Ints
+    _facts_versions: Ints
+    _object_versions: Ints
+    _site_versions: Ints
+
+    @staticmethod
+    def empty() -> Fleet:
+        fleet = Fleet.__new__(Fleet)
+        fleet.names = ()
+        fleet.problems = {}
+        fleet._cache = ColumnCache()
+        fleet._clusters = []
+        fleet._hidden = {}
+        fleet._index = {}
+        fleet._keys = KeyMap()
+        fleet._scores = {}
+        fleet._digest = ""
+        nothing = np.zeros(0, np.int64)
+        fleet._versions = fleet._facts_versions = fleet._object_versions = fleet._site_versions = nothing
+        return fleet
+
+    def apply(self, changes: Iterable[FleetChange]) -> Fleet:
+        """The fleet after `changes`, one after the other. An object that cannot be read changes only `problems`."""
+        draft = Draft(self._clusters, self._hidden, self._index, self._keys, self._scores, self.problems)
+        for change in changes:
+            draft.apply(change)
+        if not draft.changed:
+            return self
+        fleet = Fleet.__new__(Fleet)
+        fleet._cache = self._cache
+        fleet._keys = draft.keys
+        fleet._scores = draft.scores
+        fleet._digest = ""
+        fleet.problems = draft.problems
+        if draft.moved:
+            clusters = fleet._clusters = draft.visible()
+            fleet._hidden = draft.hidden
+            fleet.names = tuple(cluster.name for cluster in clusters)
+            fleet._index = {name: position for position, name in enumerate(fleet.names)}
+            fleet._versions = np.fromiter((c.version for c in clusters), np.int64, len(clusters))
+            fleet._facts_versions = np.fromiter((c.facts_version for c in clusters), np.int64, len(clusters))
+            fleet._object_versions = np.fromiter((c.object_version for c in clusters), np.int64, len(clusters))
+            fleet._site_versions = np.fromiter((c.site_version for c in clusters), np.int64, len(clusters))
+            return fleet
+        fleet.names = self.names
+        fleet._index = self._index
+        fleet._hidden = draft.hidden
+        fleet._clusters = draft.clusters
+        fleet._versions = self._versions
+        fleet._facts_versions = self._facts_versions
+        fleet._object_versions = self._object_versions
+        fleet._site_versions = self._site_versions
+        for position in draft.touched:
+            new, old = draft.clusters[position], self._clusters[position]
+            if new.version != old.version:
+                fleet._versions = _with(fleet._versions, self._versions, position, new.version)
+            if new.object_version != old.object_version:
+                fleet._object_versions = _with(
+                    fleet._object_versions, self._object_versions, position, new.object_version
+                )
+            if new.facts_version != old.facts_version:
+                fleet._facts_versions = _with(fleet._facts_versions, self._facts_versions, position, new.facts_version)
+            if new.site_version != old.site_version:
+                fleet._site_versions = _with(fleet._site_versions, self._site_versions, position, new.site_version)
+        return fleet
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._index
+
+    def position(self, name: str) -> int:
+        """Where `name` is in every vector. Raises KeyError for a cluster that is not in the fleet."""
+        return self._index[name]
+
+    def facts(self, name: str) -> ClusterFacts:
+        """Labels, claims, taints … of one cluster. Raises KeyError for a cluster that is not in the fleet."""
+        facts = self._clusters[self._index[name]].facts
+        assert facts is not None, "only seen clusters have a position"
+        return facts
+
+    def site(self, name: str) -> Site | None:
+        """What the cluster reported of itself: node groups, images, prices; None: nothing yet."""
+        return self._clusters[self._index[name]].site
+
+    # What fits.
+
+    def fit(self, shape: TaskShape) -> Ints:
+        """How many tasks of `shape` each cluster can take more, now, with everything that is held on it."""
+        clusters = self._clusters
+        return self._cache.get(("fit", shape), self.names, self._versions, lambda at: clusters[at].fit(shape), np.int64)
+
+    def capacity(self, shape: TaskShape) -> Ints:
+        """How many tasks of `shape` each cluster could run if nothing of this hub's ran there."""
+        clusters = self._clusters
+        return self._cache.get(
+            ("capacity", shape), self.names, self._site_versions, lambda at: clusters[at].capacity(shape), np.int64
+        )
+
+    def explain_fit(self, cluster: str, shape: TaskShape) -> FitVerdict:
+        """Why so many or none, per node group. Raises KeyError for a cluster that is not in the fleet."""
+        return explain_cluster(self._clusters[self._index[cluster]], shape)
+
+    # What is held.
+
+    def holder(self, key: str) -> str | None:
+        """The cluster on which `key` is charged."""
+        return self._keys.get(key)
+
+    def held(self, cluster: str) -> Mapping[str, Holding]:
+        """The charges on `cluster` by key, waiting ones included."""
+        position = self._index.get(cluster)
+        found = self._hidden.get(cluster) if position is None else self._clusters[position]
+        return {} if found is None else found.holdings
+
+    @property
+    def charges(self) -> Mapping[str, str]:
+        """The cluster of every charge, by key."""
+        return self._keys
+
+    # Columns.
+
+    @property
+    def accepted(self) -> Flags:
+        return self.facts_column("accepted", lambda facts: facts.accepted, np.bool_)
+
+    @property
+    def available(self) -> Flags:
+        """Where condition ManagedClusterConditionAvailable is True; Unknown and absent are not."""
+        return self.facts_column("available", lambda facts: facts.available, np.bool_)
+
+    @property
+    def reported(self) -> Flags:
+        """Which clusters have reported a capacity."""
+        return self.site_column("reported", lambda site: site is not None, np.bool_)
+
+    @property
+    def simulated(self) -> Flags:
+        return self.site_column("simulated", lambda site: site is not None and site.simulated, np.bool_)
+
+    def free(self, resource: str) -> Floats:
+        """What is free of `resource` over all nodes, in `amount_of` units (GPUs: whole and parts of them, summed);
+        NaN where nothing is reported."""
+        clusters = self._clusters
+        return self._cache.get(
+            ("free", resource), self.names, self._versions, lambda at: clusters[at].free(resource), np.float64
+        )
+
+    def allocatable(self, resource: str) -> Floats:
+        """What the nodes offer of `resource` in all, in the same units; NaN where nothing is reported."""
+        clusters = self._clusters
+        return self._cache.get(
+            ("allocatable", resource), self.names, self._site_versions,
+            lambda at: clusters[at].allocatable(resource), np.float64,
+        )  # fmt: skip
+
+    def gpus_free(self, model: str) -> Floats:
+        """Wholly free GPUs of `model`; NaN where nothing is reported."""
+        clusters = self._clusters
+        return self._cache.get(
+            ("gpus", model), self.names, self._versions, lambda at: clusters[at].gpus_free(model), np.float64
+        )
+
+    def scores(self, source: str, now: float) -> Floats:
+        """The last values of a score source; NaN where there is none, and everywhere once they are too old."""
+        column = self._scores.get(source)
+        if column is None or now > column.valid_until:
+            return np.full(len(self.names), np.nan)
+        return column.aligned(self.names)
+
+    @property
+    def score_sources(self) -> Mapping[str, float]:
+        """Until when (epoch seconds) the values of each source count."""
+        return {source: self._scores[source].valid_until for source in sorted(self._scores)}
+
+    def facts_column(self, key: Hashable, of: Callable[[ClusterFacts], Any], dtype: DTypeLike) -> NDArray[Any]:
+        """Any value of each cluster's facts, computed again only for clusters whose facts changed.
+
+        `key` must tell `of` from every other function used with this method; `of` must not read `facts.object`.
+        """
+        clusters = self._clusters
+        return self._cache.get(
+            ("facts", key), self.names, self._facts_versions, lambda at: of(_facts(clusters[at])), dtype
+        )
+
+    def object_column(self, key: Hashable, of: Callable[[ClusterFacts], Any], dtype: DTypeLike) -> NDArray[Any]:
+        """As `facts_column` for functions that read the whole ManagedCluster: computed again at each of its events."""
+        clusters = self._clusters
+        return self._cache.get(
+            ("object", key), self.names, self._object_versions, lambda at: of(_facts(clusters[at])), dtype
+        )
+
+    def site_column(self, key: Hashable, of: Callable[[Site | None], Any], dtype: DTypeLike) -> NDArray[Any]:
+        """As `facts_column` for what the cluster reported of itself."""
+        clusters = self._clusters
+        return self._cache.get(("site", key), self.names, self._site_versions, lambda at: of(clusters[at].site), dtype)
+
+    @property
+    def digest(self) -> str:
+        """A hash of everything a decision could read, equal for equal content however it was reached."""
+        if not self._digest:
+            from hub.fleet.digest import fleet_digest
+
+            self._digest = fleet_digest([*self._clusters, *self._hidden.values()], self._scores)
+        return self._digest
+
+
+def _with(column: Ints, shared: Ints, position: int, version: int) -> Ints:
+    if column is shared:
+        column = column.copy()
+    column[position] = version
+    return column
+
+
+def _facts(cluster: Cluster) -> ClusterFacts:
+    assert cluster.facts is not None, "only seen clusters have a position"
+    return cluster.facts

@@ -1,0 +1,123 @@
+"""The nodes of one cluster as columns: which a shape may use, how many of it fit, and which ones are taken first.
+
+One table a capacity report; what is free now is kept beside it by hub/fleet/held.py and passed in. All amounts are
+int64 in `amount_of` units, GPUs are thousandths of each single GPU, because halves on two GPUs are not one whole.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hub.api import names
+from hub.fleet.shape import TaskShape
+from hub.fleet.site import NodeGroup, Site
+
+Ints = NDArray[np.int64]
+# More tasks than one job may have, so that a task that asks for nothing has a number, too.
+MAX_SLOTS = 1_000_000
+_UNLIMITED = 1 << 60
+WHOLE_GPU = 1000
+
+
+class NodeTable:
+    """`free` [resource, node], `gpus` [node, gpu], `whole` [node]: what is there less what others use; frozen."""
+
+    __slots__ = ("_eligible", "count", "cpu", "free", "gpus", "gpus_total", "groups", "rows", "starts", "whole")
+
+    def __init__(self, site: Site) -> None:
+        groups = self.groups = site.groups
+        resources = sorted({name for group in groups for name in group.allocatable})
+        self.rows = {name: row for row, name in enumerate(resources)}
+        self.cpu = self.rows.get("cpu")
+        self.starts: list[int] = []
+        self.count = sum(group.count for group in groups)
+        width = max((group.gpus.count for group in groups if group.count), default=0)
+        self.free: Ints = np.zeros((len(resources), self.count), np.int64)
+        self.gpus: Ints = np.zeros((self.count, width), np.int64)
+        start = 0
+        for group in groups:
+            self.starts.append(start)
+            self._fill(group, start)
+            start += group.count
+        self.gpus_total: Ints = self.gpus.sum(axis=1)
+        self.whole: Ints = (self.gpus == WHOLE_GPU).sum(axis=1)
+        self._eligible: dict[tuple[object, ...], Ints | None] = {}
+
+    def _fill(self, group: NodeGroup, start: int) -> None:
+        end = start + group.count
+        for name, row in self.rows.items():
+            # A node that says nothing of pods has no limit of them; of anything else it has none.
+            self.free[row, start:end] = group.allocatable.get(name, _UNLIMITED if name == "pods" else 0)
+        self.gpus[start:end, : group.gpus.count] = WHOLE_GPU
+        at = start
+        for used in group.used:
+            nodes = slice(at, at + used.nodes)
+            at += used.nodes
+            for name, amount in used.resources.items():
+                row = self.rows.get(name, -1)
+                if row >= 0:
+                    self.free[row, nodes] -= amount
+            taken, part = divmod(min(used.gpu, group.gpus.count * WHOLE_GPU), WHOLE_GPU)
+            self.gpus[nodes, :taken] = 0
+            if part:
+                self.gpus[nodes, taken] = WHOLE_GPU - part
+
+    def eligible(self, shape: TaskShape) -> Ints | None:
+        """Numbers of the nodes that may run `shape` by model, labels and taints; None is all of them."""
+        wants = shape.gpu_milli > 0
+        key = (wants, shape.gpu_models, shape.gpu_min_memory, shape.node_selector, shape.tolerations)
+        try:
+            return self._eligible[key]
+        except KeyError:
+            pass
+        groups = [(start, group) for start, group in zip(self.starts, self.groups, strict=True)]
+        allowed = [(start, group) for start, group in groups if group_refusal(group, shape) is None]
+        found = None
+        if len(allowed) != len(groups):
+            parts = [np.arange(start, start + group.count) for start, group in allowed]
+            found = np.concatenate(parts) if parts else np.zeros(0, np.int64)
+        self._eligible[key] = found
+        return found
+
+    def slots(self, shape: TaskShape, free: Ints, gpus: Ints, whole: Ints, nodes: Ints | None) -> Ints:
+        """How many tasks each of `nodes` (None: every node) takes more; from 0 to `MAX_SLOTS`."""
+        found: Ints | None = None
+        for name, amount in shape.requests:
+            if name == names.GPU or amount <= 0:
+                continue
+            row = self.rows.get(name)
+            if row is None:
+                return np.zeros(self.count if nodes is None else len(nodes), np.int64)
+            found = _least(found, (free[row] if nodes is None else free[row, nodes]) // amount)
+        row = self.rows.get("pods")
+        if row is not None and not shape.request("pods"):
+            found = _least(found, free[row] if nodes is None else free[row, nodes])
+        if shape.gpu_share:
+            found = _least(found, ((gpus if nodes is None else gpus[nodes]) // shape.gpu_share).sum(axis=1))
+        elif shape.gpus:
+            found = _least(found, (whole if nodes is None else whole[nodes]) // shape.gpus)
+        if found is None:
+            return np.full(self.count if nodes is None else len(nodes), MAX_SLOTS, np.int64)
+        return np.minimum(np.maximum(found, 0), MAX_SLOTS)
+
+
+def group_refusal(group: NodeGroup, shape: TaskShape) -> tuple[str, str] | None:
+    """Why no node of `group` may run `shape`, whatever is free: (``model|memory|selector|taint``, in words)."""
+    if shape.gpu_milli:
+        models = group.models
+        if shape.gpu_models and not set(shape.gpu_models) & set(models):
+            return "model", " / ".join(models) if group.gpus.count else "no GPU"
+        if shape.gpu_min_memory and group.gpus.memory < shape.gpu_min_memory:
+            return "memory", str(group.gpus.memory)
+    for key, value in shape.node_selector:
+        if group.labels.get(key) != value and not (key == names.GPU_PRODUCT and value in group.models):
+            return "selector", f"{key}={value}"
+    for key, value, effect in group.taints:
+        if not shape.tolerates(key, value, effect):
+            return "taint", f"{key}={value}:{effect}" if value else f"{key}:{effect}"
+    return None
+
+
+def _least(found: Ints | None, more: Ints) -> Ints:
+    return more if found is None else np.minimum(found, more)

@@ -1,0 +1,143 @@
+"""Why a shape does not fit a cluster, group by group, in words and numbers. Says nothing that `fit` does not count."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hub.api import names
+from hub.api.quantity import Quantity
+from hub.api.reasons import Reason
+from hub.fleet.cluster import Cluster
+from hub.fleet.held import Held
+from hub.fleet.nodes import group_refusal
+from hub.fleet.shape import TaskShape
+from hub.fleet.site import NodeGroup
+
+
+@dataclass(frozen=True, slots=True)
+class GroupVerdict:
+    """`fit` now and `capacity` when empty, in tasks; `reason` is None while `fit` is positive."""
+
+    group: str
+    nodes: int
+    fit: int
+    capacity: int
+    reason: Reason | None
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class FitVerdict:
+    """`reason` is None when at least one task fits; `facts` fill its template. `groups` in name order."""
+
+    cluster: str
+    fit: int
+    capacity: int
+    reason: Reason | None
+    facts: Mapping[str, Any]
+    groups: tuple[GroupVerdict, ...] = ()
+
+    @property
+    def message(self) -> str:
+        return "" if self.reason is None else self.reason.message(**self.facts)
+
+
+def explain_cluster(cluster: Cluster, shape: TaskShape) -> FitVerdict:
+    site, held = cluster.site, cluster.held
+    if site is None or held is None:
+        return FitVerdict(cluster.name, 0, 0, Reason.CAPACITY_UNKNOWN, {})
+    image = site.missing_image(shape.images)
+    if image:
+        return FitVerdict(cluster.name, 0, 0, Reason.IMAGE_NOT_AVAILABLE, {"image": image})
+    groups = tuple(
+        _group(group, start, held, shape) for start, group in zip(held.table.starts, site.groups, strict=True)
+    )
+    fit, capacity = cluster.fit(shape), cluster.capacity(shape)
+    if fit:
+        return FitVerdict(cluster.name, fit, capacity, None, {}, groups)
+    if capacity:
+        detail = _joined(g for g in groups if g.capacity)
+        return FitVerdict(cluster.name, 0, capacity, Reason.NO_FREE_SLOT, {"detail": detail}, groups)
+    if groups and all(g.reason is Reason.GPU_MODEL_ABSENT for g in groups):
+        facts = {"found": _found(site.groups), "wanted": _wanted(shape)}
+        return FitVerdict(cluster.name, 0, 0, Reason.GPU_MODEL_ABSENT, facts, groups)
+    detail = _joined(g for g in groups if g.reason is not Reason.GPU_MODEL_ABSENT) or "it has no nodes"
+    return FitVerdict(cluster.name, 0, 0, Reason.SHAPE_NEVER_FITS, {"detail": detail}, groups)
+
+
+def _group(group: NodeGroup, start: int, held: Held, shape: TaskShape) -> GroupVerdict:
+    table = held.table
+    refusal = group_refusal(group, shape)
+    if refusal is not None:
+        kind, detail = refusal
+        if kind in ("model", "memory"):
+            detail = detail if kind == "model" else _gpus(group)
+            return GroupVerdict(group.name, group.count, 0, 0, Reason.GPU_MODEL_ABSENT, detail)
+        words = {"selector": "its nodes do not have label {}", "taint": "its nodes have taint {}"}[kind]
+        return GroupVerdict(group.name, group.count, 0, 0, Reason.SHAPE_NEVER_FITS, words.format(detail))
+    if not group.count:
+        return GroupVerdict(group.name, 0, 0, 0, Reason.SHAPE_NEVER_FITS, "it has no nodes")
+    nodes = np.arange(start, start + group.count)
+    fit = int(held.slots(shape, nodes).sum())
+    capacity = int(table.slots(shape, table.free, table.gpus, table.whole, nodes).sum())
+    if fit:
+        return GroupVerdict(group.name, group.count, fit, capacity, None, f"{fit} of {capacity} slots free")
+    shortages = _shortages(group, held, shape, nodes)
+    reason = Reason.NO_FREE_SLOT if capacity else Reason.SHAPE_NEVER_FITS
+    return GroupVerdict(group.name, group.count, 0, capacity, reason, shortages)
+
+
+def _shortages(group: NodeGroup, held: Held, shape: TaskShape, nodes: Any) -> str:
+    """What the node with most of it has, of each thing that no node has enough of."""
+    words: list[str] = []
+    for name, amount in shape.requests:
+        if name == names.GPU:
+            continue
+        row = held.table.rows.get(name)
+        most = 0 if row is None else max(int(held.free[row, nodes].max()), 0)
+        if most < amount:
+            offered = group.allocatable.get(name, 0)
+            free = f"{show_amount(name, most)} {name} free of {show_amount(name, offered)}"
+            words.append(f"{free}, {show_amount(name, amount)} needed")
+    if shape.gpu_share:
+        most = int(held.gpus[nodes].max(initial=0))
+        if most < shape.gpu_share:
+            words.append(f"{most / 1000:g} of one GPU free, {shape.gpu_share / 1000:g} needed")
+    elif shape.gpus:
+        most = int(held.whole[nodes].max())
+        if most < shape.gpus:
+            words.append(f"{most} of {group.gpus.count} GPUs free, {shape.gpus} needed")
+    row = held.table.rows.get("pods")
+    if row is not None and not shape.request("pods") and int(held.free[row, nodes].max()) < 1:
+        words.append("no room for another pod")
+    return "; ".join(words) or "enough of everything, but never on the same node"
+
+
+def show_amount(resource: str, amount: int) -> str:
+    """An `amount_of` integer as people write it: ``1500m``, ``16Gi``."""
+    return str(Quantity.from_nano(amount * 10**6) if resource == "cpu" else Quantity(amount))
+
+
+def _joined(groups: Any) -> str:
+    return "; ".join(f"{g.group} ({g.nodes} {'node' if g.nodes == 1 else 'nodes'}): {g.detail}" for g in groups)
+
+
+def _found(groups: tuple[NodeGroup, ...]) -> str:
+    found = sorted({_gpus(group) for group in groups if group.gpus.count and group.count})
+    return ", ".join(found) or "no GPU"
+
+
+def _gpus(group: NodeGroup) -> str:
+    if not group.gpus.count:
+        return "no GPU"
+    memory = f" with {Quantity(group.gpus.memory)}" if group.gpus.memory else " of unknown memory"
+    return (" / ".join(group.models) or "GPUs of unknown model") + memory
+
+
+def _wanted(shape: TaskShape) -> str:
+    wanted = " or ".join(shape.gpu_models) or "a GPU"
+    return f"{wanted} with at least {Quantity(shape.gpu_min_memory)}" if shape.gpu_min_memory else wanted

@@ -1,0 +1,180 @@
+"""Which clusters a rule allows, as one mask over the fleet, and the same cluster by cluster with the reason.
+
+Both read the same columns: `verdicts` never says anything that `eligible` did not decide. Whether a job's tasks fit on
+a cluster is the fleet's to say, which cluster is best is scoring's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hub.api.reasons import Reason
+from hub.api.timestamps import format_duration
+from hub.fleet.facts import ClusterFacts, Taint
+from hub.fleet.fleet import Fleet
+from hub.placement import cel
+from hub.placement.rule import ClusterRule, ClusterToleration, Predicate
+from hub.placement.selectors import matches, show
+from hub.placement.sets import ClusterSets
+
+Flags = NDArray[np.bool_]
+Verdict = tuple[Reason, Mapping[str, Any]]
+
+
+def eligible(fleet: Fleet, sets: ClusterSets, rule: ClusterRule, now: float, current: Collection[str] = ()) -> Flags:
+    """What the rule allows and is accepted, available and not tainted against it. `now` is epoch seconds.
+
+    `current`: clusters that are chosen already; taints with effect NoSelectIfNew do not matter there.
+    """
+    return (
+        usable(fleet) & allowed_sets(fleet, sets, rule) & matching(fleet, rule) & tolerated(fleet, rule, now, current)
+    )
+
+
+def verdicts(
+    fleet: Fleet, sets: ClusterSets, rule: ClusterRule, now: float, current: Collection[str] = ()
+) -> dict[str, Verdict | None]:
+    """Every cluster, in name order, with the first reason against it and the facts of its template; None: eligible."""
+    passes = eligible(fleet, sets, rule, now, current)
+    bound = allowed_sets(fleet, sets, rule)
+    matched = matching(fleet, rule)
+    found: dict[str, Verdict | None] = {}
+    for position, name in enumerate(fleet.names):
+        if passes[position]:
+            found[name] = None
+            continue
+        facts = fleet.facts(name)
+        if facts.deleting:
+            found[name] = Reason.CLUSTER_LEAVING, {}
+        elif not facts.accepted:
+            found[name] = Reason.CLUSTER_NOT_ACCEPTED, {"cluster": name}
+        elif not facts.available:
+            age = "an unknown time" if facts.since is None else format_duration(now - facts.since)
+            found[name] = Reason.CLUSTER_UNREACHABLE, {"age": age}
+        elif not bound[position]:
+            found[name] = Reason.CLUSTER_NOT_BOUND, {"namespace": rule.namespace}
+        elif not matched[position]:
+            found[name] = Reason.SELECTOR_MISMATCH, {"selector": describe(rule)}
+        else:
+            taint = _offending(facts, rule.tolerations, now, name in current)
+            found[name] = Reason.CLUSTER_TAINTED, {"taint": str(taint)}
+    return found
+
+
+def usable(fleet: Fleet) -> Flags:
+    """Accepted, available, and not on its way out."""
+    return fleet.facts_column(
+        "usable", lambda facts: facts.accepted and facts.available and not facts.deleting, np.bool_
+    )
+
+
+def allowed_sets(fleet: Fleet, sets: ClusterSets, rule: ClusterRule) -> Flags:
+    """Clusters that the rule's namespace may choose from.
+
+    As OCM: the sets bound to the namespace, of these only the rule's own where it names some. One thing is easier than
+    in OCM: a rule that neither names sets nor comes from a Placement object, in a namespace that nobody ever bound to
+    anything, may use every cluster. Someone who submits a first job need not know what a binding is; whoever does bind
+    sets to a namespace restricts it by that.
+    """
+    everything = np.ones(len(fleet.names), np.bool_)
+    if not rule.namespace:
+        return everything if not rule.sets else _members(fleet, sets, rule.sets)
+    bound = sets.bound(rule.namespace)
+    if not bound and not rule.sets and not rule.reference:
+        return everything
+    return _members(fleet, sets, tuple(name for name in bound if not rule.sets or name in rule.sets))
+
+
+def matching(fleet: Fleet, rule: ClusterRule) -> Flags:
+    """Where one of the rule's predicates holds; everywhere when it has none."""
+    if not rule.predicates:
+        return np.ones(len(fleet.names), np.bool_)
+    found = _predicate(fleet, rule.predicates[0])
+    for predicate in rule.predicates[1:]:
+        found = found | _predicate(fleet, predicate)
+    return found
+
+
+def tolerated(fleet: Fleet, rule: ClusterRule, now: float, current: Collection[str] = ()) -> Flags:
+    """Where every taint is tolerated at `now`."""
+    tolerations = rule.tolerations
+    found: Flags = now < fleet.facts_column(
+        ("tolerated", tolerations), lambda facts: tolerated_until(facts.taints, tolerations, chosen=False), np.float64
+    )
+    if not current:
+        return found
+    found = found.copy()
+    for name in current:
+        if name in fleet and not found[fleet.position(name)]:
+            taints = fleet.facts(name).taints
+            found[fleet.position(name)] = now < tolerated_until(taints, tolerations, chosen=True)
+    return found
+
+
+def tolerated_until(taints: tuple[Taint, ...], tolerations: tuple[ClusterToleration, ...], *, chosen: bool) -> float:
+    """Epoch seconds until which all `taints` are tolerated: inf for ever, −inf not at all."""
+    return min((_until(taint, tolerations, chosen) for taint in taints), default=math.inf)
+
+
+def describe(rule: ClusterRule) -> str:
+    """The rule's predicates in one line, as kubectl spells selectors."""
+    parts = []
+    for predicate in rule.predicates:
+        lines = [show(line) for line in predicate.labels]
+        lines += [f"claim {show(line)}" for line in predicate.claims]
+        parts.append(", ".join([*lines, *predicate.cel]) or "everything")
+    return " or ".join(parts)
+
+
+def _until(taint: Taint, tolerations: tuple[ClusterToleration, ...], chosen: bool) -> float:
+    if taint.effect == "PreferNoSelect" or (taint.effect == "NoSelectIfNew" and chosen):
+        return math.inf
+    latest = -math.inf
+    for toleration in tolerations:
+        if not _tolerates(toleration, taint):
+            continue
+        if toleration.seconds is None:
+            return math.inf
+        # A taint of unknown age cannot be said to be young.
+        if taint.added is not None:
+            latest = max(latest, taint.added + toleration.seconds)
+    return latest
+
+
+def _tolerates(toleration: ClusterToleration, taint: Taint) -> bool:
+    if toleration.effect and toleration.effect != taint.effect:
+        return False
+    if toleration.key and toleration.key != taint.key:
+        return False
+    return toleration.operator == "Exists" or toleration.value == taint.value
+
+
+def _offending(facts: ClusterFacts, tolerations: tuple[ClusterToleration, ...], now: float, chosen: bool) -> Taint:
+    return next(taint for taint in facts.taints if now >= _until(taint, tolerations, chosen))
+
+
+def _predicate(fleet: Fleet, predicate: Predicate) -> Flags:
+    def selects(facts: ClusterFacts) -> bool:
+        return matches(predicate.labels, facts.labels) and matches(predicate.claims, facts.claims)
+
+    found: Flags = fleet.facts_column(("predicate", predicate.labels, predicate.claims), selects, np.bool_)
+    for text in predicate.cel:
+        found = found & fleet.object_column(("cel", text), partial(_cel_holds, text), np.bool_)
+    return found
+
+
+def _cel_holds(text: str, facts: ClusterFacts) -> bool:
+    return cel.holds(text, facts.object)
+
+
+def _members(fleet: Fleet, sets: ClusterSets, wanted: tuple[str, ...]) -> Flags:
+    found = np.zeros(len(fleet.names), np.bool_)
+    for name in wanted:
+        found |= sets.members(fleet, name)
+    return found
