@@ -19,7 +19,9 @@ from hub.api import conversion
 from hub.api.meta import AGE, Column
 from hub.api.resource import Resource
 from hub.apiserver import crds
-from hub.apiserver.schema import Schema, compile_schema
+from hub.apiserver.builtin_rules import Review
+from hub.apiserver.metadata import admit_metadata
+from hub.apiserver.schema import Admission, Schema, compile_schema
 
 Object = Mapping[str, Any]
 Cells = Callable[[Object, float], Sequence[Any]]
@@ -43,8 +45,9 @@ class ServedKind:
     """One served version of one kind.
 
     `storage` says as what its objects are kept: another version of the same kind, or (Events) another group. Columns
-    exclude NAME; `cells`, where given, computes all of them from an object and the time (seconds since the epoch), for
-    what no path can say. `openapi` is the schema as published, with strategic-merge keys on built-in kinds.
+    come after NAME, unless `cells` is given: it computes all cells, NAME included, from an object and the time (seconds
+    since the epoch), for what no path can say. `openapi` is the schema as published, with strategic-merge keys on
+    built-in kinds. `review` is what a built-in kind's schema cannot say.
     """
 
     resource: Resource
@@ -68,6 +71,7 @@ class ServedKind:
     selectable: frozenset[str] = frozenset()
     # What clients of a deprecated version are told in a Warning header.
     warning: str = ""
+    review: Review | None = field(default=None, repr=False)
     into_storage: Convert | None = field(default=None, repr=False)
     out_of_storage: Convert | None = field(default=None, repr=False)
 
@@ -107,6 +111,23 @@ class ServedKind:
     @property
     def has_status(self) -> bool:
         return "status" in self.subresources
+
+    def admit(self, obj: Object, old: Object | None = None) -> Admission:
+        """`obj` as it is kept in place of `old` (None: it is created), with all that is wrong with it.
+
+        Everything about an object that needs no other object: metadata, schema, CEL rules, rules of built-in kinds.
+        Both are in this version. Never raises, changes neither.
+        """
+        metadata, errors, unknown = admit_metadata(obj, self.group, self.plural)
+        obj = {**obj, "metadata": metadata}
+        if self.schema is not None:
+            admission = self.schema.admit(obj, old)
+            obj, unknown = admission.obj, [*unknown, *admission.unknown]
+            errors = [*errors, *admission.errors]
+        if self.review is not None and not errors:
+            obj, found = self.review(obj, old)
+            errors = list(found)
+        return Admission(dict(obj), tuple(errors), tuple(unknown))
 
     def to_storage(self, obj: Object) -> dict[str, Any]:
         """`obj`, spelled in this version, as it is kept. A new dict at the top; what did not change is shared."""

@@ -20,6 +20,7 @@ from hub.apiserver.rules import RuleNode, compile_rules
 from hub.apiserver.structural import Check, compile_node
 
 _MISSING: Final = object()
+_KEPT: Final = {"x-kubernetes-preserve-unknown-fields": True}
 _ROOT_FIELDS: Final = ("apiVersion", "kind", "metadata")
 
 
@@ -59,8 +60,14 @@ def compile_schema(openapi: Mapping[str, Any], *, where: str = "", root: bool = 
     `root` is for whole objects: apiVersion, kind and metadata belong to them whether the schema names them or not.
     """
     if root:
-        properties = {name: {"x-kubernetes-preserve-unknown-fields": True} for name in _ROOT_FIELDS}
-        openapi = {**openapi, "properties": {**(openapi.get("properties") or {}), **properties}}
+        written = openapi.get("properties") or {}
+        properties: dict[str, Any] = {name: dict(_KEPT) for name in _ROOT_FIELDS}
+        # A schema may narrow what names are allowed, nothing else of metadata.
+        narrowed = (written.get("metadata") or {}).get("properties") or {}
+        names = {name: narrowed[name] for name in ("name", "generateName") if name in narrowed}
+        if names:
+            properties["metadata"]["properties"] = names
+        openapi = {**openapi, "properties": {**written, **properties}}
     check = compile_node(openapi, where)
     return Schema(check, compile_rules(openapi, where))
 
