@@ -233,9 +233,8 @@ class Cycle:
     def _key(
         self, demand: Demand, queue: ClusterQueue, avoid: tuple[str, ...], together: int, held: tuple[str, ...]
     ) -> tuple[object, ...]:
-        rule = self._number(demand.rule)
-        limited = held if demand.rule.limit is not None else None
-        return (queue.name, self._number(demand.shape), rule, avoid, together, limited, demand.place)
+        shape, rule = self._number(demand.shape), self._number(demand.rule)
+        return (queue.name, shape, rule, avoid, together, held, demand.place)
 
     def _number(self, value: object) -> int:
         """Equal values have equal numbers; an object that was seen before costs no hash."""

@@ -71,21 +71,23 @@ class Places:
         self.fleet = snapshot.fleet
         self.names = snapshot.fleet.names
         self._snapshot = snapshot
-        self._allowed: dict[ClusterRule, Mask] = {}
+        self._allowed: dict[tuple[ClusterRule, tuple[str, ...]], Mask] = {}
         self._options: dict[tuple[TaskShape, FlavorChoice], Option] = {}
         self._charges = 0
 
-    def allowed(self, rule: ClusterRule) -> Mask:
-        """Clusters that the rule admits and that may be given work."""
-        mask = self._allowed.get(rule)
+    def allowed(self, rule: ClusterRule, current: tuple[str, ...] = ()) -> Mask:
+        """Clusters that the rule admits and that may be given work; `current` are those that the job is on already."""
+        mask = self._allowed.get((rule, current))
         if mask is None:
-            mask = eligible(self.fleet, self._snapshot.sets, rule, self._snapshot.now)
-            self._allowed[rule] = mask
+            mask = eligible(self.fleet, self._snapshot.sets, rule, self._snapshot.now, current)
+            self._allowed[rule, current] = mask
         return mask
 
-    def verdicts(self, rule: ClusterRule) -> Mapping[str, tuple[Reason, Mapping[str, Any]] | None]:
+    def verdicts(
+        self, rule: ClusterRule, current: tuple[str, ...] = ()
+    ) -> Mapping[str, tuple[Reason, Mapping[str, Any]] | None]:
         """The same, cluster by cluster, with why not."""
-        return verdicts(self.fleet, self._snapshot.sets, rule, self._snapshot.now)
+        return verdicts(self.fleet, self._snapshot.sets, rule, self._snapshot.now, current)
 
     def option(self, shape: TaskShape, choice: FlavorChoice) -> Option:
         known = self._options.get((shape, choice))
@@ -101,7 +103,7 @@ class Places:
     def candidates(self, wish: Wish, options: Iterable[Option]) -> Mask:
         """Clusters that may be asked: those the rule allows, less those to avoid while another could ever do."""
         rule = wish.demand.rule
-        allowed = self.allowed(rule)
+        allowed = self.allowed(rule, wish.demand.running)
         if rule.limit is not None and len(wish.held) >= rule.limit:
             allowed = allowed & self.mask(wish.held)
         if not wish.avoid:

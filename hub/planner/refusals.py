@@ -114,7 +114,7 @@ def _nowhere(places: Places, wish: Wish, options: Sequence[Option]) -> str:
 def obstacles(places: Places, wish: Wish, options: Sequence[Option]) -> dict[str, str]:
     """By cluster, why not a task of `wish` could ever run there, whatever it is paid from."""
     found: dict[str, str] = {}
-    for name, verdict in places.verdicts(wish.demand.rule).items():
+    for name, verdict in places.verdicts(wish.demand.rule, wish.demand.running).items():
         if verdict is not None:
             found[name] = verdict[0].message(**verdict[1])
             continue
