@@ -177,6 +177,12 @@ class TaskCounts(Model):
     summary: str | None = Field(None, description="succeeded/total, for tables. Example: 57/60")
 
 
+class Usage(Model):
+    cpuSeconds: Annotated[float, Field(ge=0)] | None = Field(None, description="CPU time of all ended tasks.")
+    gpuSeconds: Annotated[float, Field(ge=0)] | None = Field(None, description="GPUs held times how long.")
+    wallSeconds: Annotated[float, Field(ge=0)] | None = Field(None, description="Running time, summed over tasks.")
+
+
 class AttemptStatus(Model):
     epoch: Int32 = Field(ge=0, description="Number of the slice within the job; newer epochs override older ones.")
     attempt: Int32 | None = Field(None, ge=1, description="Which attempt this is for its tasks, from 1.")
@@ -187,19 +193,16 @@ class AttemptStatus(Model):
     )
     succeeded: Indexes | None = Field(None, description="Tasks of it that succeeded.")
     failed: Indexes | None = Field(None, description="Tasks of it that failed.")
-    exitCodes: str | None = Field(None, description="Failed tasks by exit code. Example: 1=3,17;137=4")
+    exitCodes: str | None = Field(
+        None, description="Failed tasks by exit code; of very many only the first. Example: 1=3,17;137=4"
+    )
     stale: Indexes | None = Field(
         None, description="Tasks whose result came after a newer epoch had taken them over; recorded, not counted."
     )
     startedAt: Time | None = Field(None, description="When its first task started.")
     finishedAt: Time | None = Field(None, description="When its last task ended.")
+    usage: Usage | None = Field(None, description="What its ended tasks have used.")
     message: str | None = Field(None, description="The last reason, in words.")
-
-
-class Usage(Model):
-    cpuSeconds: Annotated[float, Field(ge=0)] | None = Field(None, description="CPU time of all ended tasks.")
-    gpuSeconds: Annotated[float, Field(ge=0)] | None = Field(None, description="GPUs held times how long.")
-    wallSeconds: Annotated[float, Field(ge=0)] | None = Field(None, description="Running time, summed over tasks.")
 
 
 class FleetJobStatus(Model):
@@ -212,12 +215,14 @@ class FleetJobStatus(Model):
     message: str | None = Field(None, description="The same in words.")
     tasks: TaskCounts | None = Field(None, description="Tasks by state.")
     attempts: Annotated[list[AttemptStatus], list_map("epoch")] = Field(
-        default_factory=list, description="Every slice that was sent to a cluster, by epoch."
+        default_factory=list,
+        description="The slices that were sent to clusters, by epoch; of very many the oldest are left out once over.",
     )
     clusters: list[str] = Field(default_factory=list, description="Clusters that run it or have run it.")
     retriesFrom: Int32 | None = Field(
         None, ge=0, description="The epoch from which attempts are counted since the failed tasks were asked for again."
     )
+    retryFailed: str | None = Field(None, description="The annotation retry-failed that was honoured last.")
     submittedAt: Time | None = Field(None, description="When the hub first saw it.")
     startedAt: Time | None = Field(None, description="When its first task started.")
     finishedAt: Time | None = Field(None, description="When it ended.")
@@ -226,6 +231,12 @@ class FleetJobStatus(Model):
 
 class FleetJob(KubeObject):
     """A job, or an array of tasks, that the hub queues, places on clusters of the fleet and sees through to its end."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            ("size(self.metadata.name) <= 63", "metadata.name must be no longer than 63 characters: labels carry it")
+        )
+    )
 
     info: ClassVar = KindInfo(
         resource.FLEET_JOBS,

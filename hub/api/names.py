@@ -31,6 +31,11 @@ SIMULATED: Final = f"{GROUP}/simulated"
 # Simulated runtime: how long a task lasts (a Go duration), and its exit code, on the pod template.
 SIMULATED_DURATION: Final = f"{GROUP}/simulated-duration"
 SIMULATED_EXIT_CODE: Final = f"{GROUP}/simulated-exit-code"
+# On the pod template of a slice: which GPU models will do (``A100,H100``) and the memory each must have, in bytes.
+GPU_MODELS: Final = f"{GROUP}/gpu-models"
+GPU_MIN_MEMORY: Final = f"{GROUP}/gpu-min-memory"
+# On a plain Job: what its own status has no room for, as JSON in the shape of a FleetJob's status.
+JOB_MEMORY: Final = f"{GROUP}/status"
 # On a FleetJob or Job: why its owner ended it or asked for its failed tasks again.
 CANCEL: Final = f"{GROUP}/cancel"
 RETRY_FAILED: Final = f"{GROUP}/retry-failed"
@@ -41,6 +46,7 @@ HUB_FINALIZER: Final = f"{GROUP}/hub"
 # Kueue.
 QUEUE_NAME: Final = "kueue.x-k8s.io/queue-name"
 PRIORITY_CLASS: Final = "kueue.x-k8s.io/priority-class"
+KUEUE_JOB_UID: Final = "kueue.x-k8s.io/job-uid"
 
 # OCM.
 CLUSTER_SET: Final = "cluster.open-cluster-management.io/clusterset"

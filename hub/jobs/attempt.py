@@ -25,7 +25,11 @@ class Attempt:
     counted or not. `exit_codes` is (code, tasks), sorted. Times are epoch seconds.
 
     `gone`: its ManifestWork exists no more (what is known of it comes from the job's status). `deleting`: it is being
-    taken back. `queue` and `flavors` are what it holds quota of while it is live.
+    taken back. `queue` and `flavors` are what it holds quota of while it is live. `reason` is the code of a Reason that
+    ended it, where there is one. `refused_at`: since when its cluster cannot apply it (`message` says why).
+
+    `counted`: those of `succeeded` that the job's status has counted already, which no later news can change. `stale`:
+    ended tasks that are recorded only, because a newer epoch had taken them over.
     """
 
     epoch: int
@@ -47,6 +51,10 @@ class Attempt:
     message: str = ""
     deleting: bool = False
     gone: bool = False
+    reason: str = ""
+    refused_at: float | None = None
+    counted: IndexSet = IndexSet()
+    stale: IndexSet = IndexSet()
 
     @property
     def live(self) -> bool:
@@ -55,4 +63,9 @@ class Attempt:
 
     @property
     def open_tasks(self) -> IndexSet:
-        return self.tasks - self.succeeded - self.failed
+        return self.tasks - self.succeeded - self.failed - self.stale
+
+    @property
+    def holds(self) -> int:
+        """How many tasks' room it takes on its cluster: also while it is being taken back, until its work is gone."""
+        return 0 if self.gone else min(self.slots, len(self.open_tasks))

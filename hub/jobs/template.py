@@ -1,0 +1,138 @@
+"""The pod template of one slice: the job's own, with what the fleet adds.
+
+Added to every container: ``QUARTERDECK_TASKS``, ``_ATTEMPT``, ``_JOB``, ``_CLUSTER``, and ``QUARTERDECK_TASK_INDEX``
+where a plain Kubernetes cluster can know it: the slice's tasks are 0…n-1 (then it is the completion index), or there is
+only one. Elsewhere Kubernetes cannot compute it without a shell in the image: the variable is left out, and the task is
+the ``JOB_COMPLETION_INDEX``-th of ``QUARTERDECK_TASKS``, from 0. The edge runtime sets both variables itself, always.
+
+GPUs: ``nvidia.com/gpu`` as request and limit of the first container. A share is ``fleet.quarterdeck.dev/gpu-milli``
+(thousandths) there instead: a cluster whose nodes do not offer it says so, rather than running tasks without a GPU.
+Models and memory are required node affinity on the labels ``nvidia.com/gpu.product`` and ``nvidia.com/gpu.memory``
+(MiB), one model alone is a nodeSelector; both are annotations of the pod as well, for runtimes that know no affinity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from hub.api import names
+from hub.api.indexset import IndexSet
+from hub.jobs.spec import JobSpec
+
+Json = dict[str, Any]
+_INDEX_FIELD: Final = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
+_MIB: Final = 2**20
+
+
+def pod_template(spec: JobSpec, cluster: str, tasks: IndexSet, attempt: int, annotations: Mapping[str, str]) -> Json:
+    """A new PodTemplateSpec; the job's own is not changed. `annotations` and the job's labels are put on the pod."""
+    own, pod = spec.template, dict(spec.template["spec"])
+    environment = _environment(spec, cluster, tasks, attempt)
+    pod["restartPolicy"] = "Never"
+    pod["containers"] = [_with_environment(container, environment) for container in pod["containers"]]
+    if pod.get("initContainers"):
+        pod["initContainers"] = [_with_environment(container, environment) for container in pod["initContainers"]]
+    notes = dict(annotations)
+    if spec.gpu is not None:
+        _ask_for_gpus(spec, pod, notes)
+    meta = own.get("metadata") or {}
+    return {
+        **{key: value for key, value in own.items() if key not in ("metadata", "spec")},
+        "metadata": {
+            **meta,
+            "labels": {**(meta.get("labels") or {}), **spec.labels},
+            "annotations": {**(meta.get("annotations") or {}), **notes},
+        },
+        "spec": pod,
+    }
+
+
+def counted_template(spec: JobSpec) -> Json:
+    """The pod as quota counts it: the job's own, with its GPUs."""
+    pod = {**spec.template["spec"], "restartPolicy": "Never"}
+    notes: dict[str, str] = {}
+    if spec.gpu is not None:
+        _ask_for_gpus(spec, pod, notes)
+    meta = spec.template.get("metadata") or {}
+    if notes:
+        meta = {**meta, "annotations": {**(meta.get("annotations") or {}), **notes}}
+    return ({"metadata": meta} if meta else {}) | {"spec": pod}
+
+
+def _environment(spec: JobSpec, cluster: str, tasks: IndexSet, attempt: int) -> list[Json]:
+    variables: list[Json] = [
+        {"name": names.ENV_TASKS, "value": str(tasks)},
+        {"name": names.ENV_ATTEMPT, "value": str(attempt)},
+        {"name": names.ENV_JOB, "value": spec.name},
+        {"name": names.ENV_CLUSTER, "value": cluster},
+    ]
+    if len(tasks.ranges) == 1:
+        low, high = tasks.ranges[0]
+        if low == high:
+            variables.append({"name": names.ENV_TASK_INDEX, "value": str(low)})
+        elif low == 0:
+            variables.append({"name": names.ENV_TASK_INDEX, "valueFrom": {"fieldRef": {"fieldPath": _INDEX_FIELD}}})
+    return variables
+
+
+def _with_environment(container: Mapping[str, Any], environment: list[Json]) -> Json:
+    ours = {variable["name"] for variable in environment} | {names.ENV_TASK_INDEX}
+    kept = [variable for variable in container.get("env") or () if variable.get("name") not in ours]
+    # First, so that the job's own variables may refer to them.
+    return {**container, "env": [*environment, *kept]}
+
+
+def _ask_for_gpus(spec: JobSpec, pod: Json, notes: dict[str, str]) -> None:
+    shape = spec.shape
+    amount = {names.GPU_MILLI: str(shape.gpu_share)} if shape.gpu_share else {names.GPU: str(shape.gpus)}
+    containers = [_without(container, names.GPU) for container in pod["containers"]]
+    if shape.gpu_milli:
+        first = containers[0]
+        resources = first.get("resources") or {}
+        first["resources"] = {
+            **resources,
+            "requests": {**(resources.get("requests") or {}), **amount},
+            "limits": {**(resources.get("limits") or {}), **amount},
+        }
+    pod["containers"] = containers
+    required: list[Json] = []
+    if len(shape.gpu_models) == 1:
+        pod["nodeSelector"] = {**(pod.get("nodeSelector") or {}), names.GPU_PRODUCT: shape.gpu_models[0]}
+    elif shape.gpu_models:
+        required.append({"key": names.GPU_PRODUCT, "operator": "In", "values": list(shape.gpu_models)})
+    if shape.gpu_models:
+        notes[names.GPU_MODELS] = ",".join(shape.gpu_models)
+    if shape.gpu_min_memory:
+        notes[names.GPU_MIN_MEMORY] = str(shape.gpu_min_memory)
+        # Gt is the only comparison there is; the label counts whole MiB, rounded down.
+        required.append(
+            {"key": names.GPU_MEMORY, "operator": "Gt", "values": [str(-(-shape.gpu_min_memory // _MIB) - 1)]}
+        )
+    if required:
+        pod["affinity"] = _require(pod.get("affinity") or {}, required)
+
+
+def _without(container: Mapping[str, Any], resource: str) -> Json:
+    resources = container.get("resources")
+    if not resources:
+        return dict(container)
+    cut = {
+        part: {name: value for name, value in amounts.items() if name != resource}
+        if part in ("requests", "limits") and amounts
+        else amounts
+        for part, amounts in resources.items()
+    }
+    return {**container, "resources": cut}
+
+
+def _require(affinity: Mapping[str, Any], expressions: list[Json]) -> Json:
+    """The terms of a node selector are alternatives: each gets our requirements."""
+    node = dict(affinity.get("nodeAffinity") or {})
+    selector = dict(node.get("requiredDuringSchedulingIgnoredDuringExecution") or {})
+    terms = selector.get("nodeSelectorTerms") or [{}]
+    selector["nodeSelectorTerms"] = [
+        {**term, "matchExpressions": [*(term.get("matchExpressions") or ()), *expressions]} for term in terms
+    ]
+    node["requiredDuringSchedulingIgnoredDuringExecution"] = selector
+    return {**affinity, "nodeAffinity": node}
