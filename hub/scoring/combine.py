@@ -5,7 +5,7 @@ sum, then by name. Rules that keep this honest:
 
 - Unknown is not zero: where a scorer knows nothing of a cluster, it counts one point below the worst that is known.
 - Where all known values are equal the scorer prefers none of them: each gets 100, so that unknown is still below.
-- A negative weight prefers low values: the scale is turned round first, so unknown stays last there, too.
+- Where low is better (a price; a negative weight) the scale is turned round first, so unknown stays last there, too.
 - A scorer that raises or answers nonsense costs itself only: it is unknown everywhere, and `problems` says why.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hub.fleet.fleet import Fleet
-from hub.scoring.interface import ScoreRequest, WeightedScorer
+from hub.scoring.interface import ScoreRequest, WeightedScorer, lower_is_better
 
 UNKNOWN = -1.0
 
@@ -68,7 +68,7 @@ def rank(
         raw, problem = _ask(entry, fleet, request)
         if problem:
             problems[entry.scorer.name] = problem
-        column = _column(entry.scorer.name, entry.weight, raw, chosen)
+        column = _column(entry, raw, chosen)
         total[chosen] += column.weighted[chosen]
         columns.append(column)
     # A stable sort over positions, which are in name order.
@@ -92,7 +92,7 @@ def _ask(entry: WeightedScorer, fleet: Fleet, request: ScoreRequest) -> tuple[ND
     return answer, ""
 
 
-def _column(name: str, weight: float, raw: NDArray[np.float64], chosen: NDArray[np.intp]) -> ScoreColumn:
+def _column(entry: WeightedScorer, raw: NDArray[np.float64], chosen: NDArray[np.intp]) -> ScoreColumn:
     normalised = np.full(raw.shape, np.nan)
     weighted = np.full(raw.shape, np.nan)
     values = raw[chosen]
@@ -102,8 +102,8 @@ def _column(name: str, weight: float, raw: NDArray[np.float64], chosen: NDArray[
         # Halved, so that the distance of two huge values is still a number.
         spread = high / 2 - low / 2
         scaled = np.full(values.shape, 100.0) if spread <= 0 else (values / 2 - low / 2) * (100.0 / spread)
-        if weight < 0 and spread > 0:
+        if spread > 0 and (entry.weight < 0) != lower_is_better(entry.scorer):
             scaled = 100.0 - scaled
         normalised[chosen] = np.where(known, np.clip(scaled, 0.0, 100.0), np.nan)
-    weighted[chosen] = np.where(known, normalised[chosen], UNKNOWN) * abs(weight)
-    return ScoreColumn(name, weight, raw, normalised, weighted)
+    weighted[chosen] = np.where(known, normalised[chosen], UNKNOWN) * abs(entry.weight)
+    return ScoreColumn(entry.scorer.name, entry.weight, raw, normalised, weighted)

@@ -22,7 +22,11 @@ class ScoreRequest:
 
 
 class Scorer(Protocol):
-    """Scores all clusters at once. Found by entry point group ``quarterdeck.scorers``."""
+    """Scores all clusters at once. Found by entry point group ``quarterdeck.scorers``.
+
+    Higher is better. A scorer of something that should be low, such as a price, gives the values as people know them
+    and has a true attribute ``lower_is_better``.
+    """
 
     @property
     def name(self) -> str:
@@ -30,7 +34,7 @@ class Scorer(Protocol):
         ...
 
     def score(self, fleet: Fleet, request: ScoreRequest) -> NDArray[np.float64]:
-        """One value a cluster, in the order of `fleet.names`; higher is better, NaN is unknown. Pure and quick."""
+        """One value a cluster, in the order of `fleet.names`; NaN is unknown. Pure and quick."""
         ...
 
 
@@ -38,3 +42,7 @@ class Scorer(Protocol):
 class WeightedScorer:
     scorer: Scorer
     weight: float
+
+
+def lower_is_better(scorer: Scorer) -> bool:
+    return bool(getattr(scorer, "lower_is_better", False))

@@ -1,0 +1,118 @@
+"""The scorers that every hub has, and how much each counts unless somebody says otherwise.
+
+They read what the clusters report themselves, so they work without Prometheus. Each is exact about the shape that is to
+be placed: sums over a cluster hide that its free GPUs are in pieces.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hub.api import names
+from hub.fleet.fleet import Fleet
+from hub.fleet.shape import TaskShape
+from hub.fleet.site import Site
+from hub.scoring.interface import ScoreRequest, WeightedScorer
+
+Floats = NDArray[np.float64]
+_GIB = float(1 << 30)
+
+
+class FreeSlots:
+    """How many more tasks of the shape have room now: for a GPU job, its GPUs as they can really be used."""
+
+    name = "FreeSlots"
+
+    def score(self, fleet: Fleet, request: ScoreRequest) -> Floats:
+        return np.where(fleet.reported, fleet.fit(request.shape).astype(np.float64), np.nan)
+
+
+class FreeShare:
+    """The part (0–1) that stays free of the scarcest resource of the shape once a task is placed."""
+
+    name = "FreeShare"
+
+    def score(self, fleet: Fleet, request: ScoreRequest) -> Floats:
+        least = np.full(len(fleet.names), np.inf)
+        for resource, amount in _asked(request.shape):
+            offered = fleet.allocatable(resource)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                share = (fleet.free(resource) - amount) / offered
+            # A cluster without any of it has nothing left of it.
+            least = np.minimum(
+                least, np.where(offered > 0, np.clip(share, 0.0, 1.0), np.where(offered == 0, 0.0, np.nan))
+            )
+        if not _asked(request.shape):
+            least = np.ones(len(fleet.names))
+        return np.where(fleet.reported, least, np.nan)
+
+
+class Price:
+    """What an hour of one task costs, by the cluster's own prices, on the cheapest GPU model there that will do."""
+
+    name = "Price"
+    lower_is_better = True
+
+    def score(self, fleet: Fleet, request: ScoreRequest) -> Floats:
+        shape = request.shape
+        prices: Floats = fleet.site_column(("price", shape), lambda site: task_hour(site, shape), np.float64)
+        return prices
+
+
+class ColumnScorer:
+    """Values that came from outside: a PromQL query, an AddOnPlacementScore. Too old is unknown, as absent is."""
+
+    def __init__(self, name: str, source: str = "", *, lower_is_better: bool = False) -> None:
+        self.name = name
+        self.source = source or name
+        self.lower_is_better = lower_is_better
+
+    def score(self, fleet: Fleet, request: ScoreRequest) -> Floats:
+        return fleet.scores(self.source, request.now)
+
+
+def task_hour(site: Site | None, shape: TaskShape) -> float:
+    """NaN where a price that matters is not stated.
+
+    Where GPUs have a price and CPU or memory have none, they are taken to be part of the GPU's, as clouds sell them.
+    """
+    if site is None:
+        return math.nan
+    prices = site.prices
+    gpu = 0.0
+    if shape.gpu_milli:
+        models = {model for group in site.groups if group.count and group.gpus.count for model in group.models}
+        wanted = models & set(shape.gpu_models) if shape.gpu_models else models
+        known = [prices.gpu_hour[model] for model in wanted if model in prices.gpu_hour]
+        if not known:
+            return math.nan
+        gpu = min(known) * shape.gpu_milli / 1000
+    total = gpu
+    for amount, price in (
+        (shape.request("cpu") / 1000, prices.cpu_hour),
+        (shape.request("memory") / _GIB, prices.memory_gib_hour),
+    ):
+        if amount and price is None and not shape.gpu_milli:
+            return math.nan
+        total += amount * (price or 0.0)
+    return total if shape.gpu_milli or prices.cpu_hour is not None or prices.memory_gib_hour is not None else math.nan
+
+
+def default_scorers() -> tuple[WeightedScorer, ...]:
+    """What decides where nobody configured anything.
+
+    Room for the exact shape counts most: on a public GPU trace split by GPU model, choosing by it alone allocates
+    94.5 % of the GPUs, choosing by free totals 69 to 89 %. The free share spreads load between sites of different size,
+    and the price decides between equals without sending everything to the cheapest.
+    """
+    return WeightedScorer(FreeSlots(), 2.0), WeightedScorer(FreeShare(), 1.0), WeightedScorer(Price(), 1.0)
+
+
+def _asked(shape: TaskShape) -> list[tuple[str, float]]:
+    asked = [(name, float(amount)) for name, amount in shape.requests if name != names.GPU]
+    if shape.gpu_milli:
+        asked.append((names.GPU, shape.gpu_milli / 1000))
+    return asked
