@@ -234,7 +234,7 @@ class Cycle:
         self, demand: Demand, queue: ClusterQueue, avoid: tuple[str, ...], together: int, held: tuple[str, ...]
     ) -> tuple[object, ...]:
         shape, rule = self._number(demand.shape), self._number(demand.rule)
-        return (queue.name, shape, rule, avoid, together, held, demand.place)
+        return (queue.name, shape, rule, avoid, together, held, demand.running, demand.place)
 
     def _number(self, value: object) -> int:
         """Equal values have equal numbers; an object that was seen before costs no hash."""

@@ -6,8 +6,8 @@ changing slowest. Whether there is quota or room is asked elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from itertools import islice, product
 from math import prod
 from typing import Final
@@ -96,6 +96,29 @@ def obstacle(flavor: Flavor, shape: TaskShape) -> str:
         if key in selector and selector[key] != value:
             return f"is {key}={value}, the job wants {selector[key]}"
     return ""
+
+
+def flavored(
+    quotas: Quotas, shape: TaskShape, flavors: Iterable[tuple[str, str]], cluster_labels: Mapping[str, str]
+) -> TaskShape:
+    """What a slice that is paid from `flavors` (resource, flavor) asks of the nodes of a cluster with these labels.
+
+    The flavors' labels become its node selector, but for those that the cluster as a whole has; their tolerations are
+    added. This is the shape that a slice is charged with, and what its pods must say.
+    """
+    selector = dict(shape.node_selector)
+    tolerations = set(shape.tolerations)
+    for name in sorted({flavor for _, flavor in flavors}):
+        flavor = quotas.flavors.get(name)
+        if flavor is None:
+            continue
+        tolerations.update(flavor.tolerations)
+        for key, value in flavor.labels:
+            if key not in cluster_labels:
+                selector.setdefault(key, value)
+    if len(selector) == len(shape.node_selector) and len(tolerations) == len(shape.tolerations):
+        return shape
+    return replace(shape, node_selector=tuple(sorted(selector.items())), tolerations=tuple(sorted(tolerations)))
 
 
 def _choice(combination: tuple[tuple[tuple[str, ...], Flavor], ...], amounts: Mapping[str, int]) -> FlavorChoice | None:
