@@ -54,6 +54,7 @@ class Answer:
         writing: asyncio.Semaphore,
     ) -> None:
         self.sent_bytes = 0
+        self.writes = 0
         self._hub, self._cluster, self._link, self._writing = hub, cluster, link, writing
         self._request = request["metadata"]
         self._sequence = 0
@@ -218,4 +219,5 @@ class Answer:
                     continue
             self._link.succeeded()
             self._sequence += 1
+            self.writes += 1
             return

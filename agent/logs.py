@@ -63,6 +63,7 @@ class LogService:
         self._writing = asyncio.Semaphore(READING)
         self._following = 0
         self.served = 0
+        self.writes = 0
         self.sent_bytes = 0
 
     @property
@@ -130,6 +131,7 @@ class LogService:
                 await answer.refuse("the agent failed to read these logs; its own log says why")
         finally:
             self.sent_bytes += answer.sent_bytes
+            self.writes += answer.writes
 
     async def _serve_follower(self, request: Json, answer: Answer, *, fresh: bool) -> None:
         if self._following >= FOLLOWING:

@@ -69,6 +69,7 @@ class Registration:
         self._object: Json | None = None
         self._unknown_since: float | None = None
         self._healthy: bool | None = None
+        self._leaving = False
         self._asked: tuple[Json, Any] | None = None
         self._rejoin = Backoff(rejoin_seconds, 300.0)
         self._rejoin_at = 0.0
@@ -76,6 +77,19 @@ class Registration:
         self._wake = asyncio.Event()
         local.on_capacity_change(self._wake.set)
         lease.on_renewed = self._wake.set
+
+    @property
+    def healthy(self) -> bool | None:
+        """Whether the cluster's own API answers; None while that is not known."""
+        return self._healthy
+
+    async def leave(self) -> None:
+        """Says that no work should be given to this cluster until it reports again. Never raises: it is a courtesy."""
+        self._leaving = True
+        if self.state == "accepted" and self._object is not None and self._link.up:
+            with contextlib.suppress(QuarterdeckError, TimeoutError):
+                async with asyncio.timeout(2.0):
+                    await self._report(self._object)
 
     async def run(self) -> None:
         informer: Informer[Json] = Informer(
@@ -261,7 +275,9 @@ class Registration:
         conditions = with_condition(
             current.get("conditions"), JOINED, "True", "ManagedClusterJoined", "Managed cluster joined", now=now
         )
-        if self._healthy:
+        if self._leaving:
+            verdict = ("False", "ManagedClusterAgentStopped", "The agent was told to stop and ends the cluster's tasks")
+        elif self._healthy:
             verdict = ("True", "ManagedClusterAvailable", "Managed cluster is available")
         else:
             why = f"The cluster's own API has not answered for {self._health_patience:g} s"

@@ -69,6 +69,11 @@ class StatusReporter:
         self.writes = 0
         self.skipped = 0
 
+    @property
+    def idle(self) -> bool:
+        """Whether everything known is on the hub."""
+        return not any(entry.writing or entry.timer is not None for entry in self._entries.values())
+
     def applied(self, work: str, *, expects_end: bool) -> None:
         """After an apply pass. `expects_end`: something in it runs to an end, so a first status can wait a little."""
         entry = self._entries.setdefault(work, _Entry())

@@ -206,6 +206,23 @@ class Session:
         except orjson.JSONDecodeError:
             return answer.decode(errors="replace")
 
+    async def stream(
+        self, path: str, *, query: Mapping[str, str] | None = None, silence: float = 900.0
+    ) -> AsyncIterator[bytes]:
+        """The bytes of any other path as they come, such as a pod's log; `silence` seconds without any end it.
+
+        Raises `ApiError`, and `UnreachableError` when it breaks off.
+        """
+        limits = aiohttp.ClientTimeout(total=None, sock_connect=self._transport.timeout, sock_read=silence)
+        response = await self._transport.open("GET", path, query, timeout=limits, encoding="identity")
+        try:
+            async for chunk in response.content.iter_any():
+                yield chunk
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self._transport.unreachable(error) from error
+        finally:
+            response.close()
+
 
 async def _lines(response: aiohttp.ClientResponse, where: str) -> AsyncIterator[bytes]:
     """Lines of any length; aiohttp's own line reader gives up on long ones. Silence and hang-ups end the stream."""
