@@ -19,6 +19,7 @@ from hub.fleet.changes import Charge
 from hub.fleet.facts import ClusterFacts
 from hub.fleet.shape import TaskShape
 from hub.placement.filters import eligible, verdicts
+from hub.placement.prioritizers import scorers_for
 from hub.placement.rule import ClusterRule
 from hub.planner.plan import Snapshot
 from hub.queueing.assign import FlavorChoice
@@ -72,6 +73,7 @@ class Places:
         self.names = snapshot.fleet.names
         self._snapshot = snapshot
         self._allowed: dict[tuple[ClusterRule, tuple[str, ...]], Mask] = {}
+        self._scorers: dict[ClusterRule, tuple[WeightedScorer, ...]] = {}
         self._options: dict[tuple[TaskShape, FlavorChoice], Option] = {}
         self._charges = 0
 
@@ -125,8 +127,13 @@ class Places:
         request = ScoreRequest(option.asked, count, self._snapshot.now)
         return rank(self.fleet, request, self.scorers(rule), among)
 
-    def scorers(self, rule: ClusterRule) -> Sequence[WeightedScorer]:
-        return self._snapshot.scorers
+    def scorers(self, rule: ClusterRule) -> tuple[WeightedScorer, ...]:
+        """The hub's scorers, as the rule weighs them."""
+        found = self._scorers.get(rule)
+        if found is None:
+            found = scorers_for(rule, self._snapshot.scorers)
+            self._scorers[rule] = found
+        return found
 
     def charge(self, cluster: int, option: Option, count: int) -> None:
         """From now on `count` tasks more are held there."""
