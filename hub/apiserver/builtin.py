@@ -162,7 +162,7 @@ def builtin_kinds() -> tuple[ServedKind, ...]:
             printers.event,
             short_names=("ev",),
             generation=False,
-            selectable=_event_fields("involvedObject", "source", "reportingComponent"),
+            selectable=_event_fields("involvedObject", "reportingComponent"),
         ),
     )
     grouped = (
@@ -174,7 +174,7 @@ def builtin_kinds() -> tuple[ServedKind, ...]:
             storage=_CORE_EVENTS,
             short_names=("ev",),
             generation=False,
-            selectable=_event_fields("regarding", "deprecatedSource", "reportingController"),
+            selectable=_event_fields("regarding", "reportingController"),
             into_storage=builtin_rules.core_event,
             out_of_storage=builtin_rules.new_event,
         ),
@@ -232,9 +232,9 @@ def _review(served: Resource) -> ServedKind:
     )
 
 
-def _event_fields(about: str, source: str, reporter: str) -> frozenset[str]:
+def _event_fields(about: str, reporter: str) -> frozenset[str]:
     parts = ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")
-    return frozenset({*(f"{about}.{part}" for part in parts), f"{source}.component", reporter, "reason", "type"})
+    return frozenset({*(f"{about}.{part}" for part in parts), reporter, "reason", "type"})
 
 
 def builtin_registry() -> Registry:
