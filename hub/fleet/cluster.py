@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -27,27 +25,59 @@ def next_version() -> int:
     return next(_versions)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+# Results kept with a cluster for so many shapes; a fleet of more starts again.
+_KEPT = 512
+
+
 class Cluster:
     """`facts` None: never seen as a ManagedCluster, so not part of the fleet, but its report and charges are kept.
 
-    `site` and `held` None: has not reported its capacity; `unplaced` are its charges until it does.
+    `site` and `held` None: has not reported its capacity; `unplaced` are its charges until it does. Never changed once
+    made; a plain class because the next one is made at every charge and must cost nothing.
     """
 
-    name: str
-    facts: ClusterFacts | None = None
-    site: Site | None = None
-    held: Held | None = None
-    unplaced: Mapping[str, Holding] = field(default_factory=dict)
-    facts_problem: str = ""
-    site_problem: str = ""
-    version: int = 0
-    facts_version: int = 0
-    object_version: int = 0
-    site_version: int = 0
-    # Fits already computed; a result of everything above, never part of it.
-    fits: dict[TaskShape, int] = field(default_factory=dict, repr=False)
-    digest: list[bytes] = field(default_factory=list, repr=False)
+    __slots__ = (
+        "_digest", "_fits", "facts", "facts_problem", "facts_version", "held", "name", "object_version", "site",
+        "site_problem", "site_version", "unplaced", "version",
+    )  # fmt: skip
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.facts: ClusterFacts | None = None
+        self.site: Site | None = None
+        self.held: Held | None = None
+        self.unplaced: Mapping[str, Holding] = {}
+        self.facts_problem = ""
+        self.site_problem = ""
+        self.version = self.facts_version = self.object_version = self.site_version = next_version()
+        # Results of everything above, never part of it.
+        self._fits: dict[TaskShape, int] = {}
+        self._digest = b""
+
+    def _next(self) -> Cluster:
+        """A copy for one of the methods below to finish."""
+        new = Cluster.__new__(Cluster)
+        new.name = self.name
+        new.facts = self.facts
+        new.site = self.site
+        new.held = self.held
+        new.unplaced = self.unplaced
+        new.facts_problem = self.facts_problem
+        new.site_problem = self.site_problem
+        new.version = self.version
+        new.facts_version = self.facts_version
+        new.object_version = self.object_version
+        new.site_version = self.site_version
+        new._fits = self._fits
+        new._digest = b""
+        return new
+
+    def _held_otherwise(self) -> Cluster:
+        """As `_next`, for changes after which other shapes fit."""
+        new = self._next()
+        new.version = next_version()
+        new._fits = {}
+        return new
 
     @property
     def holdings(self) -> Mapping[str, Holding]:
@@ -62,56 +92,64 @@ class Cluster:
         """Whether nothing is left to remember."""
         return self.facts is None and self.site is None and not self.holdings and not self.problem
 
-    def _next(self, **changes: Any) -> Cluster:
-        return replace(self, **changes, digest=[])
-
     def with_facts(self, facts: ClusterFacts | None, problem: str) -> Cluster:
-        same = facts == self.facts
-        version = next_version()
-        return self._next(
-            facts=facts,
-            facts_problem=problem,
-            facts_version=self.facts_version if same else version,
-            object_version=version,
-        )
+        new = self._next()
+        new.facts = facts
+        new.facts_problem = problem
+        new.object_version = next_version()
+        if facts != self.facts:
+            new.facts_version = new.object_version
+        return new
+
+    def with_facts_problem(self, problem: str) -> Cluster:
+        """Its object could not be read at all: what was known stays."""
+        new = self._next()
+        new.facts_problem = problem
+        return new
 
     def with_site(self, site: Site | None) -> Cluster:
         """What is held is placed anew when the nodes are other ones."""
-        version = next_version()
+        new = self._held_otherwise()
+        new.site = site
+        new.site_problem = ""
+        new.site_version = new.version
         if site is None:
-            return self._next(
-                site=None, held=None, unplaced=_without_nodes(self.holdings), site_problem="", version=version,
-                site_version=version, fits={},
-            )  # fmt: skip
-        held = self.held
-        if held is None or self.site is None or self.site.groups != site.groups:
-            held = Held.on(NodeTable(site), self.holdings)
-        return self._next(
-            site=site, held=held, unplaced={}, site_problem="", version=version, site_version=version, fits={}
-        )
+            new.unplaced = {key: Holding(holding.shape, holding.count) for key, holding in self.holdings.items()}
+            new.held = None
+        elif self.held is None or self.site is None or self.site.groups != site.groups:
+            new.held = Held.on(NodeTable(site), self.holdings)
+            new.unplaced = {}
+        return new
 
     def with_site_problem(self, problem: str) -> Cluster:
         """Its report could not be read: the last good one stays."""
-        return self._next(site_problem=problem)
+        new = self._next()
+        new.site_problem = problem
+        return new
 
     def with_charge(self, key: str, shape: TaskShape, count: int) -> Cluster:
+        new = self._held_otherwise()
         if self.held is not None:
-            return self._next(held=self.held.charge(key, shape, count), version=next_version(), fits={})
-        unplaced = dict(self.unplaced)
-        unplaced[key] = Holding(shape, count)
-        return self._next(unplaced=unplaced, version=next_version(), fits={})
+            new.held = self.held.charge(key, shape, count)
+        else:
+            new.unplaced = {**self.unplaced, key: Holding(shape, count)}
+        return new
 
     def without_charge(self, key: str) -> Cluster:
+        new = self._held_otherwise()
         if self.held is not None:
-            return self._next(held=self.held.release(key), version=next_version(), fits={})
-        unplaced = {other: holding for other, holding in self.unplaced.items() if other != key}
-        return self._next(unplaced=unplaced, version=next_version(), fits={})
+            new.held = self.held.release(key)
+        else:
+            new.unplaced = {other: holding for other, holding in self.unplaced.items() if other != key}
+        return new
 
     def fit(self, shape: TaskShape) -> int:
         """How many more tasks of `shape` it can run now."""
-        found = self.fits.get(shape)
+        found = self._fits.get(shape)
         if found is None:
-            found = self.fits[shape] = self._count(shape, empty=False)
+            if len(self._fits) >= _KEPT:
+                self._fits.clear()
+            found = self._fits[shape] = self._count(shape, empty=False)
         return found
 
     def capacity(self, shape: TaskShape) -> int:
@@ -148,15 +186,17 @@ class Cluster:
             )
         )
 
+    def digest(self, compute: Callable[[Cluster], bytes]) -> bytes:
+        """`compute(self)`, once."""
+        if not self._digest:
+            self._digest = compute(self)
+        return self._digest
+
     def _count(self, shape: TaskShape, *, empty: bool) -> int:
         if self.site is None or self.held is None or self.site.missing_image(shape.images):
             return 0
         table = self.held.table
-        nodes = table.eligible(shape)
+        ask = table.ask(shape)
         if empty:
-            return int(table.slots(shape, table.free, table.gpus, table.whole, nodes).sum())
-        return int(self.held.slots(shape, nodes).sum())
-
-
-def _without_nodes(holdings: Mapping[str, Holding]) -> dict[str, Holding]:
-    return {key: Holding(holding.shape, holding.count) for key, holding in holdings.items()}
+            return int(table.slots(ask, table.free, table.gpus, table.whole, ask.nodes).sum())
+        return int(self.held.slots(ask, ask.nodes).sum())

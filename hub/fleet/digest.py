@@ -22,7 +22,7 @@ _NOISE = ("resourceVersion", "managedFields", "generation")
 def fleet_digest(clusters: Iterable[Cluster], scores: Mapping[str, ScoreColumn]) -> str:
     total = blake2b(digest_size=16)
     for cluster in sorted(clusters, key=lambda cluster: cluster.name):
-        total.update(_cluster(cluster))
+        total.update(cluster.digest(_cluster))
     for source in sorted(scores):
         column = scores[source]
         total.update(repr((source, column.valid_until, sorted(column.values.items()))).encode())
@@ -30,8 +30,6 @@ def fleet_digest(clusters: Iterable[Cluster], scores: Mapping[str, ScoreColumn])
 
 
 def _cluster(cluster: Cluster) -> bytes:
-    if cluster.digest:
-        return cluster.digest[0]
     part = blake2b(digest_size=16)
     facts = cluster.facts
     if facts is not None:
@@ -42,8 +40,7 @@ def _cluster(cluster: Cluster) -> bytes:
     part.update(repr((cluster.name, cluster.problem, cluster.site)).encode())
     for key in sorted(cluster.holdings):
         part.update(_holding(key, cluster.holdings[key]))
-    cluster.digest.append(part.digest())
-    return cluster.digest[0]
+    return part.digest()
 
 
 def _holding(key: str, holding: Holding) -> bytes:

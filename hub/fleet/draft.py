@@ -157,8 +157,7 @@ class Draft:
                 raise InvalidObjectError("a ManagedCluster needs a name", field="metadata.name")
             facts, problem = read_cluster(change.cluster, now.facts)
         except InvalidObjectError as error:
-            facts, problem = now.facts, f"ManagedCluster: {error}"  # type: ignore[assignment]
-            self._put(now.with_facts(facts, problem))
+            self._put(now.with_facts_problem(f"ManagedCluster: {error}"))
             return
         self._put(now.with_facts(facts, f"ManagedCluster: {problem}" if problem else ""))
 

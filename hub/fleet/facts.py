@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from hub.api.conditions import find_condition
@@ -49,6 +50,8 @@ class ClusterFacts:
     since: float | None
     totals: Mapping[str, int]
     size: Mapping[str, int]
+    # Whether the totals are those of `object`, not of an earlier one.
+    sound: bool = field(compare=False, repr=False)
     object: Mapping[str, Any] = field(compare=False, repr=False)
 
 
@@ -62,52 +65,71 @@ def cluster_name(obj: Any) -> str:
 def read_cluster(obj: Mapping[str, Any], last: ClusterFacts | None) -> tuple[ClusterFacts, str]:
     """Facts, and what could not be read of the totals (those of `last` stay then).
 
+    Most events of a cluster move a condition and nothing else, so parts that read as before are taken from `last`.
     Raises `InvalidObjectError` naming the field when the object is not shaped like a ManagedCluster at all.
     """
     metadata = mapping(obj.get("metadata"), "metadata")
     spec = mapping(obj.get("spec"), "spec")
     status = mapping(obj.get("status"), "status")
-    conditions = entries(status.get("conditions"), "status.conditions")
-    available = find_condition(conditions, AVAILABLE)
-    allocatable: Mapping[str, int] = {} if last is None else last.totals
-    size: Mapping[str, int] = {} if last is None else last.size
-    problem = ""
-    try:
-        offered = totals(status.get("allocatable"), "status.allocatable")
-        allocatable, size = offered, totals(status.get("capacity"), "status.capacity")
-    except InvalidObjectError as error:
-        problem = str(error)
+    available = find_condition(entries(status.get("conditions"), "status.conditions"), AVAILABLE)
+    was = {} if last is None else last.object
+    was_spec, was_status = was.get("spec") or {}, was.get("status") or {}
+    labels, claims, taints = metadata.get("labels"), status.get("clusterClaims"), spec.get("taints")
+    allocatable, capacity, problem = _totals(status, was_status, last)
     facts = ClusterFacts(
         name=cluster_name(obj),
-        labels=texts(metadata.get("labels"), "metadata.labels"),
-        claims={
-            str(claim.get("name")): str(claim.get("value"))
-            for claim in entries(status.get("clusterClaims"), "status.clusterClaims")
-        },
-        taints=tuple(
-            Taint(
-                str(taint.get("key") or ""),
-                str(taint.get("value") or ""),
-                str(taint.get("effect") or ""),
-                _moment(taint.get("timeAdded")),
-            )
-            for taint in entries(spec.get("taints"), "spec.taints")
-        ),
+        labels=last.labels if last is not None and labels == last.labels else texts(labels, "metadata.labels"),
+        claims=last.claims if last is not None and claims == was_status.get("clusterClaims") else _claims(claims),
+        taints=last.taints if last is not None and taints == was_spec.get("taints") else _taints(taints),
         accepted=spec.get("hubAcceptsClient") is True,
         available=available is not None and available.get("status") == "True",
         deleting=bool(metadata.get("deletionTimestamp")),
         since=_moment(available.get("lastTransitionTime")) if available is not None else None,
         totals=allocatable,
-        size=size,
+        size=capacity,
+        sound=not problem,
         object=obj,
     )
     return facts, problem
 
 
+def _totals(
+    status: Mapping[str, Any], was: Mapping[str, Any], last: ClusterFacts | None
+) -> tuple[Mapping[str, int], Mapping[str, int], str]:
+    known: tuple[Mapping[str, int], Mapping[str, int]] = ({}, {}) if last is None else (last.totals, last.size)
+    offered, size = status.get("allocatable"), status.get("capacity")
+    if last is not None and last.sound and offered == was.get("allocatable") and size == was.get("capacity"):
+        return *known, ""
+    try:
+        return totals(offered, "status.allocatable"), totals(size, "status.capacity"), ""
+    except InvalidObjectError as error:
+        return *known, str(error)
+
+
+def _claims(claims: Any) -> dict[str, str]:
+    listed = entries(claims, "status.clusterClaims")
+    return dict(sorted((str(claim.get("name")), str(claim.get("value"))) for claim in listed))
+
+
+def _taints(taints: Any) -> tuple[Taint, ...]:
+    return tuple(
+        Taint(
+            str(taint.get("key") or ""),
+            str(taint.get("value") or ""),
+            str(taint.get("effect") or ""),
+            _moment(taint.get("timeAdded")),
+        )
+        for taint in entries(taints, "spec.taints")
+    )
+
+
 def _moment(text: Any) -> float | None:
     """Epoch seconds; a time that cannot be read is unknown, not a reason to lose the cluster."""
-    if not isinstance(text, str):
-        return None
+    return _epoch(text) if isinstance(text, str) else None
+
+
+@lru_cache(maxsize=8192)
+def _epoch(text: str) -> float | None:
     try:
         return parse_time(text).timestamp()
     except (InvalidObjectError, OverflowError):

@@ -15,8 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hub.api import names
-from hub.fleet.nodes import WHOLE_GPU, Ints, NodeTable
+from hub.fleet.nodes import WHOLE_GPU, Ask, Ints, NodeTable
 from hub.fleet.shape import TaskShape
 
 _NONE: Ints = np.zeros(0, np.int64)
@@ -46,13 +45,19 @@ class Held:
 
     __slots__ = ("free", "gpus", "gpus_total", "holdings", "table", "waiting", "whole")
 
+    free: Ints
+    gpus: Ints
+    gpus_total: Ints
+    whole: Ints
+    holdings: Mapping[str, Holding]
+
     def __init__(self, table: NodeTable) -> None:
         self.table = table
         self.free = table.free
         self.gpus = table.gpus
         self.gpus_total = table.gpus_total
         self.whole = table.whole
-        self.holdings: Mapping[str, Holding] = {}
+        self.holdings = {}
         self.waiting = 0
 
     @classmethod
@@ -61,11 +66,11 @@ class Held:
         held = cls(table)
         if not holdings:
             return held
-        held = held._copy()
-        placed = {}
-        for key in sorted(holdings):
-            placed[key] = held._grow(Holding(holdings[key].shape, 0), holdings[key].count)
-        return held._with(placed)
+        held = held._copy({})
+        held.holdings = {
+            key: held._grow(Holding(holdings[key].shape, 0), holdings[key].count) for key in sorted(holdings)
+        }
+        return held
 
     def charge(self, key: str, shape: TaskShape, count: int) -> Held:
         """`key` holds `count` tasks of `shape` from now on, whatever it held before; 0 is as good as released."""
@@ -74,85 +79,100 @@ class Held:
             return self.release(key)
         if now is not None and now.shape != shape:
             return self.release(key).charge(key, shape, count)
-        held = self._copy()
         holdings = dict(self.holdings)
-        if now is not None and count < now.count:
+        held = self._copy(holdings)
+        if now is None:
+            holdings[key] = held._grow(Holding(shape, 0), count)
+        elif count < now.count:
             holdings[key] = held._shrink(now, count)
-            return held._settle(holdings)
-        holdings[key] = held._grow(now or Holding(shape, 0), count)
-        return held._with(holdings)
+            held._settle(holdings)
+        else:
+            holdings[key] = held._grow(now, count)
+        return held
 
     def release(self, key: str) -> Held:
         now = self.holdings.get(key)
         if now is None:
             return self
-        held = self._copy()
         holdings = dict(self.holdings)
         del holdings[key]
+        held = self._copy(holdings)
+        held.waiting -= now.waiting
         held._give_back(now.shape, now.nodes, now.gpus)
-        return held._settle(holdings)
+        held._settle(holdings)
+        return held
 
-    def slots(self, shape: TaskShape, nodes: Ints | None) -> Ints:
-        return self.table.slots(shape, self.free, self.gpus, self.whole, nodes)
+    def slots(self, ask: Ask, nodes: Ints | None) -> Ints:
+        return self.table.slots(ask, self.free, self.gpus, self.whole, nodes)
 
-    def _copy(self) -> Held:
+    def _copy(self, holdings: Mapping[str, Holding]) -> Held:
         held = Held.__new__(Held)
         held.table = self.table
         held.free = self.free.copy()
         held.gpus = self.gpus.copy()
         held.gpus_total = self.gpus_total.copy()
         held.whole = self.whole.copy()
-        held.holdings = self.holdings
+        held.holdings = holdings
         held.waiting = self.waiting
         return held
 
-    def _with(self, holdings: Mapping[str, Holding]) -> Held:
-        self.holdings = holdings
-        self.waiting = sum(holding.waiting for holding in holdings.values())
-        return self
-
-    def _settle(self, holdings: dict[str, Holding]) -> Held:
+    def _settle(self, holdings: dict[str, Holding]) -> None:
         """Room was given back: those that wait have the first claim to it."""
         if self.waiting:
             for key in sorted(key for key, holding in holdings.items() if holding.waiting):
                 holdings[key] = self._grow(holdings[key], holdings[key].count)
-        return self._with(holdings)
 
     def _grow(self, holding: Holding, count: int) -> Holding:
         """`holding` with `count` tasks, as many of them on nodes as there is room for now."""
-        shape = holding.shape
-        nodes, takes = self._choose(shape, count - len(holding.nodes))
-        if not len(nodes):
-            return Holding(shape, count, holding.nodes, holding.gpus)
-        for name, amount in self._per_task(shape):
-            self.free[self.table.rows[name], nodes] -= amount * takes
-        gpus = _NONE
-        if shape.gpu_share:
-            gpus = self._take_shares(shape.gpu_share, nodes, takes)
-        elif shape.gpus:
-            gpus = self._take_whole(shape.gpus, nodes, takes)
-        if len(gpus):
-            self.gpus_total[nodes] -= takes * shape.gpu_milli
-            self.whole[nodes] = (self.gpus[nodes] == WHOLE_GPU).sum(axis=1)
-        return Holding(
-            shape,
+        ask = self.table.ask(holding.shape)
+        wanted = count - len(holding.nodes)
+        slots = self.slots(ask, ask.nodes)
+        fitting = slots.nonzero()[0]
+        if not len(fitting):
+            self.waiting += count - holding.count
+            return Holding(holding.shape, count, holding.nodes, holding.gpus)
+        nodes = fitting if ask.nodes is None else ask.nodes[fitting]
+        placed, gpus = self._place_one(ask, nodes) if wanted == 1 else self._place(ask, nodes, slots[fitting], wanted)
+        grown = Holding(
+            holding.shape,
             count,
-            np.concatenate([holding.nodes, np.repeat(nodes, takes)]),
-            np.concatenate([holding.gpus, gpus]),
+            np.concatenate((holding.nodes, placed)) if len(holding.nodes) else placed,
+            np.concatenate((holding.gpus, gpus)) if len(holding.gpus) else gpus,
         )
+        self.waiting += grown.waiting - holding.waiting
+        return grown
 
-    def _choose(self, shape: TaskShape, count: int) -> tuple[Ints, Ints]:
-        """Nodes in the order they are taken, and how many tasks each takes."""
-        eligible = self.table.eligible(shape)
-        slots = self.slots(shape, eligible)
-        fitting = np.flatnonzero(slots)
-        if not len(fitting) or count <= 0:
-            return _NONE, _NONE
-        slots = slots[fitting]
-        nodes = fitting if eligible is None else eligible[fitting]
+    def _place_one(self, ask: Ask, nodes: Ints) -> tuple[Ints, Ints]:
+        """As `_place` for a single task, which is most of what happens, without a sort."""
         if len(nodes) > 1:
-            cpu = nodes if self.table.cpu is None else self.free[self.table.cpu, nodes]
-            order = np.lexsort((nodes, cpu, self.gpus_total[nodes]))
+            free = self.gpus_total[nodes]
+            nodes = nodes[free == free.min()]
+        node = int(nodes[0])
+        if len(nodes) > 1 and self.table.cpu is not None:
+            node = int(nodes[self.free[self.table.cpu, nodes].argmin()])
+        for row, amount in ask.needs:
+            self.free[row, node] -= amount
+        placed = np.array((node,), np.int64)
+        if not ask.milli:
+            return placed, _NONE
+        gpus = self.gpus[node]
+        if ask.share:
+            room = np.where(gpus >= ask.share, gpus, WHOLE_GPU + 1)
+            taken = np.array((int(room.argmin()),), np.int64)
+        else:
+            taken = (gpus == WHOLE_GPU).nonzero()[0][: ask.gpus].astype(np.int64)
+        gpus[taken] -= ask.share or WHOLE_GPU
+        self.gpus_total[node] -= ask.milli
+        self.whole[node] = np.count_nonzero(gpus == WHOLE_GPU)
+        return placed, taken
+
+    def _place(self, ask: Ask, nodes: Ints, slots: Ints, count: int) -> tuple[Ints, Ints]:
+        """Node after node in best-fit order: the node of each task, and the GPUs they take there."""
+        if len(nodes) > 1:
+            free = self.gpus_total[nodes]
+            cpu = self.table.cpu
+            # Stable, so equals stay in the order of nodes, which is the order of names.
+            order = free.argsort(kind="stable") if cpu is None else np.lexsort((self.free[cpu, nodes], free))
             nodes, slots = nodes[order], slots[order]
         filled = np.cumsum(slots)
         last = int(np.searchsorted(filled, count))
@@ -160,30 +180,31 @@ class Held:
             slots = slots[: last + 1].copy()
             slots[last] -= filled[last] - count
             nodes = nodes[: last + 1]
-        return nodes, slots
+        for row, amount in ask.needs:
+            self.free[row, nodes] -= amount * slots
+        gpus = _NONE
+        if ask.milli:
+            gpus = self._take_shares(ask, nodes, slots) if ask.share else self._take_whole(ask, nodes, slots)
+            self.gpus_total[nodes] -= slots * ask.milli
+            self.whole[nodes] = (self.gpus[nodes] == WHOLE_GPU).sum(axis=1)
+        return np.repeat(nodes, slots), gpus
 
-    def _per_task(self, shape: TaskShape) -> list[tuple[str, int]]:
-        needs = [(name, amount) for name, amount in shape.requests if name != names.GPU]
-        if "pods" in self.table.rows and not shape.request("pods"):
-            needs.append(("pods", 1))
-        return needs
-
-    def _take_whole(self, per_task: int, nodes: Ints, takes: Ints) -> Ints:
+    def _take_whole(self, ask: Ask, nodes: Ints, takes: Ints) -> Ints:
         idle = self.gpus[nodes] == WHOLE_GPU
-        chosen = idle & (np.cumsum(idle, axis=1) <= (takes * per_task)[:, None])
+        chosen = idle & (np.cumsum(idle, axis=1) <= (takes * ask.gpus)[:, None])
         rows, gpus = np.nonzero(chosen)
         self.gpus[nodes[rows], gpus] = 0
         return gpus.astype(np.int64)
 
-    def _take_shares(self, share: int, nodes: Ints, takes: Ints) -> Ints:
+    def _take_shares(self, ask: Ask, nodes: Ints, takes: Ints) -> Ints:
         taken: list[Ints] = []
         for node, count in zip(nodes.tolist(), takes.tolist(), strict=True):
             free = self.gpus[node]
-            room = free // share
+            room = free // ask.share
             for gpu in np.argsort(free, kind="stable").tolist():
                 here = min(int(room[gpu]), count)
                 if here > 0:
-                    free[gpu] -= here * share
+                    free[gpu] -= here * ask.share
                     taken.append(np.full(here, gpu, np.int64))
                     count -= here
         return np.concatenate(taken)
@@ -193,16 +214,18 @@ class Held:
         keep = min(count, len(holding.nodes))
         keep_gpus = keep * holding.gpus_per_task
         self._give_back(holding.shape, holding.nodes[keep:], holding.gpus[keep_gpus:])
-        return Holding(holding.shape, count, holding.nodes[:keep], holding.gpus[:keep_gpus])
+        shrunk = Holding(holding.shape, count, holding.nodes[:keep], holding.gpus[:keep_gpus])
+        self.waiting += shrunk.waiting - holding.waiting
+        return shrunk
 
     def _give_back(self, shape: TaskShape, nodes: Ints, gpus: Ints) -> None:
         if not len(nodes):
             return
-        touched, tasks = np.unique(nodes, return_counts=True)
-        for name, amount in self._per_task(shape):
-            self.free[self.table.rows[name], touched] += amount * tasks
-        if len(gpus):
-            milli = shape.gpu_share or WHOLE_GPU
-            np.add.at(self.gpus, (np.repeat(nodes, len(gpus) // len(nodes)), gpus), milli)
-            self.gpus_total[touched] += tasks * shape.gpu_milli
+        ask = self.table.ask(shape)
+        touched, tasks = (nodes, 1) if len(nodes) == 1 else np.unique(nodes, return_counts=True)
+        for row, amount in ask.needs:
+            self.free[row, touched] += amount * tasks
+        if ask.milli:
+            np.add.at(self.gpus, (np.repeat(nodes, len(gpus) // len(nodes)), gpus), ask.share or WHOLE_GPU)
+            self.gpus_total[touched] += tasks * ask.milli
             self.whole[touched] = (self.gpus[touched] == WHOLE_GPU).sum(axis=1)

@@ -6,6 +6,8 @@ int64 in `amount_of` units, GPUs are thousandths of each single GPU, because hal
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,12 +20,30 @@ Ints = NDArray[np.int64]
 MAX_SLOTS = 1_000_000
 _UNLIMITED = 1 << 60
 WHOLE_GPU = 1000
+# Shapes that a table remembers; a fleet of more asks again.
+_KEPT = 512
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ask:
+    """What a shape means on one table. `nodes`: those that may run it by model, labels and taints; None: all.
+
+    `needs`: (row, amount of it) a task, pods included. `gpus` whole ones or `share` thousandths of one; `milli` either.
+    `impossible`: it asks for something that no node has.
+    """
+
+    nodes: Ints | None
+    needs: tuple[tuple[int, int], ...]
+    gpus: int
+    share: int
+    milli: int
+    impossible: bool
 
 
 class NodeTable:
     """`free` [resource, node], `gpus` [node, gpu], `whole` [node]: what is there less what others use; frozen."""
 
-    __slots__ = ("_eligible", "count", "cpu", "free", "gpus", "gpus_total", "groups", "rows", "starts", "whole")
+    __slots__ = ("_asks", "count", "cpu", "free", "gpus", "gpus_total", "groups", "rows", "starts", "whole")
 
     def __init__(self, site: Site) -> None:
         groups = self.groups = site.groups
@@ -42,7 +62,7 @@ class NodeTable:
             start += group.count
         self.gpus_total: Ints = self.gpus.sum(axis=1)
         self.whole: Ints = (self.gpus == WHOLE_GPU).sum(axis=1)
-        self._eligible: dict[tuple[object, ...], Ints | None] = {}
+        self._asks: dict[TaskShape, Ask] = {}
 
     def _fill(self, group: NodeGroup, start: int) -> None:
         end = start + group.count
@@ -63,43 +83,52 @@ class NodeTable:
             if part:
                 self.gpus[nodes, taken] = WHOLE_GPU - part
 
-    def eligible(self, shape: TaskShape) -> Ints | None:
-        """Numbers of the nodes that may run `shape` by model, labels and taints; None is all of them."""
-        wants = shape.gpu_milli > 0
-        key = (wants, shape.gpu_models, shape.gpu_min_memory, shape.node_selector, shape.tolerations)
-        try:
-            return self._eligible[key]
-        except KeyError:
-            pass
-        groups = [(start, group) for start, group in zip(self.starts, self.groups, strict=True)]
-        allowed = [(start, group) for start, group in groups if group_refusal(group, shape) is None]
-        found = None
-        if len(allowed) != len(groups):
-            parts = [np.arange(start, start + group.count) for start, group in allowed]
-            found = np.concatenate(parts) if parts else np.zeros(0, np.int64)
-        self._eligible[key] = found
-        return found
+    def ask(self, shape: TaskShape) -> Ask:
+        """`shape` as a question to these nodes; looked up once a report."""
+        known = self._asks.get(shape)
+        if known is None:
+            if len(self._asks) >= _KEPT:
+                self._asks.clear()
+            known = self._asks[shape] = self._ask(shape)
+        return known
 
-    def slots(self, shape: TaskShape, free: Ints, gpus: Ints, whole: Ints, nodes: Ints | None) -> Ints:
+    def slots(self, ask: Ask, free: Ints, gpus: Ints, whole: Ints, nodes: Ints | None) -> Ints:
         """How many tasks each of `nodes` (None: every node) takes more; from 0 to `MAX_SLOTS`."""
         found: Ints | None = None
-        for name, amount in shape.requests:
-            if name == names.GPU or amount <= 0:
-                continue
-            row = self.rows.get(name)
-            if row is None:
-                return np.zeros(self.count if nodes is None else len(nodes), np.int64)
-            found = _least(found, (free[row] if nodes is None else free[row, nodes]) // amount)
-        row = self.rows.get("pods")
-        if row is not None and not shape.request("pods"):
-            found = _least(found, free[row] if nodes is None else free[row, nodes])
-        if shape.gpu_share:
-            found = _least(found, ((gpus if nodes is None else gpus[nodes]) // shape.gpu_share).sum(axis=1))
-        elif shape.gpus:
-            found = _least(found, (whole if nodes is None else whole[nodes]) // shape.gpus)
+        if ask.impossible:
+            return np.zeros(self.count if nodes is None else len(nodes), np.int64)
+        for row, amount in ask.needs:
+            offered = free[row] if nodes is None else free[row, nodes]
+            found = _least(found, offered if amount == 1 else offered // amount)
+        if ask.share:
+            found = _least(found, ((gpus if nodes is None else gpus[nodes]) // ask.share).sum(axis=1))
+        elif ask.gpus:
+            idle = whole if nodes is None else whole[nodes]
+            found = _least(found, idle if ask.gpus == 1 else idle // ask.gpus)
         if found is None:
             return np.full(self.count if nodes is None else len(nodes), MAX_SLOTS, np.int64)
         return np.minimum(np.maximum(found, 0), MAX_SLOTS)
+
+    def _ask(self, shape: TaskShape) -> Ask:
+        needs = [(name, amount) for name, amount in shape.requests if name != names.GPU and amount > 0]
+        if "pods" in self.rows and not shape.request("pods"):
+            needs.append(("pods", 1))
+        return Ask(
+            nodes=self._eligible(shape),
+            needs=tuple((self.rows[name], amount) for name, amount in needs if name in self.rows),
+            gpus=0 if shape.gpu_share else shape.gpus,
+            share=shape.gpu_share,
+            milli=shape.gpu_milli,
+            impossible=any(name not in self.rows for name, _ in needs),
+        )
+
+    def _eligible(self, shape: TaskShape) -> Ints | None:
+        groups = list(zip(self.starts, self.groups, strict=True))
+        allowed = [(start, group) for start, group in groups if group_refusal(group, shape) is None]
+        if len(allowed) == len(groups):
+            return None
+        parts = [np.arange(start, start + group.count) for start, group in allowed]
+        return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
 
 def group_refusal(group: NodeGroup, shape: TaskShape) -> tuple[str, str] | None:

@@ -82,8 +82,9 @@ def _group(group: NodeGroup, start: int, held: Held, shape: TaskShape) -> GroupV
     if not group.count:
         return GroupVerdict(group.name, 0, 0, 0, Reason.SHAPE_NEVER_FITS, "it has no nodes")
     nodes = np.arange(start, start + group.count)
-    fit = int(held.slots(shape, nodes).sum())
-    capacity = int(table.slots(shape, table.free, table.gpus, table.whole, nodes).sum())
+    ask = table.ask(shape)
+    fit = int(held.slots(ask, nodes).sum())
+    capacity = int(table.slots(ask, table.free, table.gpus, table.whole, nodes).sum())
     if fit:
         return GroupVerdict(group.name, group.count, fit, capacity, None, f"{fit} of {capacity} slots free")
     shortages = _shortages(group, held, shape, nodes)
