@@ -202,6 +202,7 @@ class AttemptStatus(Model):
     startedAt: Time | None = Field(None, description="When its first task started.")
     finishedAt: Time | None = Field(None, description="When its last task ended.")
     usage: Usage | None = Field(None, description="What its ended tasks have used.")
+    reason: str | None = Field(None, description="Why it did not go its way. Example: ClusterLost")
     message: str | None = Field(None, description="The last reason, in words.")
 
 

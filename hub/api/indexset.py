@@ -41,6 +41,11 @@ class IndexSet:
         return cls(_merge([(i, i) for i in indexes]))
 
     @classmethod
+    def of_ranges(cls, ranges: Iterable[tuple[int, int]]) -> IndexSet:
+        """From inclusive ranges in any order, which may touch or overlap."""
+        return cls(_merge(list(ranges)))
+
+    @classmethod
     def span(cls, count: int) -> IndexSet:
         """``0 … count-1``."""
         return cls(((0, count - 1),)) if count > 0 else cls()

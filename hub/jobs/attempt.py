@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from hub.api.indexset import IndexSet
+from hub.api.reasons import Reason
 
 AttemptState = Literal["Pending", "Running", "Succeeded", "Failed", "Lost", "Cancelled"]
 
@@ -60,6 +61,11 @@ class Attempt:
     def live(self) -> bool:
         """Whether it may still run something that counts."""
         return self.state in ("Pending", "Running")
+
+    @property
+    def fenced(self) -> bool:
+        """Whether its ManifestWork must go, so that nothing of it runs (again) behind our back."""
+        return self.state in ("Lost", "Cancelled") or self.reason == Reason.WORK_REFUSED.code
 
     @property
     def open_tasks(self) -> IndexSet:

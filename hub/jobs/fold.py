@@ -42,16 +42,16 @@ def fold(
     carries is gone, and its tasks go elsewhere. `refusal`: why the last plan did not place what waits.
     """
     known = known_attempts(attempts, memory)
-    stamp, retries_from, reopened = _retries(spec, memory, known)
+    stamp, retries_from, reopened = _retries(spec, memory)
     over = memory.ended and not reopened
     deadline = _deadline(spec, known, memory)
     expired = deadline is not None and now >= deadline and not over
     stop = _stop(spec, memory if over else None, expired=expired)
     known = [_judge(attempt, stop, lost, now) for attempt in known]
     ledger = settle(spec.tasks, known, memory.succeeded)
-    if over:
-        ledger.mark(memory.failed, book.FINAL, where=book.FAILED)
-        ledger.mark(memory.failed, book.FINAL, where=book.WAITING)
+    if over and memory.failed:
+        known = [_too_late(attempt, memory.failed) for attempt in known]
+        ledger.mark(memory.failed, book.FINAL)
     _exhaust(spec, known, ledger, retries_from)
     verdict = ended(spec, known, ledger, memory if over else None, expired=expired)
     if verdict is not None and any(attempt.live for attempt in known):
@@ -61,14 +61,18 @@ def fold(
         _recorded(attempt, ledger.stale[position], superseded=ledger.superseded[position])
         for position, attempt in enumerate(known)
     ]
-    live = [attempt for attempt in known if attempt.live]
-    active = sum(min(attempt.active, len(attempt.open_tasks)) for attempt in live)
+    active = held = 0
+    for attempt in known:
+        if attempt.live:
+            active += min(attempt.active, len(attempt.open_tasks))
+            held += attempt.holds
     groups = _groups(spec, known, ledger) if verdict is None else ()
-    paused = spec.suspend and verdict is None
+    slots = 0
     if verdict is None:
-        verdict = waiting_for(spec, known, ledger, groups, active, refusal)
+        slots = 0 if spec.suspend else max(0, spec.parallelism - held)
+        verdict = waiting_for(spec, known, ledger, groups, active=active, slots=slots, refusal=refusal)
     recorded = {attempt.epoch for attempt in memory.attempts if not attempt.live}
-    fenced = tuple(attempt for attempt in known if _is_fenced(attempt))
+    fenced = tuple(attempt for attempt in known if attempt.fenced and not attempt.gone)
     used = max([memory.epochs, retries_from - 1, *(attempt.epoch for attempt in known)])
     finished = verdict.phase in ENDED
     return JobState(
@@ -80,12 +84,12 @@ def fold(
         failed=ledger.indexes(book.FINAL),
         active=active,
         waiting=groups,
-        slots=0 if paused or finished else max(0, spec.parallelism - sum(attempt.holds for attempt in live)),
+        slots=slots,
         attempts=tuple(known),
         next_epoch=used + 1,
         delete=tuple(attempt for attempt in fenced if attempt.epoch in recorded and not attempt.deleting),
         fenced=fenced,
-        usage=_usage(known),
+        usage=_usage(known, memory.usage),
         clusters=tuple(dict.fromkeys(attempt.cluster for attempt in known)),
         failures=max(memory.failures, ledger.failures),
         submitted_at=memory.submitted_at if memory.submitted_at is not None else now,
@@ -121,15 +125,15 @@ def demand_of(spec: JobSpec, state: JobState, priority: int, rule: ClusterRule |
     )
 
 
-def _retries(spec: JobSpec, memory: Memory, known: list[Attempt]) -> tuple[str, int, bool]:
+def _retries(spec: JobSpec, memory: Memory) -> tuple[str, int, bool]:
     """(the annotation that was honoured, from which epoch attempts count, whether an ended job is opened again)."""
     asked = spec.retry_failed
     if not asked or asked == memory.retry_failed or spec.kind == "Job":
         return memory.retry_failed, memory.retries_from, False
     if not memory.failed or memory.phase == "Cancelled" or spec.cancelled:
         return asked, memory.retries_from, False
-    used = max([memory.epochs, memory.retries_from - 1, *(attempt.epoch for attempt in known)])
-    return asked, used + 1, memory.phase == "Failed"
+    # Counted from what is recorded, not from what is there: the same while the new slices are made and this is written.
+    return asked, memory.epochs + 1, memory.phase == "Failed"
 
 
 def _deadline(spec: JobSpec, known: list[Attempt], memory: Memory) -> float | None:
@@ -200,6 +204,12 @@ def _recorded(attempt: Attempt, stale: IndexSet, *, superseded: bool) -> Attempt
     return replace(attempt, stale=late) if late != attempt.stale else attempt
 
 
+def _too_late(attempt: Attempt, failed: IndexSet) -> Attempt:
+    """Tasks that had failed when the job ended have failed, whatever comes after."""
+    late = (attempt.succeeded & failed) - attempt.counted
+    return replace(attempt, stale=attempt.stale | late) if late else attempt
+
+
 def _close(ledger: Ledger) -> None:
     for low, high in list(ledger.ranges(book.OPEN)):
         ledger.codes[low : high + 1] = bytes([book.WAITING]) * (high - low + 1)
@@ -212,7 +222,7 @@ def _exhaust(spec: JobSpec, known: list[Attempt], ledger: Ledger, retries_from: 
     if retries_from:
         for attempt in known:
             if attempt.epoch < retries_from and attempt.failed:
-                base.update(dict.fromkeys(attempt.tasks, attempt.attempt))
+                base.update(dict.fromkeys(attempt.failed, attempt.attempt))
     for low, high in list(ledger.ranges(book.FAILED)):
         for task in range(low, high + 1):
             attempt = known[ledger.owner[task] - 1]
@@ -251,25 +261,16 @@ def _groups(spec: JobSpec, known: list[Attempt], ledger: Ledger) -> tuple[TaskGr
                 number = known[owner - 1].attempt + (code == book.FAILED) if owner else 1
                 found.setdefault((number, tuple(sorted(avoid.get(task, ())))), []).append((task, task))
     return tuple(
-        TaskGroup(IndexSet.of(i for low, high in ranges for i in range(low, high + 1)), number, clusters)
-        for (number, clusters), ranges in sorted(found.items())
+        TaskGroup(IndexSet.of_ranges(ranges), number, clusters) for (number, clusters), ranges in sorted(found.items())
     )
 
 
-def _is_fenced(attempt: Attempt) -> bool:
-    """Whether its ManifestWork must go so that nothing of it runs (again) behind our back."""
-    if attempt.gone:
-        return False
-    return attempt.state in ("Lost", "Cancelled") or attempt.reason == Reason.WORK_REFUSED.code
-
-
-def _usage(known: list[Attempt]) -> Usage:
-    if len(known) == 1:
-        return known[0].usage
+def _usage(known: list[Attempt], before: Usage) -> Usage:
+    """The sum; never less than was said before, since very old slices are forgotten."""
     return Usage(
-        sum(attempt.usage.cpu for attempt in known),
-        sum(attempt.usage.gpu for attempt in known),
-        sum(attempt.usage.wall for attempt in known),
+        max(before.cpu, sum([attempt.usage.cpu for attempt in known])),
+        max(before.gpu, sum([attempt.usage.gpu for attempt in known])),
+        max(before.wall, sum([attempt.usage.wall for attempt in known])),
     )
 
 

@@ -52,13 +52,9 @@ class Ledger:
     def count(self, code: int) -> int:
         return self.codes.count(code)
 
-    def mark(self, tasks: IndexSet, code: int, *, where: int) -> None:
-        """`tasks` that are `where` become `code`."""
-        codes = self.codes
-        for low, high in tasks.ranges:
-            for task in range(low, min(high + 1, len(codes))):
-                if codes[task] == where:
-                    codes[task] = code
+    def mark(self, tasks: IndexSet, code: int) -> None:
+        for low, high in _within(tasks.ranges, len(self.codes)):
+            self.codes[low : high + 1] = bytes([code]) * (high - low + 1)
 
 
 def settle(tasks: int, attempts: Sequence[Attempt], counted: IndexSet = IndexSet()) -> Ledger:
@@ -67,11 +63,7 @@ def settle(tasks: int, attempts: Sequence[Attempt], counted: IndexSet = IndexSet
     ledger = _pass(tasks, attempts, fixed)
     if fixed:
         ledger = _pass(tasks, attempts, fixed)
-    codes = ledger.codes
-    for low, high in counted.ranges:
-        high = min(high, tasks - 1)
-        if low <= high and codes.count(SUCCEEDED, low, high + 1) != high - low + 1:
-            codes[low : high + 1] = bytes([SUCCEEDED]) * (high - low + 1)
+    ledger.mark(counted, SUCCEEDED)
     return ledger
 
 

@@ -82,10 +82,10 @@ def _join(now: Attempt, old: Attempt) -> Attempt:
     failed = (now.failed | old.failed) - succeeded
     state, reason, message = now.state, now.reason, now.message
     if old.state in ("Lost", "Cancelled"):
-        state, message = old.state, old.message or message
+        state, reason, message = old.state, old.reason, old.message or message
     elif not (now.tasks - succeeded - failed):
         state = "Failed" if failed else "Succeeded"
-        message = message or old.message
+        reason, message = reason or old.reason, old.message if old.reason else message or old.message
     elif now.live and _RANK.get(old.state, 0) > _RANK.get(state, 0):
         state = old.state
     return replace(
@@ -199,6 +199,7 @@ def _attempt(entry: Mapping[str, Any], job: str, uid: str) -> Attempt | None:
         started_at=_moment(entry.get("startedAt")),
         finished_at=_moment(entry.get("finishedAt")),
         message=str(entry.get("message") or ""),
+        reason=str(entry.get("reason") or ""),
         counted=succeeded,
         stale=_indexes(entry.get("stale")) & tasks,
     )

@@ -2,7 +2,8 @@
 
 Sizes are bounded, because a status is sent to every watcher at every change: index sets are ranges, exit codes name the
 first tasks of each code, and the list of attempts is cut to what fits `ATTEMPTS_BYTES`. What is cut are the oldest
-attempts that have ended and whose ManifestWorks still exist: they lose nothing, since their works say the same.
+attempts that are over: the works of most still say the same, what counted of them is in the job's own counts, and a
+task's newest attempt carries how often it was tried.
 Nothing here decides.
 """
 
@@ -22,8 +23,7 @@ from hub.jobs.state import ENDED, JobState
 
 Json = dict[str, Any]
 ATTEMPTS_BYTES: Final = 20_000
-"""How much the attempts may take in all, roughly; those that live or whose work is gone are always kept."""
-MAX_ATTEMPTS: Final = 400
+"""How much the attempts may take in all, roughly; those that live or are to be taken back are always kept."""
 _EXIT_CODE_BYTES: Final = 600
 _MESSAGE_BYTES: Final = 300
 _OWN: Final = frozenset(
@@ -102,8 +102,8 @@ def attempt_entries(attempts: Iterable[Attempt]) -> list[Json]:
     kept: list[Json] = []
     left = ATTEMPTS_BYTES
     for attempt in reversed(list(attempts)):
-        must = attempt.live or attempt.gone or attempt.deleting or attempt.state in ("Lost", "Cancelled")
-        if left <= 0 and (not must or len(kept) >= MAX_ATTEMPTS):
+        must = attempt.live or (not attempt.gone and attempt.fenced)
+        if left <= 0 and not must:
             continue
         entry = _attempt(attempt)
         left -= 90 + sum(len(value) for value in entry.values() if isinstance(value, str))
@@ -142,6 +142,8 @@ def _attempt(attempt: Attempt) -> Json:
         entry["startedAt"] = stamp(attempt.started_at)
     if attempt.finished_at is not None:
         entry["finishedAt"] = stamp(attempt.finished_at)
+    if attempt.reason:
+        entry["reason"] = attempt.reason
     if attempt.message:
         entry["message"] = attempt.message[:_MESSAGE_BYTES]
     if usage := usage_entry(attempt.usage):

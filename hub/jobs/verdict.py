@@ -65,10 +65,12 @@ def waiting_for(
     known: Sequence[Attempt],
     ledger: Ledger,
     groups: Sequence[TaskGroup],
+    *,
     active: int,
+    slots: int,
     refusal: Refused | None,
 ) -> Verdict:
-    """Where a job stands that has not ended."""
+    """Where a job stands that has not ended. `slots`: how many more tasks may run at once."""
     if spec.suspend:
         return Verdict("Pending", Reason.SUSPENDED, Reason.SUSPENDED.message())
     live = [attempt for attempt in known if attempt.live]
@@ -84,11 +86,18 @@ def waiting_for(
         message = Reason.RUNNING.message(active=active, tasks=spec.tasks, clusters=clusters)
     waiting = sum(len(group.tasks) for group in groups)
     if waiting:
-        why = refusal.message if refusal is not None else ""
-        if not why and (again := _again(spec, known, ledger)) is not None:
-            why = again.message
-        message += f"; {waiting} wait" + (f": {why}" if why else "")
+        message += f"; {waiting} wait: {_why_part(spec, known, ledger, slots, refusal)}"
     return Verdict(phase, reason, message)
+
+
+def _why_part(spec: JobSpec, known: Sequence[Attempt], ledger: Ledger, slots: int, refusal: Refused | None) -> str:
+    """Why some of a job's tasks wait while others run."""
+    if not slots:
+        return Reason.PARALLELISM_REACHED.message(active=spec.parallelism)
+    if refusal is not None:
+        return refusal.message
+    again = _again(spec, known, ledger)
+    return again.message if again is not None else Reason.QUEUED.message(queue=spec.queue)
 
 
 def _all_ended(spec: JobSpec, known: Sequence[Attempt], ledger: Ledger) -> Verdict:

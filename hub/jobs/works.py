@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from hub.api import names
-from hub.api.conditions import find_condition
+from hub.api.conditions import condition_is, find_condition
 from hub.api.errors import InvalidObjectError
 from hub.api.indexset import IndexSet
 from hub.api.reasons import Reason
@@ -122,8 +122,11 @@ def attempt_from_work(work: Mapping[str, Any]) -> Attempt:
     succeeded = report.tasks_of("completedIndexes")
     failed = report.tasks_of("failedIndexes") - succeeded
     complete, over = report.flag("complete"), report.flag("failedCondition")
-    if complete and not report.has("completedIndexes"):
+    if complete:
         succeeded = tasks - failed
+    elif not over and not report.has("complete") and _finished(work):
+        over = True
+        report.note("its Job has ended, but its agent reports no results")
     open_tasks = tasks - succeeded - failed
     reason = ""
     if over and open_tasks:
@@ -311,6 +314,10 @@ def _refusal(work: Mapping[str, Any]) -> tuple[str, float] | None:
             detail = str(applied["message"])
             break
     return detail.removeprefix("Failed to apply manifest: "), _moment(verdict.get("lastTransitionTime")) or 0.0
+
+
+def _finished(work: Mapping[str, Any]) -> bool:
+    return condition_is(_part(_part(work, "status"), "conditions", list), "Complete")
 
 
 def _last_change(work: Mapping[str, Any]) -> float | None:
