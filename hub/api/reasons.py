@@ -118,6 +118,16 @@ class Reason(Enum):
     SHAPE_NEVER_FITS = _Entry("ShapeNeverFits", "Cluster", "no node is large enough: {detail}", "")
     NO_FREE_SLOT = _Entry("NoFreeSlot", "Cluster", "full for this shape: {detail}", "")
     CAPACITY_UNKNOWN = _Entry("CapacityUnknown", "Cluster", "has not reported its capacity", "Check the agent's log.")
+    FLAVOR_MISMATCH = _Entry("FlavorMismatch", "Cluster", "its labels are not those of flavor {flavor}", "")
+    TOO_SMALL_TOGETHER = _Entry(
+        "TooSmallTogether", "Cluster", "holds {capacity} of the {wanted} tasks that must start at once", ""
+    )
+    NO_ROOM_TOGETHER = _Entry(
+        "NoRoomTogether", "Cluster", "has room for {room} of the {wanted} tasks that must start at once", ""
+    )
+    CLUSTER_LIMIT_REACHED = _Entry(
+        "ClusterLimitReached", "Cluster", "the job may use {limit} clusters and is on {clusters}", ""
+    )
     EXCLUDED_AFTER_FAILURE = _Entry(
         "ExcludedAfterFailure", "Cluster", "tasks {tasks} failed here and asked to be retried elsewhere", ""
     )
@@ -156,6 +166,32 @@ class Reason(Enum):
     )
     WORK_REFUSED = _Entry("WorkRefused", "Attempt", "{cluster} could not apply the work: {detail}", "")
     PREEMPTED = _Entry("Preempted", "Attempt", "gave its quota to {preemptor}", "")
+
+    # What a site without Kubernetes says of the tasks it runs.
+    POD_NOT_SUPPORTED = _Entry(
+        "PodNotSupported",
+        "Attempt",
+        "this site cannot run the pod as it is written: {detail}",
+        "Leave the field out, or place the job on a Kubernetes cluster.",
+    )
+    START_FAILED = _Entry("StartError", "Task", "could not be started: {detail}", "Check command, workingDir and PATH.")
+    RUNTIME_KILLED = _Entry("RuntimeKilled", "Task", "its supervisor was killed, and it with it", "")
+    OUT_OF_MEMORY = _Entry("OOMKilled", "Task", "used more memory than its limit", "Raise resources.limits.memory.")
+    STOPPED = _Entry("Stopped", "Task", "ended by its site before it was done; it will run again", "")
+    CONFIG_MISSING = _Entry(
+        "ConfigMissing", "Attempt", "waits: {detail}", "Create it in the job's namespace on the site."
+    )
+    SITE_SHORTAGE = _Entry(
+        "SiteShortage", "Attempt", "waits: {detail}", "Free some space or processes there: it goes on by itself."
+    )
+    JOB_COMPLETE = _Entry("CompletionsReached", "Attempt", "Reached expected number of succeeded pods", "")
+    FAILED_INDEXES = _Entry("FailedIndexes", "Attempt", "Job has failed indexes", "")
+    BACKOFF_LIMIT_EXCEEDED = _Entry(
+        "BackoffLimitExceeded", "Attempt", "Job has reached the specified backoff limit", "Raise spec.backoffLimit."
+    )
+    MAX_FAILED_INDEXES = _Entry(
+        "MaxFailedIndexesExceeded", "Attempt", "Job has exceeded the specified maximal number of failed indexes", ""
+    )
 
     # Scores.
     SCORE_STALE = _Entry("ScoreStale", "Score", "{source}: last value is {age} old; counted as unknown", "")

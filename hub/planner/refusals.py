@@ -106,7 +106,7 @@ def _nowhere(places: Places, wish: Wish, options: Sequence[Option]) -> str:
         example.setdefault(sentence, name)
     order = sorted(count, key=lambda text: (-count[text], text))
     parts = [
-        f"{example[text]} {text}" if count[text] == 1 else f"{count[text]} clusters: {text}" for text in order[:SHOWN]
+        f"{example[text]}: {text}" if count[text] == 1 else f"{count[text]} clusters: {text}" for text in order[:SHOWN]
     ]
     return _listed(parts, len(order))
 
@@ -125,12 +125,16 @@ def obstacles(places: Places, wish: Wish, options: Sequence[Option]) -> dict[str
         if most >= wish.together:
             continue
         if shape is None:
-            found[name] = f"is none of flavor {', '.join(sorted({flavor for _, flavor in option.choice.flavors}))}"
+            found[name] = Reason.FLAVOR_MISMATCH.message(flavor=flavor_names(option))
         elif most:
-            found[name] = f"holds {most} of these tasks at once when empty"
+            found[name] = Reason.TOO_SMALL_TOGETHER.message(capacity=most, wanted=wish.together)
         else:
             found[name] = places.fleet.explain_fit(name, shape).message
     return found
+
+
+def flavor_names(option: Option) -> str:
+    return ", ".join(sorted({flavor for _, flavor in option.choice.flavors}))
 
 
 def _listed(parts: Sequence[str], count: int) -> str:

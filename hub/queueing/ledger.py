@@ -30,7 +30,7 @@ class QuotaLedger:
     def available(self, queue: str, resource: FlavorResource) -> int:
         """How much more the queue may use now, borrowing included; never negative."""
         tree = self._quotas.trees[queue]
-        return available_at(tree, self._nodes(tree), tree.position[queue], resource)
+        return _available(tree, self._nodes(tree), tree.position[queue], resource)
 
     def potential(self, queue: str, resource: FlavorResource) -> int:
         """How much the queue could use were everything idle."""
@@ -64,6 +64,10 @@ class QuotaLedger:
         """Usage of any node; of a cohort: what reached it from below."""
         return self._nodes(tree)[position]
 
+    def available_at(self, tree: QuotaTree, position: int, resource: FlavorResource) -> int:
+        """What a queue there could use more if nothing below limited it."""
+        return _available(tree, self._nodes(tree), position, resource)
+
     def add(self, queue: str, amounts: Iterable[tuple[FlavorResource, int]]) -> None:
         tree = self._quotas.trees[queue]
         used = self._nodes(tree)
@@ -87,9 +91,7 @@ class QuotaLedger:
         return used
 
 
-def available_at(
-    tree: QuotaTree, used: list[dict[FlavorResource, int]], position: int, resource: FlavorResource
-) -> int:
+def _available(tree: QuotaTree, used: list[dict[FlavorResource, int]], position: int, resource: FlavorResource) -> int:
     path = tree.paths[position]
     root = path[-1]
     free = minus(tree.nodes[root].subtree.get(resource, 0), used[root].get(resource, 0))

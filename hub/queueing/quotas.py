@@ -113,6 +113,11 @@ class Quotas:
             return self
         return _assemble(read, self if changed <= _APART else None, self._built)
 
+    def object(self, kind: str, name: str, namespace: str = "") -> Mapping[str, Any] | None:
+        """The object that was read, as it came."""
+        found = self._read.get((kind, namespace, name))
+        return None if found is None else found[0]
+
     def route(self, namespace: str, local_queue: str) -> ClusterQueue | Denial:
         """The ClusterQueue that pays for jobs of this LocalQueue, or why none does."""
         local = self.local_queues.get((namespace, local_queue))

@@ -1,0 +1,200 @@
+"""Single changes that could let a refused job in, as snapshots and demands to decide about again.
+
+Each is something that one person could do: to the job, to a queue, to a cluster. Whether it helps is found out by
+hub/planner/whatif.py. From the least to the most, so that the first that helps is the one to name.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hub.api import names
+from hub.api.reasons import Reason
+from hub.fleet.changes import ClusterSeen, Release
+from hub.fleet.facts import AVAILABLE
+from hub.fleet.shape import TaskShape
+from hub.placement.filters import describe, eligible, verdicts
+from hub.placement.rule import ClusterRule, ClusterToleration
+from hub.planner.plan import Refusal, Snapshot
+from hub.queueing.amount import readable
+from hub.queueing.assign import counted
+from hub.queueing.demand import Demand
+from hub.queueing.objects import ClusterQueue
+
+# Holders of room that are tried, and clusters of a kind.
+_TRIED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """`words` are an instruction: what to do, to which object."""
+
+    words: str
+    snapshot: Snapshot
+    demand: Demand
+
+
+def job_edits(snapshot: Snapshot, demand: Demand, refusal: Refusal) -> Iterator[Edit]:
+    """Less at once, where that is more than the queue can ever have."""
+    route = snapshot.quotas.route(demand.namespace, demand.queue)
+    if refusal.reason is not Reason.EXCEEDS_MAX_QUOTA or not isinstance(route, ClusterQueue):
+        return
+    facts = dict(refusal.facts)
+    resource = str(facts["resource"])
+    tree = snapshot.quotas.trees[route.name]
+    most = tree.potential(tree.position[route.name], (str(facts["flavor"]), resource))
+    each = counted(route, demand.shape)[resource]
+    if demand.gang and 0 < most // each < demand.slots:
+        yield Edit(f"start at most {most // each} tasks at once", snapshot, replace(demand, slots=most // each))
+    elif most > 0 and demand.shape.request(resource):
+        smaller = _asking(demand.shape, resource, most)
+        words = f"ask for at most {readable(resource, most)} {resource} a task"
+        yield Edit(words, snapshot, replace(demand, shape=smaller))
+
+
+def queue_edits(snapshot: Snapshot, demand: Demand, refusal: Refusal) -> Iterator[Edit]:
+    """What stands between the job and its queue."""
+    facts = dict(refusal.facts)
+    if refusal.reason is Reason.PARALLELISM_REACHED:
+        yield Edit("raise the job's parallelism by 1", snapshot, replace(demand, slots=demand.slots + 1))
+    elif refusal.reason is Reason.QUEUE_NOT_FOUND:
+        for namespace, name in sorted(snapshot.quotas.local_queues):
+            if namespace == demand.namespace:
+                yield Edit(f"use LocalQueue {name}", snapshot, replace(demand, queue=name))
+    elif refusal.reason is Reason.BEHIND_OLDER_JOB:
+        queue = str(facts["queue"])
+        words = f"set queueingStrategy of ClusterQueue {queue} to BestEffortFIFO"
+        yield Edit(words, _respecified(snapshot, "ClusterQueue", queue, queueingStrategy="BestEffortFIFO"), demand)
+    elif refusal.reason is Reason.QUEUE_INACTIVE:
+        queue = str(facts["queue"])
+        words = f"set stopPolicy of ClusterQueue {queue} to None"
+        yield Edit(words, _respecified(snapshot, "ClusterQueue", queue, stopPolicy="None"), demand)
+        words = f"set stopPolicy of LocalQueue {demand.queue} to None"
+        opened = _respecified(snapshot, "LocalQueue", demand.queue, demand.namespace, stopPolicy="None")
+        yield Edit(words, opened, demand)
+    elif refusal.reason is Reason.NAMESPACE_MISMATCH:
+        queue = str(facts["queue"])
+        words = f"let namespaceSelector of ClusterQueue {queue} select namespace {demand.namespace}"
+        yield Edit(words, _respecified(snapshot, "ClusterQueue", queue, namespaceSelector={}), demand)
+    elif refusal.reason is Reason.NO_MATCHING_FLAVOR:
+        resource = str(facts["resource"])
+        without = _asking(demand.shape, resource, 0)
+        words = f"ask for no {resource}, or add it to the resourceGroups of ClusterQueue {facts['queue']}"
+        yield Edit(words, snapshot, replace(demand, shape=without))
+
+
+def room_edits(snapshot: Snapshot, demand: Demand, refusal: Refusal) -> Iterator[Edit]:
+    """Room that others hold, and places that the job does not allow itself."""
+    yield from _wishes(snapshot, demand)
+    tried = 0
+    for name in snapshot.fleet.names:
+        held = snapshot.fleet.held(name)
+        for key in sorted(held, key=lambda key: (held[key].count, key)):
+            if tried < _TRIED:
+                tried += 1
+                freed = replace(snapshot, fleet=snapshot.fleet.apply([Release(key)]))
+                yield Edit(f"wait until {key} on {name} has ended", freed, demand)
+
+
+def place_edits(snapshot: Snapshot, demand: Demand, refusal: Refusal) -> Iterator[Edit]:
+    """What keeps clusters out, then what the task asks of them."""
+    against = verdicts(snapshot.fleet, snapshot.sets, demand.rule, snapshot.now, demand.running)
+    for name in [n for n, v in against.items() if v is not None and v[0] is Reason.CLUSTER_NOT_ACCEPTED][:_TRIED]:
+        yield Edit(f"accept cluster {name}", _as_if(snapshot, name), demand)
+    yield from _wishes(snapshot, demand)
+    shape = demand.shape
+    for resource, amount in shape.requests:
+        most = _most(snapshot, demand, resource, amount)
+        if most:
+            words = f"ask for at most {readable(resource, most)} {resource} a task"
+            yield Edit(words, snapshot, replace(demand, shape=_asking(shape, resource, most)))
+    if demand.gang:
+        together = _most_together(snapshot, demand)
+        if together:
+            words = f"start at most {together} tasks at once"
+            yield Edit(words, snapshot, replace(demand, slots=together))
+    for name in [n for n, v in against.items() if v is not None and v[0] is Reason.CLUSTER_UNREACHABLE][:_TRIED]:
+        yield Edit(f"bring cluster {name} back", _as_if(snapshot, name), demand)
+
+
+def _wishes(snapshot: Snapshot, demand: Demand) -> Iterator[Edit]:
+    """Each wish of the job left out."""
+    shape, rule = demand.shape, demand.rule
+    if shape.gpu_models:
+        words = f"allow other GPU models than {', '.join(shape.gpu_models)}"
+        yield Edit(words, snapshot, replace(demand, shape=replace(shape, gpu_models=())))
+    if shape.gpu_min_memory:
+        words = "ask for less GPU memory"
+        yield Edit(words, snapshot, replace(demand, shape=replace(shape, gpu_min_memory=0)))
+    for key, value in shape.node_selector:
+        fewer = tuple(pair for pair in shape.node_selector if pair != (key, value))
+        words = f"drop node selector {key}={value}"
+        yield Edit(words, snapshot, replace(demand, shape=replace(shape, node_selector=fewer)))
+    for taint in sorted(
+        {taint for name in snapshot.fleet.names for taint in snapshot.fleet.facts(name).taints}, key=str
+    ):
+        tolerating = ClusterToleration(taint.key, "Equal", taint.value, taint.effect)
+        if tolerating not in rule.tolerations:
+            wider = replace(rule, tolerations=(*rule.tolerations, tolerating))
+            yield Edit(f"tolerate the clusters' taint {taint}", snapshot, replace(demand, rule=wider))
+    if rule.predicates:
+        words = f"drop the cluster selector {describe(rule)}"
+        yield Edit(words, snapshot, replace(demand, rule=replace(rule, predicates=())))
+    if rule.limit is not None:
+        words = f"let the job use more than {rule.limit} clusters"
+        yield Edit(words, snapshot, replace(demand, rule=replace(rule, limit=None)))
+    if rule != ClusterRule():
+        words = f"bind a set with other clusters to namespace {rule.namespace or demand.namespace}"
+        yield Edit(words, snapshot, replace(demand, rule=replace(rule, namespace="", sets=())))
+    for image in shape.images:
+        fewer_images = tuple(other for other in shape.images if other != image)
+        words = f"map image {image} on a site"
+        yield Edit(words, snapshot, replace(demand, shape=replace(shape, images=fewer_images)))
+
+
+def _most(snapshot: Snapshot, demand: Demand, resource: str, amount: int) -> int:
+    """The largest smaller request of `resource` of which any cluster could ever hold a task; 0: none."""
+    allowed = eligible(snapshot.fleet, snapshot.sets, demand.rule, snapshot.now, demand.running)
+    low, high = 0, amount
+    while high - low > 1:
+        middle = (low + high) // 2
+        if (snapshot.fleet.capacity(_asking(demand.shape, resource, middle)) > 0)[allowed].any():
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def _most_together(snapshot: Snapshot, demand: Demand) -> int:
+    counts = snapshot.fleet.capacity(demand.shape)
+    return int(counts.max()) if len(counts) else 0
+
+
+def _asking(shape: TaskShape, resource: str, amount: int) -> TaskShape:
+    requests = tuple((name, amount if name == resource else old) for name, old in shape.requests)
+    share = 0 if resource in (names.GPU, names.GPU_MILLI) and not amount else shape.gpu_share
+    return replace(shape, requests=tuple(pair for pair in requests if pair[1]), gpu_share=share)
+
+
+def _as_if(snapshot: Snapshot, name: str) -> Snapshot:
+    """With that cluster accepted and available."""
+    cluster: dict[str, Any] = copy.deepcopy(dict(snapshot.fleet.facts(name).object))
+    cluster.setdefault("spec", {})["hubAcceptsClient"] = True
+    cluster.setdefault("status", {})["conditions"] = [{"type": AVAILABLE, "status": "True"}]
+    cluster["spec"]["taints"] = [
+        taint
+        for taint in cluster["spec"].get("taints") or ()
+        if taint.get("key") not in (names.TAINT_UNREACHABLE, names.TAINT_UNAVAILABLE)
+    ]
+    return replace(snapshot, fleet=snapshot.fleet.apply([ClusterSeen(cluster)]))
+
+
+def _respecified(snapshot: Snapshot, kind: str, name: str, namespace: str = "", **spec: Any) -> Snapshot:
+    found = snapshot.quotas.object(kind, name, namespace)
+    if found is None:
+        return snapshot
+    changed = {**found, "spec": {**(found.get("spec") or {}), **spec}}
+    return replace(snapshot, quotas=snapshot.quotas.updated([changed]))

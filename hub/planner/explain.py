@@ -1,0 +1,226 @@
+"""Why a job is where it is, or waits: the same cycle, stopped at the job's turn, and everything it could see then.
+
+No second opinion: the numbers are those of the ledger, the fleet and the scorers that decide. What would have to change
+is found by deciding again (hub/planner/whatif.py).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from hub.api.errors import UsageError
+from hub.api.reasons import Reason
+from hub.planner.cycle import Cycle, in_order
+from hub.planner.explanation import ClusterLine, Explanation, FlavorLine, QuotaLine, ScoreLine
+from hub.planner.places import Option, Wish, shape_at
+from hub.planner.plan import Admission, Refusal, Snapshot
+from hub.planner.refusals import flavor_names
+from hub.planner.whatif import smallest_change
+from hub.queueing.amount import minus
+from hub.queueing.demand import Demand
+from hub.queueing.objects import ClusterQueue
+from hub.queueing.quotas import Denial
+from hub.scoring.combine import Ranking
+
+_Decided = TypeVar("_Decided", Admission, Refusal)
+
+
+def explain(snapshot: Snapshot, key: str) -> Explanation:
+    """Of the job `key` (``namespace/name``), which must ask for something. Raises `UsageError` if none does."""
+    ordered = in_order(snapshot.demands)
+    position = next((number for number, demand in enumerate(ordered) if demand.key == key), None)
+    if position is None:
+        raise UsageError(f"{key} waits for nothing", hint="Only jobs with tasks to place are decided about.")
+    demand, before = ordered[position], ordered[:position]
+    cycle = Cycle(snapshot)
+    for earlier in before:
+        cycle.decide(earlier)
+    queue = cycle.route(demand)
+    name = queue.name if isinstance(queue, ClusterQueue) else dict(queue.facts).get("queue", "")
+    ahead = 0
+    quota: tuple[QuotaLine, ...] = ()
+    flavors: tuple[FlavorLine, ...] = ()
+    clusters: tuple[ClusterLine, ...] = ()
+    problems = {**snapshot.fleet.problems, **snapshot.quotas.problems, **snapshot.sets.problems}
+    if isinstance(queue, ClusterQueue):
+        ahead = sum(_same_queue(cycle, earlier, queue) for earlier in before)
+        wish = _wish(demand, queue)
+        options = cycle.options(queue, demand)
+        options = () if isinstance(options, Denial) else options
+        quota = tuple(_quota(cycle, queue, options))
+        flavors = tuple(_flavor(cycle, wish, option) for option in options)
+        if demand.place:
+            clusters, scoring = _clusters(cycle, wish, options)
+            problems |= scoring
+    cycle.decide(demand)
+    admission = _last(cycle.admissions, key)
+    refusal = _last(cycle.refusals, key)
+    return Explanation(
+        key=key,
+        local_queue=demand.queue,
+        queue=str(name),
+        priority=demand.priority,
+        position=position + 1,
+        waiting=len(ordered),
+        ahead=ahead,
+        admission=admission,
+        refusal=refusal,
+        change=smallest_change(snapshot, before, demand, refusal) if refusal is not None else "",
+        quota=quota,
+        flavors=flavors,
+        clusters=clusters,
+        problems=tuple(sorted(problems.items())),
+    )
+
+
+def _same_queue(cycle: Cycle, demand: Demand, queue: ClusterQueue) -> bool:
+    found = cycle.route(demand)
+    return isinstance(found, ClusterQueue) and found.name == queue.name
+
+
+def _wish(demand: Demand, queue: ClusterQueue) -> Wish:
+    """As the cycle asks first: of the tasks that were tried most often, all at once for a gang."""
+    avoid = max(demand.groups, key=lambda group: (group.attempt, group.avoid)).avoid
+    together = 1
+    if demand.gang:
+        avoid = tuple(sorted({name for group in demand.groups for name in group.avoid}))
+        together = max(1, min(demand.slots, demand.waiting))
+    return Wish(demand, queue, avoid, together, demand.running)
+
+
+def _quota(cycle: Cycle, queue: ClusterQueue, options: Sequence[Option]) -> Iterable[QuotaLine]:
+    tree = cycle.snapshot.quotas.trees[queue.name]
+    wanted = dict.fromkeys(key for option in options for key, _ in option.choice.requests)
+    for flavor, resource in wanted:
+        key = (flavor, resource)
+        for number in tree.paths[tree.position[queue.name]]:
+            node = tree.nodes[number]
+            used = cycle.ledger.usage_at(tree, number).get(key, 0)
+            subtree = node.subtree.get(key, 0)
+            owned = node.nominal.get(key, 0) if node.is_queue else subtree
+            yield QuotaLine(
+                node=node.name,
+                kind="ClusterQueue" if node.is_queue else "Cohort",
+                flavor=flavor,
+                resource=resource,
+                nominal=node.nominal.get(key, 0),
+                subtree=subtree,
+                lendable=None if node.parent < 0 else max(0, minus(subtree, node.local.get(key, 0))),
+                borrowing_limit=node.limits.get(key),
+                used=used,
+                borrowed=max(0, minus(used, owned)) if node.parent >= 0 else 0,
+                available=cycle.ledger.available_at(tree, number, key),
+            )
+
+
+def _flavor(cycle: Cycle, wish: Wish, option: Option) -> FlavorLine:
+    room = capacity = None
+    if wish.demand.place:
+        among = cycle.places.candidates(wish, (option,))
+        room = int(cycle.places.room(option)[among].sum())
+        capacity = int(option.capacity[among].sum())
+    most = cycle.ledger.affordable(wish.queue.name, option.choice.requests, max(wish.demand.slots, 1))
+    return FlavorLine(
+        flavors=option.choice.flavors,
+        needed=tuple((resource, each) for (_, resource), each in option.choice.requests),
+        affordable=most,
+        possible=cycle.ledger.possible(wish.queue.name, option.choice.requests, wish.together),
+        room=room,
+        capacity=capacity,
+    )
+
+
+def _clusters(cycle: Cycle, wish: Wish, options: Sequence[Option]) -> tuple[tuple[ClusterLine, ...], dict[str, str]]:
+    """Every cluster in name order; ranked by the first flavors that have room, as the cycle would."""
+    places, demand = cycle.places, wish.demand
+    verdicts = places.verdicts(demand.rule, demand.running)
+    possible = [o for o in options if cycle.ledger.possible(wish.queue.name, o.choice.requests, wish.together)]
+    among = places.candidates(wish, possible)
+    rooms = [places.room(option) for option in options]
+    shown = 0
+    for number, option in enumerate(options):
+        pays = cycle.ledger.affordable(wish.queue.name, option.choice.requests, wish.together) >= wish.together
+        if pays and (among & (rooms[number] >= wish.together)).any():
+            shown = number
+            break
+    ranking: Ranking | None = None
+    ranks: dict[int, int] = {}
+    if options:
+        # All that may be asked are scored, full ones too: a person compares them.
+        ranking = places.ranking(demand.rule, options[shown], demand.slots, among)
+        fitting = [c for c in ranking.order.tolist() if rooms[shown][c] >= wish.together]
+        ranks = {cluster: number + 1 for number, cluster in enumerate(fitting)}
+    lines = []
+    for cluster, name in enumerate(places.names):
+        verdict = verdicts[name]
+        code = message = ""
+        room = capacity = None
+        if verdict is not None:
+            code, message = verdict[0].code, verdict[0].message(**verdict[1])
+        elif options:
+            room, capacity = int(rooms[shown][cluster]), int(options[shown].capacity[cluster])
+            code, message = _fit(cycle, wish, options[shown], cluster, bool(among[cluster]), room)
+        scored = ranking is not None and bool(among[cluster])
+        lines.append(
+            ClusterLine(
+                cluster=name,
+                code=code,
+                message=message,
+                room=room,
+                capacity=capacity,
+                rank=ranks.get(cluster, 0),
+                total=float(ranking.total[cluster]) if scored and ranking is not None else None,
+                scores=_scores(ranking, cluster) if scored and ranking is not None else (),
+            )
+        )
+    return tuple(lines), dict(ranking.problems) if ranking is not None else {}
+
+
+def _fit(cycle: Cycle, wish: Wish, option: Option, cluster: int, asked: bool, room: int) -> tuple[str, str]:
+    name, wanted = cycle.places.names[cluster], wish.together
+    if not asked and name in wish.avoid:
+        tasks = next((str(group.tasks) for group in wish.demand.groups if name in group.avoid), "")
+        return _said(Reason.EXCLUDED_AFTER_FAILURE, tasks=tasks)
+    if not asked:
+        limit, clusters = wish.demand.rule.limit, ", ".join(wish.held)
+        return _said(Reason.CLUSTER_LIMIT_REACHED, limit=limit, clusters=clusters)
+    shape = shape_at(option, cluster)
+    if shape is None:
+        return _said(Reason.FLAVOR_MISMATCH, flavor=flavor_names(option))
+    if room >= wanted:
+        return "", ""
+    verdict = cycle.places.fleet.explain_fit(name, shape)
+    if verdict.reason is not None:
+        return verdict.reason.code, verdict.message
+    if option.capacity[cluster] < wanted:
+        return _said(Reason.TOO_SMALL_TOGETHER, capacity=int(option.capacity[cluster]), wanted=wanted)
+    return _said(Reason.NO_ROOM_TOGETHER, room=room, wanted=wanted)
+
+
+def _said(reason: Reason, **facts: object) -> tuple[str, str]:
+    return reason.code, reason.message(**facts)
+
+
+def _scores(ranking: Ranking, cluster: int) -> tuple[ScoreLine, ...]:
+    return tuple(
+        ScoreLine(
+            scorer=column.name,
+            weight=column.weight,
+            raw=_known(column.raw[cluster]),
+            normalised=_known(column.normalised[cluster]),
+            weighted=float(column.weighted[cluster]),
+        )
+        for column in ranking.columns
+    )
+
+
+def _known(value: np.float64) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+def _last(found: Sequence[_Decided], key: str) -> _Decided | None:
+    return found[-1] if found and found[-1].key == key else None
