@@ -42,6 +42,12 @@ class Schema:
         self._check = check
         self.rules = rules
 
+    def conform(self, obj: Mapping[str, Any]) -> Admission:
+        """As `admit`, but for the rules: for objects that are incomplete."""
+        findings = Findings()
+        admitted = self._check(obj, None, findings)
+        return Admission(admitted, tuple(error for _, error in findings.errors), tuple(findings.unknown))
+
     def admit(self, obj: Mapping[str, Any], old: Mapping[str, Any] | None = None) -> Admission:
         """What of `obj` is stored in place of `old` (None when it is created). Never raises, whatever `obj` holds."""
         findings = Findings()

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from hub.api.errors import InvalidObjectError
 from hub.apiserver.constraints import freeze
+from hub.apiserver.ordering import reordered
 
 Schema = Mapping[str, Any]
 
@@ -138,21 +139,10 @@ def _key_of(member: Any, merge_key: str) -> Any:
 
 
 def _ordered(members: list[Any], wanted: list[Any], merge_key: Any) -> list[Any]:
-    """`members` in the order of `wanted`; each that it does not name stays behind the one it stood behind."""
-
     def identity(member: Any) -> Any:
         return freeze(member.get(merge_key) if merge_key and isinstance(member, Mapping) else member)
 
-    order = {identity(member): place for place, member in enumerate(wanted)}
-    named = sorted((m for m in members if identity(m) in order), key=lambda m: order[identity(m)])
-    result = list(named)
-    before: Any = None
-    for member in members:
-        if identity(member) not in order:
-            place = next((i for i, other in enumerate(result) if other is before), -1)
-            result.insert(place + 1, member)
-        before = member
-    return result
+    return reordered(members, [identity(member) for member in wanted], identity)
 
 
 def _clean_object(value: Mapping[str, Any]) -> dict[str, Any]:
