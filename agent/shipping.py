@@ -70,6 +70,8 @@ class FailureShipper:
         self._hub, self._local, self._cluster = hub, local, cluster
         self._link, self._journal, self._works = link, journal, works
         self._failures: dict[str, _Failures] = {}
+        # When, for works that shipped within the last _SPACING.
+        self._shipped_at: dict[str, float] = {}
         self._queue = KeyedQueue(self._ship, workers=4)
         self.shipped = 0
         self.writes = 0
@@ -105,7 +107,8 @@ class FailureShipper:
         waiting = self._failures.get(name)
         self._failures[name] = _Failures(part, indexes, codes)
         if waiting is None:
-            self._queue.add_after(name, _SETTLE)
+            due = self._shipped_at.get(name, 0.0) + _SPACING
+            self._queue.add_after(name, max(_SETTLE, due - asyncio.get_running_loop().time()))
 
     def _is_current(self, part: WorkSlice) -> bool:
         metadata = ((self._works() or {}).get(part.work) or {}).get("metadata") or {}
@@ -132,6 +135,8 @@ class FailureShipper:
             _log.error("logs of failed tasks not sent", extra={"fields": fields})
             return
         self._queue.forget(name)
+        now = asyncio.get_running_loop().time()
+        self._shipped_at = {work: at for work, at in self._shipped_at.items() if now - at < _SPACING} | {name: now}
         if self._failures.get(name) is failures:
             del self._failures[name]
         else:
