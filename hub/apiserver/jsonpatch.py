@@ -41,7 +41,7 @@ class PatchTestFailedError(PatchFailedError):
     pass
 
 
-def json_patch(document: Any, patch: Any) -> Any:
+def apply_json_patch(document: Any, patch: Any) -> Any:
     """The patched document. Raises `InvalidPatchError`, `PatchFailedError`."""
     copied = 0
     for operation, path, start, value in _parse(patch):

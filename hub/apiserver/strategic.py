@@ -31,7 +31,7 @@ class StrategicPatchError(InvalidObjectError):
     """A patch that contradicts the schema or itself."""
 
 
-def strategic_patch(obj: Mapping[str, Any], patch: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
+def apply_strategic_patch(obj: Mapping[str, Any], patch: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
     """`obj` with `patch` applied; `schema` is the kind's OpenAPI schema. Raises `StrategicPatchError`."""
     if not isinstance(patch, Mapping):
         raise StrategicPatchError("a strategic merge patch is an object")
