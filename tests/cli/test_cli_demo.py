@@ -12,9 +12,14 @@ from typing import Any
 import pytest
 
 from hub.cli.demo import sequence_stats
+from hub.cli.demo.decisions import DecisionLog
 from hub.cli.demo.fasta import FILES, TRUNCATED, write_samples
 from hub.cli.demo.scene import SITES, job
+from hub.cli.demo.site_rows import site_rows
 from hub.cli.demo.summary import print_summary, retries
+from hub.fleet.changes import CapacitySeen, ClusterSeen
+from hub.fleet.fleet import Fleet
+from hub.fleet.shape import task_shape
 
 
 def test_the_same_seed_writes_the_same_bytes(tmp_path: Path) -> None:
@@ -100,3 +105,50 @@ def test_the_summary_is_good_only_with_all_results(capsys: pytest.CaptureFixture
     said = capsys.readouterr().out
     assert "57 of 60 files read" in said
     assert "submit to first task running: 50 ms" in said
+
+
+def test_the_log_says_each_decision_and_each_failure_once() -> None:
+    log = DecisionLog()
+    queued = {"phase": "Queued", "message": "the clusters are full"}
+    assert list(log.lines(queued)) == ["waits: the clusters are full"]
+    assert list(log.lines(queued)) == []
+    first = {"epoch": 1, "attempt": 1, "cluster": "harbour", "tasks": "0-3", "state": "Running"}
+    assert list(log.lines({"phase": "Running", "attempts": [first]})) == ["tasks 0-3 → harbour (epoch 1)"]
+    failed = first | {"failed": "2", "exitCodes": "1=2"}
+    second = {"epoch": 2, "attempt": 2, "cluster": "foundry", "tasks": "2", "state": "Lost", "message": "cut off"}
+    assert list(log.lines({"phase": "Running", "attempts": [second, failed]})) == [
+        "task 2 → foundry (epoch 2, attempt 2)",
+        "task 2 failed on harbour: exit code 1",
+        "epoch 2 on foundry lost: cut off",
+    ]
+    assert list(log.lines({"phase": "Running", "attempts": [second, failed]})) == []
+
+
+def test_the_table_tells_which_sites_can_run_it_and_ranks_them() -> None:
+    fleet = Fleet.empty().apply(
+        change
+        for site in SITES
+        for change in (
+            ClusterSeen({"metadata": {"name": site["name"]}, "spec": {"hubAcceptsClient": True}}),
+            CapacitySeen({"metadata": {"name": site["name"]}, "status": reported(site)}),
+        )
+    )
+    spec = job(Path("samples"))["spec"]
+    rows = {row.name: row for row in site_rows(fleet, task_shape(spec["template"], spec["gpu"]), 0.0)}
+    assert {name: row.slots for name, row in rows.items()} == {"harbour": 4, "foundry": 4, "orchard": 0}
+    assert rows["orchard"].score is None
+    assert rows["foundry"].price == pytest.approx(1.35 + 0.03)
+    assert all(row.simulated for row in rows.values())
+
+
+def reported(site: dict[str, Any]) -> dict[str, Any]:
+    groups = [
+        {
+            "name": f"group-{number}",
+            "count": node["count"],
+            "gpu": node["gpu"],
+            "allocatable": {"cpu": node["cpu"], "memory": node["memory"]},
+        }
+        for number, node in enumerate(site["nodes"])
+    ]
+    return {"simulated": True, "prices": site["prices"], "nodeGroups": groups}
