@@ -27,7 +27,7 @@ def mapping(value: Any, field: str) -> Mapping[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        raise InvalidObjectError(f"{_short(value)} is not a map", field=field)
+        raise InvalidObjectError(f"{shorten(value)} is not a map", field=field)
     return value
 
 
@@ -36,10 +36,10 @@ def entries(value: Any, field: str) -> Sequence[Mapping[str, Any]]:
     if value is None:
         return ()
     if not isinstance(value, list | tuple):
-        raise InvalidObjectError(f"{_short(value)} is not a list", field=field)
+        raise InvalidObjectError(f"{shorten(value)} is not a list", field=field)
     for position, entry in enumerate(value):
         if type(entry) is not dict and not isinstance(entry, Mapping):
-            raise InvalidObjectError(f"{_short(entry)} is not a map", field=f"{field}[{position}]")
+            raise InvalidObjectError(f"{shorten(entry)} is not a map", field=f"{field}[{position}]")
     return value
 
 
@@ -51,22 +51,22 @@ def texts(value: Any, field: str) -> dict[str, str]:
 def whole(value: Any, field: str, most: int) -> int:
     """An integer between 0 and `most`. Raises `InvalidObjectError`."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
-        raise InvalidObjectError(f"{_short(value)} is not a whole number from 0 to {most:,}", field=field)
+        raise InvalidObjectError(f"{shorten(value)} is not a whole number from 0 to {most:,}", field=field)
     return value
 
 
 def amount(resource: str, value: Any, field: str) -> int:
     """As `amount_of`, and not more than `MAX_AMOUNT`."""
     if isinstance(value, bool) or not isinstance(value, str | int | float | Quantity):
-        raise InvalidObjectError(f"{_short(value)} is not a quantity", field=field)
+        raise InvalidObjectError(f"{shorten(value)} is not a quantity", field=field)
     if isinstance(value, int) and value.bit_length() > 256:
-        raise InvalidObjectError(f"{_short(value)} is more than any node has", field=field)
+        raise InvalidObjectError(f"{shorten(value)} is more than any node has", field=field)
     try:
         found = _amount(resource, value)
     except InvalidObjectError as error:
         raise InvalidObjectError(str(error).removeprefix(f"{resource}: "), field=field) from error
     if found > MAX_AMOUNT:
-        raise InvalidObjectError(f"{_short(value)} is more than any node has", field=field)
+        raise InvalidObjectError(f"{shorten(value)} is more than any node has", field=field)
     return found
 
 
@@ -88,17 +88,18 @@ def totals(value: Any, field: str) -> dict[str, int]:
 def price(value: Any, field: str) -> float:
     """Money an hour: finite and not negative. Raises `InvalidObjectError`."""
     if isinstance(value, bool) or not isinstance(value, str | int | float | Quantity):
-        raise InvalidObjectError(f"{_short(value)} is not a price", field=field)
+        raise InvalidObjectError(f"{shorten(value)} is not a price", field=field)
     try:
         nano = Quantity(value).nano
     except InvalidObjectError as error:
         raise InvalidObjectError(str(error), field=field) from error
     if not 0 <= nano <= _MAX_PRICE:
-        raise InvalidObjectError(f"{_short(value)} is not a price from 0 to 1T", field=field)
+        raise InvalidObjectError(f"{shorten(value)} is not a price from 0 to 1T", field=field)
     return nano / 1e9
 
 
-def _short(value: Any) -> str:
+def shorten(value: Any) -> str:
+    """Anything, short enough for a message."""
     if isinstance(value, int) and value.bit_length() > 256:
         return f"a number of {value.bit_length()} bits"
     text = repr(value)

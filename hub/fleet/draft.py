@@ -6,6 +6,7 @@ Lives for one `Fleet.apply` and is the only place that turns a change into clust
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import assert_never
 
 from hub.api.errors import InvalidObjectError
 from hub.fleet.changes import (
@@ -76,6 +77,8 @@ class Draft:
             now = self._get(change.name)
             if now is not None and (now.site is not None or now.site_problem):
                 self._put(now.with_site(None))
+        else:
+            assert_never(change)
 
     def visible(self) -> list[Cluster]:
         """The clusters of the fleet in name order."""

@@ -7,6 +7,7 @@ than deciding.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 
 _PIECES = 256
 
@@ -22,8 +23,8 @@ class KeyMap(Mapping[str, str]):
         return self._pieces[hash(key) % _PIECES][key]
 
     def __iter__(self) -> Iterator[str]:
-        for piece in self._pieces:
-            yield from piece
+        """In order of the keys: hashes of strings differ from one process to the next."""
+        return iter(sorted(chain.from_iterable(self._pieces)))
 
     def __len__(self) -> int:
         return self._length

@@ -6,19 +6,20 @@ hub/fleet/nodes.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
 from hub.api import names
 from hub.api.errors import InvalidObjectError
-from hub.fleet.amounts import amount, entries, mapping, price, texts, totals, whole
-from hub.fleet.shape import amount_of
+from hub.fleet.amounts import MAX_AMOUNT, amount, entries, mapping, price, shorten, texts, totals, whole
 
-# Of one cluster. Kubernetes itself ends at 5,000.
-MAX_NODES = 100_000
+# Of one cluster, so that a report that is wrong by a few digits costs no memory. Kubernetes itself ends at 5,000 nodes.
+MAX_NODES = 20_000
 MAX_GPUS_PER_NODE = 256
+MAX_RESOURCES = 64
+_MAX_GPU_CELLS = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +99,10 @@ def read_site(capacity: Mapping[str, Any]) -> Site:
         nodes += group.count
         if nodes > MAX_NODES:
             raise InvalidObjectError(f"more than {MAX_NODES:,} nodes in one cluster", field=f"{field}.count")
+    _check_size(groups.values())
     images = status.get("images")
     if images is not None and not isinstance(images, list | tuple):
-        raise InvalidObjectError(f"{images!r} is not a list", field="status.images")
+        raise InvalidObjectError(f"{shorten(images)} is not a list", field="status.images")
     return Site(
         simulated=status.get("simulated") is True,
         runtime=str(status.get("runtime") or ""),
@@ -108,6 +110,16 @@ def read_site(capacity: Mapping[str, Any]) -> Site:
         prices=_prices(mapping(status.get("prices"), "status.prices")),
         groups=tuple(groups[name] for name in sorted(groups)),
     )
+
+
+def _check_size(groups: Collection[NodeGroup]) -> None:
+    resources = {name for group in groups for name in group.allocatable}
+    if len(resources) > MAX_RESOURCES:
+        raise InvalidObjectError(f"{len(resources)} resources, at most {MAX_RESOURCES}", field="status.nodeGroups")
+    nodes = sum(group.count for group in groups)
+    widest = max((group.gpus.count for group in groups), default=0)
+    if nodes * widest > _MAX_GPU_CELLS:
+        raise InvalidObjectError(f"{nodes:,} nodes with up to {widest} GPUs", field="status.nodeGroups")
 
 
 def _pattern(image: str) -> str:
@@ -166,7 +178,7 @@ def _gpus(gpu: Mapping[str, Any], labels: Mapping[str, str], offered: int | None
     if gpu.get("memory") is not None:
         memory = amount("memory", gpu["memory"], f"{field}.gpu.memory")
     elif labels.get(names.GPU_MEMORY, "").isdecimal():
-        memory = amount_of("memory", f"{labels[names.GPU_MEMORY][:12]}Mi")
+        memory = min(int(labels[names.GPU_MEMORY][:18]) << 20, MAX_AMOUNT)
     return NodeGpus(str(gpu.get("model") or labels.get(names.GPU_PRODUCT, "")) if count else "", memory, count)
 
 

@@ -61,7 +61,11 @@ def explain_cluster(cluster: Cluster, shape: TaskShape) -> FitVerdict:
         return FitVerdict(cluster.name, fit, capacity, None, {}, groups)
     if capacity:
         detail = _joined(g for g in groups if g.capacity)
+        if held.waiting:
+            detail += f"; {held.waiting} tasks that were placed here wait for room"
         return FitVerdict(cluster.name, 0, capacity, Reason.NO_FREE_SLOT, {"detail": detail}, groups)
+    if shape.gpu_milli and not shape.gpu_models and not any(g.count and g.gpus.count for g in site.groups):
+        return FitVerdict(cluster.name, 0, 0, Reason.SHAPE_NEVER_FITS, {"detail": "no node has a GPU"}, groups)
     if groups and all(g.reason is Reason.GPU_MODEL_ABSENT for g in groups):
         facts = {"found": _found(site.groups), "wanted": _wanted(shape)}
         return FitVerdict(cluster.name, 0, 0, Reason.GPU_MODEL_ABSENT, facts, groups)
@@ -93,29 +97,36 @@ def _group(group: NodeGroup, start: int, held: Held, shape: TaskShape) -> GroupV
 
 
 def _shortages(group: NodeGroup, held: Held, shape: TaskShape, nodes: Any) -> str:
-    """What the node with most of it has, of each thing that no node has enough of."""
+    """What no node has enough of: of each thing the most that one has."""
     words: list[str] = []
     for name, amount in shape.requests:
         if name == names.GPU:
             continue
         row = held.table.rows.get(name)
         most = 0 if row is None else max(int(held.free[row, nodes].max()), 0)
+        offered = group.allocatable.get(name, 0)
         if most < amount:
-            offered = group.allocatable.get(name, 0)
-            free = f"{show_amount(name, most)} {name} free of {show_amount(name, offered)}"
-            words.append(f"{free}, {show_amount(name, amount)} needed")
+            words.append(
+                _short_of(show_amount(name, most), show_amount(name, offered), name, show_amount(name, amount))
+            )
     if shape.gpu_share:
         most = int(held.gpus[nodes].max(initial=0))
         if most < shape.gpu_share:
-            words.append(f"{most / 1000:g} of one GPU free, {shape.gpu_share / 1000:g} needed")
+            found = f"at most {most / 1000:g} of a GPU free on a node" if group.gpus.count else "no GPU"
+            words.append(f"{found}, {shape.gpu_share / 1000:g} needed")
     elif shape.gpus:
         most = int(held.whole[nodes].max())
         if most < shape.gpus:
-            words.append(f"{most} of {group.gpus.count} GPUs free, {shape.gpus} needed")
+            words.append(_short_of(str(most), str(group.gpus.count), "GPUs", str(shape.gpus)))
     row = held.table.rows.get("pods")
     if row is not None and not shape.request("pods") and int(held.free[row, nodes].max()) < 1:
-        words.append("no room for another pod")
-    return "; ".join(words) or "enough of everything, but never on the same node"
+        words.append("no node takes another pod")
+    return "; ".join(words) or "enough of everything, but not on the same node"
+
+
+def _short_of(most: str, offered: str, name: str, needed: str) -> str:
+    found = f"{most} {name}" if most == offered else f"{most} of {offered} {name} free"
+    return f"at most {found} on a node, {needed} needed"
 
 
 def show_amount(resource: str, amount: int) -> str:

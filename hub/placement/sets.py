@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from hub.api import names
 from hub.api.errors import InvalidObjectError
+from hub.fleet.amounts import mapping
 from hub.fleet.facts import ClusterFacts
 from hub.fleet.fleet import Fleet
 from hub.placement.rule import Requirement
@@ -90,9 +91,7 @@ class ClusterSets:
 
 
 def _parse_set(name: str, obj: Mapping[str, Any]) -> ClusterSet:
-    selector = (obj.get("spec") or {}).get("clusterSelector") or {}
-    if not isinstance(selector, Mapping):
-        raise InvalidObjectError(f"{selector!r} is not a map", field="spec.clusterSelector")
+    selector = mapping(mapping(obj.get("spec"), "spec").get("clusterSelector"), "spec.clusterSelector")
     kind = selector.get("selectorType") or "ExclusiveClusterSetLabel"
     if kind == "ExclusiveClusterSetLabel":
         return ClusterSet(name)
