@@ -8,26 +8,12 @@ tree; `UnreachableError` when nobody answered.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Protocol
 
 from hub.api.resource import Resource
+from hub.api.wire import EventType, Listing, Object, PatchType, WatchEvent
 
-Object = dict[str, Any]
-PatchType = Literal["merge", "json", "strategic", "apply"]
-EventType = Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    items: list[Object]
-    resource_version: str
-
-
-@dataclass(frozen=True, slots=True)
-class WatchEvent:
-    type: EventType
-    object: Object
+__all__ = ["EventType", "KubeApi", "Listing", "Object", "PatchType", "WatchEvent"]
 
 
 class KubeApi(Protocol):

@@ -1,0 +1,22 @@
+"""What passes between an API server and whoever asks it, over HTTP or in one process: plain values, no behaviour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Object = dict[str, Any]
+PatchType = Literal["merge", "json", "strategic", "apply"]
+EventType = Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    items: list[Object]
+    resource_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class WatchEvent:
+    type: EventType
+    object: Object

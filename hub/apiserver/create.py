@@ -1,0 +1,95 @@
+"""Creating objects: who may not be there yet, what the server adds, and what a client cannot set."""
+
+from __future__ import annotations
+
+from hub.apiserver.admit import admit, check_type
+from hub.apiserver.installing import CRDS, finish_crd
+from hub.apiserver.invalid import invalid, required
+from hub.apiserver.kinds import ServedKind
+from hub.apiserver.logical import LogicalCluster
+from hub.apiserver.ownership import own_fields
+from hub.apiserver.stamps import generated_name, stamp_new
+from hub.apiserver.status import already_exists, bad_request, forbidden
+from hub.apiserver.written import Object, Options, Written, stage
+
+_TRIES = 8
+
+
+def create(
+    cluster: LogicalCluster,
+    kind: ServedKind,
+    obj: Object,
+    namespace: str | None,
+    options: Options,
+    *,
+    verb: str = "create",
+) -> Written:
+    """Stages `obj`, which is taken over. `namespace` is the one of the request.
+
+    Raises `AlreadyExistsError`, `NotFoundError` for the namespace, `RefusedError`.
+    """
+    obj = check_type(kind, obj)
+    metadata = obj["metadata"]
+    _place(kind, metadata, namespace)
+    if metadata.get("resourceVersion"):
+        raise bad_request("resourceVersion should not be set on objects to be created")
+    if kind.namespaced:
+        _check_namespace(cluster, kind, metadata)
+    _name(cluster, kind, metadata)
+    if kind.has_status:
+        obj.pop("status", None)
+    stamp_new(metadata, counts_generations=kind.generation)
+    warnings: list[str] = []
+    obj = admit(kind, obj, None, options, warnings)
+    obj = finish_crd(cluster, kind, obj, None) if kind.storage_key == CRDS else obj
+    own_fields(kind, obj, None, options, "")
+    record = stage(cluster, kind, "ADDED", obj, None, options, verb=verb)
+    return Written(record, created=True, warnings=warnings)
+
+
+def _place(kind: ServedKind, metadata: Object, namespace: str | None) -> None:
+    found = metadata.get("namespace")
+    if kind.namespaced:
+        if not namespace:
+            raise bad_request(f"{kind.plural} are created in a namespace: the path must name one")
+        if found and found != namespace:
+            raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
+        metadata["namespace"] = namespace
+    elif found:
+        raise bad_request(f"{kind.plural} have no namespace, the object names {found!r}")
+    else:
+        metadata.pop("namespace", None)
+
+
+def _name(cluster: LogicalCluster, kind: ServedKind, metadata: Object) -> None:
+    collection = cluster.collection(kind)
+    namespace = metadata.get("namespace") or ""
+    name = metadata.get("name")
+    if name:
+        if not isinstance(name, str):
+            raise bad_request("metadata.name must be a string")
+        if collection.latest((namespace, name)) is not None:
+            raise already_exists(kind.group, kind.plural, name)
+        return
+    base = metadata.get("generateName")
+    if not base or not isinstance(base, str):
+        raise invalid(kind.group, kind.kind, "", [required("metadata.name", "name or generateName is required")])
+    for _ in range(_TRIES):
+        made = generated_name(base)
+        if collection.latest((namespace, made)) is None:
+            metadata["name"] = made
+            return
+    raise already_exists(kind.group, kind.plural, base)
+
+
+def _check_namespace(cluster: LogicalCluster, kind: ServedKind, metadata: Object) -> None:
+    namespace = metadata["namespace"]
+    if cluster.namespace(namespace).deleting:
+        why = f"unable to create new content in namespace {namespace} because it is being terminated"
+        cause = {
+            "reason": "NamespaceTerminating",
+            "message": f"namespace {namespace} is being terminated",
+            "field": "metadata.namespace",
+        }
+        name = str(metadata.get("name") or metadata.get("generateName") or "")
+        raise forbidden(kind.group, kind.plural, name, why, cause)

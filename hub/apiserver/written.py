@@ -1,0 +1,90 @@
+"""What every write has in common: the options of a request, the result, and how an object gets into the store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import orjson
+
+from hub.apiserver.history import Change
+from hub.apiserver.kinds import ServedKind
+from hub.apiserver.logical import LogicalCluster
+from hub.apiserver.record import Record
+from hub.apiserver.status import bad_request
+
+Object = dict[str, Any]
+FieldValidation = Literal["Strict", "Warn", "Ignore"]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Of one request. `manager` is who will own the fields that change; never empty for apply."""
+
+    dry_run: bool = False
+    field_validation: FieldValidation = "Warn"
+    manager: str = ""
+    force: bool = False
+    user: str = ""
+    groups: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Written:
+    """`record` is the object as it will be once the commit is through; `changed` is False when there is nothing to
+    commit, `deleted` tells that the write took away the last reason to keep the object."""
+
+    record: Record
+    created: bool = False
+    changed: bool = True
+    deleted: bool = False
+    warnings: list[str] = field(default_factory=list)
+
+
+def stage(
+    cluster: LogicalCluster,
+    kind: ServedKind,
+    change: Change,
+    obj: Object,
+    previous: Record | None,
+    options: Options,
+    *,
+    verb: str,
+    subresource: str = "",
+) -> Record:
+    """Puts `obj`, spelled in `kind`'s version, on its way into the store (not when dry); it must not change afterwards.
+
+    The only place where a resourceVersion is given out.
+    """
+    store = cluster.store
+    version = store.version if options.dry_run else store.next_version()
+    obj["metadata"]["resourceVersion"] = str(version)
+    kept = kind.to_storage(obj)
+    if previous is not None:
+        id = previous.id
+    else:
+        id = 0 if options.dry_run else store.next_id()
+    record = Record(id, kept, encode(kept))
+    if not options.dry_run:
+        store.stage(cluster.collection(kind), change, record, previous)
+        cluster.count(verb, kind, subresource)
+    return record
+
+
+def encode(obj: Object) -> bytes:
+    """Raises `RefusedError` (400) for what JSON cannot say."""
+    try:
+        return orjson.dumps(obj)
+    except TypeError as error:
+        raise bad_request(f"the object is not JSON: {error}") from error
+
+
+def owned_copy(obj: Any) -> Object:
+    """A copy that shares nothing with `obj`, for objects that a caller in this process goes on using."""
+    try:
+        copy = orjson.loads(orjson.dumps(obj))
+    except TypeError as error:
+        raise bad_request(f"the object is not JSON: {error}") from error
+    if not isinstance(copy, dict):
+        raise bad_request("the object is not a JSON object")
+    return copy
