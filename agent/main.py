@@ -34,7 +34,8 @@ def _main(arguments: Sequence[str]) -> int:
             _run(options, directory)
     except QuarterdeckError as error:
         hint = f" ({error.hint})" if error.hint else ""
-        sys.stderr.write(f"quarterdeck-agent: {error}{hint}\n")
+        # One line, whatever a parser had to say.
+        sys.stderr.write(f"quarterdeck-agent: {' '.join(str(error).split())}{hint}\n")
         return 2 if isinstance(error, InvalidObjectError) else 1
     return 0
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-from hub.api.errors import UsageError
+from hub.api.errors import InvalidObjectError, UsageError
 from hub.api.timestamps import parse_duration
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -86,9 +86,16 @@ def parse(arguments: Sequence[str]) -> Options:
         labels=_labels(found.label),
         metrics_listen=found.metrics_listen,
         stop_tasks_on_exit=found.stop_tasks_on_exit,
-        eviction_grace=parse_duration(found.eviction_grace).total_seconds(),
+        eviction_grace=_seconds(found.eviction_grace),
         log_level=found.log_level,
     )
+
+
+def _seconds(duration: str) -> float:
+    try:
+        return parse_duration(duration).total_seconds()
+    except InvalidObjectError as error:
+        raise UsageError(str(error), field="--eviction-grace") from error
 
 
 def _labels(pairs: Sequence[str]) -> dict[str, str]:
