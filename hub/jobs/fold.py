@@ -73,7 +73,7 @@ def fold(
         verdict = waiting_for(spec, known, ledger, groups, active=active, slots=slots, refusal=refusal)
     recorded = {attempt.epoch for attempt in memory.attempts if not attempt.live}
     fenced = tuple(attempt for attempt in known if attempt.fenced and not attempt.gone)
-    used = max([memory.epochs, retries_from - 1, *(attempt.epoch for attempt in known)])
+    used = max([retries_from - 1, 0, *(attempt.epoch for attempt in known)])
     finished = verdict.phase in ENDED
     return JobState(
         phase=verdict.phase,
