@@ -9,6 +9,7 @@ import orjson
 
 from hub.api.errors import ApiError, StorageError
 from hub.apiserver.auth import Tokens, User
+from hub.apiserver.discovery import discovery
 from hub.apiserver.http import Answer, Exchange
 from hub.apiserver.logical import LogicalCluster
 from hub.apiserver.negotiation import parse_query
@@ -100,6 +101,9 @@ class Front:
         self._answer(exchange, answer)
 
     def _document(self, exchange: Exchange, cluster: LogicalCluster, parts: list[str]) -> Answer | None:
+        found = discovery(cluster.registry, parts, exchange.headers.get(b"accept", ""))
+        if found is not None:
+            return Answer(200, found[1], found[0])
         if parts == ["version"]:
             return Answer(200, self._version)
         if parts == ["metrics"]:
