@@ -118,6 +118,11 @@ class Quotas:
         found = self._read.get((kind, namespace, name))
         return None if found is None else found[0]
 
+    def unreadable(self, kind: str, obj: Mapping[str, Any]) -> str | None:
+        """Why this object could not be read; None when it could."""
+        found = self._read.get(_key(kind, obj))
+        return found[1].detail if found is not None and isinstance(found[1], _Broken) else None
+
     def route(self, namespace: str, local_queue: str) -> ClusterQueue | Denial:
         """The ClusterQueue that pays for jobs of this LocalQueue, or why none does."""
         local = self.local_queues.get((namespace, local_queue))

@@ -1,0 +1,177 @@
+"""`quarterdeck plan` as one document: cycles of decisions, and what they leave behind.
+
+Every list has a total order and every number comes from the values that decided, so the same input gives the same
+bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, Literal
+
+from hub.api import names
+from hub.api.reasons import Reason
+from hub.api.resource import PLACEMENT_DECISIONS, PLACEMENTS
+from hub.api.timestamps import format_micro_time, format_time, from_timestamp
+from hub.planner.cycle import in_order, plan
+from hub.planner.plan import Admission, Refusal, Snapshot
+from hub.queueing.amount import quantity
+from hub.queueing.demand import Demand
+from hub.queueing.ledger import QuotaLedger
+from hub.queueing.objects import ClusterQueue
+from hub.queueing.shares import share
+from hub.server.placements import placement_documents
+from hub.server.reading import Objects
+from hub.server.snapshot import Job, State
+from hub.server.workloads import UNPLACED, admission, job_admission
+
+Json = dict[str, Any]
+SETTLE: Final = 1000
+"""`settle` gives up after so many cycles."""
+
+# Waiting alone changes nothing about these.
+_PERMANENT: Final = frozenset(
+    {
+        Reason.EXCEEDS_MAX_QUOTA,
+        Reason.NO_MATCHING_FLAVOR,
+        Reason.QUEUE_NOT_FOUND,
+        Reason.QUEUE_INACTIVE,
+        Reason.NAMESPACE_MISMATCH,
+        Reason.NO_CLUSTERS,
+        Reason.NO_CLUSTER_FITS,
+        Reason.INVALID_SPEC,
+        Reason.SUSPENDED,
+    }
+)
+
+
+def plan_document(objects: Objects, state: State, cycles: int | Literal["settle"] = 1) -> Json:
+    """Decides `cycles` times, one second apart, and says what happened. `state` is afterwards as decided."""
+    at = state.now
+    done: list[Json] = []
+    settled = False
+    for number in range(1, (SETTLE if cycles == "settle" else cycles) + 1):
+        snapshot = state.snapshot()
+        decided = plan(snapshot)
+        done.append(_cycle(number, state, snapshot, decided.admissions, decided.refusals))
+        state.carry_out(decided)
+        state.now += 1.0
+        settled = not decided.admissions
+        if settled and cycles == "settle":
+            break
+    state.now -= 1.0
+    final = state.snapshot()
+    return {
+        "kind": "Plan",
+        "apiVersion": names.API_VERSION,
+        "now": _moment(at),
+        "mode": "fleet",
+        "cycles": done,
+        "settled": settled,
+        "queues": _queues(final),
+        "placements": placement_documents(final, objects.of(PLACEMENTS), objects.of(PLACEMENT_DECISIONS)),
+        "jobs": [
+            _job(job) for job in sorted(state.jobs.values(), key=lambda job: (str(job.seen.ref), job.seen.ref.kind))
+        ],
+        "ignored": sorted(objects.ignored),
+    }
+
+
+def _cycle(
+    number: int, state: State, snapshot: Snapshot, admissions: Sequence[Admission], refusals: Sequence[Refusal]
+) -> Json:
+    demands = {demand.key: demand for demand in snapshot.demands}
+    pending = [_pending(state, snapshot, demands[refusal.key], refusal) for refusal in refusals]
+    pending += [
+        _pending(state, snapshot, None, Refusal(key, Reason.SUSPENDED))
+        for key in sorted(state.workloads)
+        if state.workloads[key].demand is None
+    ]
+    return {
+        "cycle": number,
+        "admitted": [_admitted(state, snapshot, demands[entry.key], entry) for entry in admissions],
+        "preempted": [],
+        "pending": pending,
+    }
+
+
+def _admitted(state: State, snapshot: Snapshot, demand: Demand, entry: Admission) -> Json:
+    queue = snapshot.quotas.queues[entry.queue]
+    waiting = state.workloads.get(entry.key)
+    if waiting is not None:
+        given = admission(queue, waiting.pod_sets, entry.slices)
+    else:
+        given = job_admission(queue, demand.shape, entry.slices)
+    document: Json = {"workload": entry.key, "admission": given}
+    if state.placing:
+        document["clusters"] = sorted({part.cluster for part in entry.slices if part.cluster})
+        if not demand.place:
+            document["message"] = UNPLACED
+    return document
+
+
+def _pending(state: State, snapshot: Snapshot, demand: Demand | None, refusal: Refusal) -> Json:
+    queue = None
+    if demand is not None:
+        local = snapshot.quotas.local_queues.get((demand.namespace, demand.queue))
+        queue = local.cluster_queue if local is not None else None
+    message = refusal.message
+    if demand is not None and state.placing and not demand.place:
+        message += f" ({UNPLACED})"
+    return {
+        "workload": refusal.key,
+        "clusterQueue": queue,
+        "reason": refusal.reason.code,
+        "message": message,
+        "inadmissible": refusal.reason in _PERMANENT,
+    }
+
+
+def _queues(snapshot: Snapshot) -> list[Json]:
+    ledger = QuotaLedger(snapshot.quotas, snapshot.usage)
+    pending: dict[str, int] = {}
+    for demand in in_order(snapshot.demands):
+        local = snapshot.quotas.local_queues.get((demand.namespace, demand.queue))
+        if local is not None:
+            pending[local.cluster_queue] = pending.get(local.cluster_queue, 0) + 1
+    return [
+        _queue(snapshot, ledger, snapshot.quotas.queues[name], pending.get(name, 0))
+        for name in sorted(snapshot.quotas.queues)
+    ]
+
+
+def _queue(snapshot: Snapshot, ledger: QuotaLedger, queue: ClusterQueue, pending: int) -> Json:
+    usage: dict[str, dict[str, str]] = {}
+    held = dict.fromkeys(queue.quotas, 0) | dict(snapshot.usage.get(queue.name, {}))
+    for (flavor, resource), used in sorted(held.items()):
+        usage.setdefault(flavor, {})[resource] = str(quantity(resource, used))
+    weighted, dominant = 0, ""
+    tree = snapshot.quotas.trees.get(queue.name)
+    if tree is not None:
+        found = share(ledger, tree, tree.position[queue.name])
+        weighted, dominant = found.weighted, found.resource
+    return {
+        "clusterQueue": queue.name,
+        "usage": usage,
+        "weightedShare": weighted,
+        "dominantResource": dominant,
+        "pending": pending,
+    }
+
+
+def _job(job: Job) -> Json:
+    ref, state = job.seen.ref, job.entry.state
+    document: Json = {"job": f"{ref.namespace}/{ref.name}", "clusters": []}
+    if state is None:
+        return document | {"reason": Reason.INVALID_SPEC.code, "message": job.trouble}
+    tasks: dict[str, int] = {}
+    for attempt in state.live:
+        if attempt.cluster:
+            tasks[attempt.cluster] = tasks.get(attempt.cluster, 0) + len(attempt.open_tasks)
+    document["clusters"] = [{"cluster": name, "tasks": tasks[name]} for name in sorted(tasks)]
+    return document | {"reason": state.reason.code, "message": state.message}
+
+
+def _moment(seconds: float) -> str:
+    moment = from_timestamp(seconds)
+    return format_micro_time(moment) if moment.microsecond else format_time(moment)

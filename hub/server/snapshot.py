@@ -1,0 +1,251 @@
+"""The state of a fleet made from objects, to decide about and to go on from: files, or one listing of a live hub.
+
+The same values and the same code as the running hub's: its world, its job table's entries, its fold. What differs is
+that nothing is written; a plan is carried out by assuming its slices, as the hub does until the API has answered.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from hub.api import resource
+from hub.api.errors import InvalidObjectError
+from hub.api.timestamps import format_time, from_timestamp, parse_time
+from hub.controllers.holdings import Holdings
+from hub.controllers.seen import JobRef, SeenJob, read_job, read_work
+from hub.controllers.table import JobEntry
+from hub.controllers.world import World
+from hub.fleet.changes import Charge, ScoresSeen
+from hub.jobs.fold import demand_of, fold
+from hub.jobs.works import attempt_from_work, slice_to_work
+from hub.placement.rule import ClusterRule
+from hub.planner.plan import Plan, Refusal, Slice, Snapshot
+from hub.queueing.assign import counted, flavored
+from hub.queueing.demand import Demand
+from hub.queueing.objects import FlavorResource
+from hub.queueing.quotas import quota_kinds
+from hub.scoring.interface import WeightedScorer
+from hub.server.reading import Json, Objects, Source
+from hub.server.workloads import Holding, Waiting, mirrored, read_workload
+
+_FOR_EVER: Final = float("inf")
+
+
+@dataclass(slots=True)
+class Job:
+    """`trouble`: why it cannot be read; `refusal`: what the last cycle said of it."""
+
+    entry: JobEntry
+    seen: SeenJob
+    trouble: str = ""
+    refusal: Refusal | None = None
+
+    @property
+    def key(self) -> str:
+        """The planner's; of a job that cannot be read, its own name."""
+        return self.seen.spec.key if self.seen.spec is not None else str(self.seen.ref)
+
+
+class State:
+    """Jobs, Workloads of others, quota and fleet at `now` (epoch seconds). `notes` is what has no effect, in words."""
+
+    def __init__(self, objects: Objects, now: float, scorers: Sequence[WeightedScorer], *, live: bool = False) -> None:
+        """`live`: the objects are a hub's, so an empty fleet is one; from files it means that only quota is decided.
+
+        What is malformed is added to `objects.problems`; call `objects.check()` before anything is made of the state.
+        """
+        self.now = now
+        self.scorers = tuple(scorers)
+        self.notes: set[str] = set()
+        self.jobs: dict[str, Job] = {}
+        self.workloads: dict[str, Waiting] = {}
+        self.world = World()
+        self.placing = live or bool(objects.of(resource.MANAGED_CLUSTERS))
+        self._holdings = Holdings(self.world)
+        self._others: dict[str, dict[FlavorResource, int]] = {}
+        self._charges = 0
+        self._read_world(objects)
+        self._read_jobs(objects)
+        self._read_workloads(objects)
+
+    def snapshot(self) -> Snapshot:
+        self.world.refresh()
+        demands = [demand for job in self.jobs.values() if (demand := self._demand(job)) is not None]
+        demands += [waiting.demand for waiting in self.workloads.values() if waiting.demand is not None]
+        return Snapshot(
+            now=self.now,
+            fleet=self.world.fleet,
+            quotas=self.world.quotas,
+            usage=self.usage(),
+            demands=tuple(demands if self.placing else (replace(demand, place=False) for demand in demands)),
+            sets=self.world.sets,
+            scorers=self.scorers,
+        )
+
+    def usage(self) -> dict[str, dict[FlavorResource, int]]:
+        """What is held, by ClusterQueue."""
+        total = {queue: dict(used) for queue, used in self._holdings.usage.items()}
+        for queue, used in self._others.items():
+            into = total.setdefault(queue, {})
+            for key, amount in used.items():
+                into[key] = into.get(key, 0) + amount
+        return total
+
+    def carry_out(self, decided: Plan) -> None:
+        """Assumes every slice, and remembers of every job why it waits."""
+        by_key = {job.key: job for job in self.jobs.values()}
+        refusals = {refusal.key: refusal for refusal in decided.refusals}
+        for admission in decided.admissions:
+            job = by_key.get(admission.key)
+            if job is not None:
+                self._start(job, admission.queue, admission.slices)
+            else:
+                self._reserve(self.workloads.pop(admission.key), admission.queue, admission.slices)
+        for job in self.jobs.values():
+            refusal = refusals.get(job.key)
+            if refusal != job.refusal or job.key in refusals:
+                job.refusal = refusal
+            self._fold(job)
+
+    # What is read.
+
+    def _read_world(self, objects: Objects) -> None:
+        for kind in sorted(quota_kinds()):
+            for obj in objects.of(kind):
+                self.world.quota_seen(dict(obj))
+        for cluster in objects.of(resource.MANAGED_CLUSTERS):
+            self.world.cluster_seen(dict(cluster))
+        for capacity in objects.of(resource.CLUSTER_CAPACITIES):
+            self.world.capacity_seen(dict(capacity))
+        for cluster_set in objects.of(resource.MANAGED_CLUSTER_SETS):
+            self.world.set_changed(str(cluster_set["metadata"]["name"]), dict(cluster_set))
+        for binding in objects.of(resource.MANAGED_CLUSTER_SET_BINDINGS):
+            meta = binding["metadata"]
+            self.world.binding_changed(f"{meta.get('namespace')}/{meta['name']}", dict(binding))
+        for placement in objects.of(resource.PLACEMENTS):
+            meta = placement["metadata"]
+            self.world.placement_changed(str(meta.get("namespace") or "default"), str(meta["name"]), dict(placement))
+        columns = addon_columns(objects.of(resource.ADDON_PLACEMENT_SCORES), self.now)
+        for name in sorted(columns):
+            self.world.note(ScoresSeen(name, columns[name], _FOR_EVER))
+        self.world.refresh()
+        for kind in sorted(quota_kinds()):
+            for source in objects.sources(kind):
+                detail = self.world.quotas.unreadable(kind, source.obj)
+                if detail is not None:
+                    objects.problem(source, InvalidObjectError(detail))
+
+    def _read_jobs(self, objects: Objects) -> None:
+        for kind in (resource.FLEET_JOBS, resource.JOBS):
+            for source in objects.sources(kind):
+                obj = self._dated(source.obj, kind.kind)
+                seen = read_job(obj)
+                if seen is None:
+                    continue
+                if seen.spec is None:
+                    objects.problem(source, InvalidObjectError(seen.problem))
+                self.jobs[seen.ref.uid] = Job(JobEntry(seen.ref, seen=seen), seen, seen.problem)
+        for work in objects.of(resource.MANIFEST_WORKS):
+            found = read_work(dict(work))
+            job = self.jobs.get(found.job.uid) if found is not None else None
+            if found is not None and job is not None:
+                job.entry.works[found.key] = found
+        for job in self.jobs.values():
+            self._fold(job)
+
+    def _read_workloads(self, objects: Objects) -> None:
+        for source in objects.sources(resource.WORKLOADS):
+            obj = self._dated(source.obj, "Workload")
+            if mirrored(obj, self.jobs):
+                continue
+            try:
+                found = read_workload(obj, self.world.quotas, place=self.placing)
+            except InvalidObjectError as error:
+                objects.problem(source, error)
+                continue
+            if isinstance(found, Holding):
+                self._add(found.queue, found.amounts)
+            elif found is not None:
+                self.workloads[found.key] = found
+                self.notes |= {f"Workload {found.key}: {note}" for note in found.notes}
+
+    def _dated(self, obj: Json, kind: str) -> dict[str, Any]:
+        """As the API would store it now, if it comes from a file: with a uid and a time of creation."""
+        meta = dict(obj.get("metadata") or {})
+        where = f"{kind}/{meta.get('namespace') or 'default'}/{meta.get('name')}"
+        meta.setdefault("namespace", "default")
+        meta["uid"] = meta.get("uid") or str(uuid.uuid5(uuid.NAMESPACE_URL, where))
+        meta["creationTimestamp"] = meta.get("creationTimestamp") or format_time(from_timestamp(self.now))
+        return {**obj, "metadata": meta}
+
+    # What follows.
+
+    def _fold(self, job: Job) -> None:
+        spec = job.seen.spec
+        if spec is None:
+            return
+        lost = self.world.lost if self.placing else frozenset[str]()
+        state = fold(spec, job.entry.attempts(), lost=lost, now=self.now, memory=job.seen.memory, refusal=job.refusal)
+        job.entry.state = state
+        self._holdings.update(job.entry.uid, spec.shape, state.attempts)
+
+    def _demand(self, job: Job) -> Demand | None:
+        spec, state = job.seen.spec, job.entry.state
+        if spec is None or state is None or job.seen.deleting:
+            return None
+        rule, priority = self.world.rule_of(spec), self.world.priority_of(spec)
+        problem = next((value for value in (rule, priority) if isinstance(value, str)), "")
+        demand = demand_of(
+            spec,
+            state,
+            priority if isinstance(priority, int) else 0,
+            rule if isinstance(rule, ClusterRule) else None,
+        )
+        return replace(demand, problem=problem) if demand is not None and problem else demand
+
+    def _start(self, job: Job, queue: str, parts: Iterable[Slice]) -> None:
+        spec = job.seen.spec
+        assert spec is not None, "only a job that can be read has a demand"
+        for part in parts:
+            epoch = job.entry.next_epoch()
+            work = slice_to_work(spec, part.cluster, part.tasks, part.attempt, part.slots, part.flavors, queue, epoch)
+            job.entry.assumed[epoch] = attempt_from_work(work)
+
+    def _reserve(self, waiting: Waiting, queue: str, parts: Iterable[Slice]) -> None:
+        demand = waiting.demand
+        assert demand is not None, "only what is in the queue is admitted"
+        amounts = counted(self.world.quotas.queues[queue], demand.shape)
+        for part in parts:
+            self._add(queue, (((flavor, r), amounts[r] * part.slots) for r, flavor in part.flavors))
+            if part.cluster:
+                labels = self.world.fleet.facts(part.cluster).labels
+                shape = flavored(self.world.quotas, demand.shape, part.flavors, labels)
+                self._charges += 1
+                # Names of ManifestWorks have no slash, so this is nobody's.
+                self.world.charge([Charge(f"workload/{self._charges}", part.cluster, shape, part.slots)])
+
+    def _add(self, queue: str, amounts: Iterable[tuple[FlavorResource, int]]) -> None:
+        used = self._others.setdefault(queue, {})
+        for key, amount in amounts:
+            used[key] = used.get(key, 0) + amount
+
+
+def addon_columns(scores: Iterable[Json], now: float) -> dict[str, dict[str, float]]:
+    """AddOnPlacementScores as columns ``AddOn/RESOURCE/SCORE`` by cluster; what is past `validUntil` is left out."""
+    columns: dict[str, dict[str, float]] = {}
+    for obj in scores:
+        meta, status = obj["metadata"], obj.get("status") or {}
+        until = status.get("validUntil")
+        if until and parse_time(str(until)).timestamp() <= now:
+            continue
+        for entry in status.get("scores") or ():
+            if isinstance(entry, Mapping) and entry.get("name") and isinstance(entry.get("value"), int | float):
+                column = columns.setdefault(f"AddOn/{meta['name']}/{entry['name']}", {})
+                column[str(meta.get("namespace"))] = float(entry["value"])
+    return columns
+
+
+__all__ = ["Job", "JobRef", "Source", "State", "addon_columns"]
