@@ -85,9 +85,13 @@ def _join(now: Attempt, old: Attempt) -> Attempt:
         state, reason, message = old.state, old.reason, old.message or message
     elif not (now.tasks - succeeded - failed):
         state = "Failed" if failed else "Succeeded"
-        reason, message = reason or old.reason, old.message if old.reason else message or old.message
+    elif not old.live:
+        # An old report, or results that do not count: it had ended already.
+        state = old.state
     elif now.live and _RANK.get(old.state, 0) > _RANK.get(state, 0):
         state = old.state
+    if old.reason and state == old.state:
+        reason, message = old.reason, old.message or message
     return replace(
         now,
         state=state,
@@ -96,6 +100,7 @@ def _join(now: Attempt, old: Attempt) -> Attempt:
         succeeded=succeeded,
         failed=failed,
         counted=old.succeeded,
+        stale=old.stale,
         exit_codes=now.exit_codes or old.exit_codes,
         usage=Usage(
             max(now.usage.cpu, old.usage.cpu), max(now.usage.gpu, old.usage.gpu), max(now.usage.wall, old.usage.wall)
