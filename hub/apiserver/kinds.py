@@ -121,7 +121,8 @@ class ServedKind:
         metadata, errors, unknown = admit_metadata(obj, self.group, self.plural)
         obj = {**obj, "metadata": metadata}
         if self.schema is not None:
-            admission = self.schema.admit(obj, old)
+            # What a review looks at has to be sound, unchanged or not.
+            admission = self.schema.admit(obj, old if self.review is None else None)
             obj, unknown = admission.obj, [*unknown, *admission.unknown]
             errors = [*errors, *admission.errors]
         if self.review is not None and not errors:

@@ -1,21 +1,18 @@
 """x-kubernetes-validations: CEL rules where a schema has them, evaluated on what changed.
 
 A rule over `oldSelf` holds for updates only, and only where the old value is known: members of lists by their keys,
-never by position. What equals its old value is not evaluated again. How CEL is run is in hub/apiserver/cel.py.
+never by position. What equals its old value is not evaluated again. Times and bytes are text to a rule: it writes
+``timestamp(self.start)``, which Kubernetes takes as well. How CEL is run is in hub/apiserver/cel.py.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from hub.api.errors import InvalidObjectError
-from hub.api.timestamps import parse_duration, parse_time
 from hub.apiserver import cel
 from hub.apiserver.constraints import Path, freeze, spell
 from hub.apiserver.invalid import Cause, FieldError, show, type_name
@@ -27,8 +24,6 @@ _CAUSES: Final[tuple[Cause, ...]] = (
     "FieldValueForbidden",
 )
 _OLD = re.compile(r"\boldSelf\b")
-# Only rules that compute with times, durations or bytes need them as more than text.
-_TYPED = re.compile(r"\b(timestamp|duration|bytes|get[A-Z]\w*)\(|\s[-+]\s")
 _ESCAPED = re.compile(r"__")
 # Names that CEL's grammar keeps for itself.
 _KEYWORDS: Final = frozenset(
@@ -168,7 +163,7 @@ def _rule(rule: Any, schema: Mapping[str, Any], where: str) -> Rule:
         field_path=str(rule.get("fieldPath") or ""),
         transition=_OLD.search(text) is not None,
         optional_old=optional_old,
-        view=_view(schema, _TYPED.search(text) is not None, _ESCAPED.search(text) is not None),
+        view=_view(schema) if _ESCAPED.search(text) else None,
     )
 
 
@@ -185,22 +180,16 @@ def _shown(value: Any) -> str:
     return f'"{type_name(value)}"' if isinstance(value, dict | list) else show(value)
 
 
-def _view(schema: Mapping[str, Any], typed: bool, escaped: bool) -> View | None:
-    """How a rule has to see values of `schema`; None: as they are."""
-    if not typed and not escaped:
-        return None
-    if typed and (convert := _CONVERSIONS.get(str(schema.get("format")))) is not None:
-        return convert
+def _view(schema: Mapping[str, Any]) -> View | None:
+    """How a rule that escapes names sees values of `schema`; None: as they are."""
     members: dict[str, tuple[str, View | None]] = {}
     for name, member in (schema.get("properties") or {}).items():
-        spelled = _escape(name) if escaped else name
-        view = _view(member, typed, escaped)
+        spelled, view = _escape(name), _view(member)
         if view is not None or spelled != name:
             members[name] = (spelled, view)
-    values = schema.get("additionalProperties")
-    value_view = _view(values, typed, escaped) if isinstance(values, Mapping) else None
-    items = schema.get("items")
-    item_view = _view(items, typed, escaped) if isinstance(items, Mapping) else None
+    values, items = schema.get("additionalProperties"), schema.get("items")
+    value_view = _view(values) if isinstance(values, Mapping) else None
+    item_view = _view(items) if isinstance(items, Mapping) else None
     if item_view is not None:
         return lambda value: [item_view(member) for member in value] if isinstance(value, list) else value
     if not members and value_view is None:
@@ -224,23 +213,3 @@ def _escape(name: str) -> str:
     for plain, spelled in (("__", "__underscores__"), (".", "__dot__"), ("-", "__dash__"), ("/", "__slash__")):
         name = name.replace(plain, spelled)
     return name
-
-
-def _or_same(parse: Callable[[str], Any]) -> View:
-    def view(value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        try:
-            return parse(value)
-        except (ValueError, binascii.Error):
-            return value
-
-    return view
-
-
-_CONVERSIONS: Final[Mapping[str, View]] = {
-    "date-time": _or_same(parse_time),
-    "date": _or_same(lambda text: datetime.fromisoformat(text).replace(tzinfo=UTC)),
-    "duration": _or_same(parse_duration),
-    "byte": _or_same(lambda text: base64.b64decode(text, validate=True)),
-}
