@@ -60,6 +60,11 @@ class Elector:
         """False from the moment on when another may lead, even while a renewal hangs."""
         return self._leading and self._clock() - self._renewed < self._deadline
 
+    @property
+    def renewed_at(self) -> float:
+        """On `clock`: when the last renewal that arrived was sent. A hub that hears its API renews every few seconds."""
+        return self._renewed
+
     async def run(self) -> None:
         """Until cancelled; then releases the Lease, so that a standby need not wait for it to expire."""
         try:

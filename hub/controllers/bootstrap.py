@@ -27,6 +27,7 @@ from hub.api.resource import (
     Resource,
 )
 from hub.client.interface import KubeApi, Object
+from hub.registration.sets import MAINTAINED
 
 _log = logging.getLogger(__name__)
 _MADE_BY: Final = "app.kubernetes.io/managed-by"
@@ -68,7 +69,7 @@ def default_objects() -> list[tuple[Resource, Object]]:
         (CLUSTER_QUEUES, _named(CLUSTER_QUEUES, "default", spec={"namespaceSelector": {}, "resourceGroups": [group]})),
         (LOCAL_QUEUES, _named(LOCAL_QUEUES, names.DEFAULT_QUEUE, "default", spec={"clusterQueue": "default"})),
     ]
-    objects += [(MANAGED_CLUSTER_SETS, cluster_set(name)) for name in MAINTAINED_SETS]
+    objects += [(MANAGED_CLUSTER_SETS, cluster_set(name)) for name in MAINTAINED]
     objects += [
         (WORKLOAD_PRIORITY_CLASSES, _named(WORKLOAD_PRIORITY_CLASSES, name, value=value, description=why))
         for name, (value, why) in _PRIORITIES.items()
@@ -76,15 +77,8 @@ def default_objects() -> list[tuple[Resource, Object]]:
     return objects
 
 
-# OCM keeps these two on every hub: who chose no set is in the first, everyone is in the second.
-MAINTAINED_SETS: Final[Mapping[str, Object]] = {
-    "default": {"selectorType": "ExclusiveClusterSetLabel"},
-    "global": {"selectorType": "LabelSelector", "labelSelector": {}},
-}
-
-
 def cluster_set(name: str) -> Object:
-    return _named(MANAGED_CLUSTER_SETS, name, spec={"clusterSelector": dict(MAINTAINED_SETS[name])})
+    return _named(MANAGED_CLUSTER_SETS, name, spec={"clusterSelector": dict(MAINTAINED[name])})
 
 
 async def _install(api: KubeApi, definition: Object) -> None:

@@ -1,0 +1,3 @@
+from hub.controllers.main import main
+
+raise SystemExit(main())

@@ -1,0 +1,218 @@
+"""Slices on their way to clusters and back: makes ManifestWorks, takes them back, lets go of what is recorded.
+
+A slice counts from the moment it is decided (it is *assumed*), whether the API has answered or not. Taking one back
+that may still run is done in steps, so that no result is lost whoever dies in between: the end is in the job's status
+first; then the work gets our finalizer and is deleted; its agent stops the processes and says what had finished; when
+that is in the status too, our finalizer goes, and the work with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from hub.api import names
+from hub.api.errors import AlreadyExistsError
+from hub.api.reasons import Reason
+from hub.api.resource import MANIFEST_WORKS
+from hub.client.interface import Object
+from hub.controllers.logs import logger
+from hub.controllers.seen import SeenWork, read_work
+from hub.controllers.table import JobEntry, JobTable
+from hub.controllers.world import World
+from hub.controllers.writes import Create, Delete, MergePatch, Write, WriteKey, Writes
+from hub.fleet.shape import Toleration
+from hub.jobs.attempt import Attempt
+from hub.jobs.memory import Memory
+from hub.jobs.spec import JobSpec
+from hub.jobs.works import attempt_from_work, slice_to_work
+from hub.planner.plan import Admission, Refusal, Slice
+
+Json = dict[str, Any]
+_log = logger(__name__)
+_PAUSE: Final = (1.0, 2.0, 5.0, 15.0, 60.0)
+"""Seconds before a job whose work was refused is placed again, by how often that happened."""
+_LOOK_AGAIN: Final = 1.0
+_NAME_TAKEN: Final = 10.0
+
+
+class Delivery:
+    """`clock` is the loop's."""
+
+    def __init__(self, table: JobTable, world: World, writes: Writes, clock: Callable[[], float]) -> None:
+        self._table, self._world, self._writes, self._clock = table, world, writes, clock
+
+    # To the cluster.
+
+    def admit(self, entry: JobEntry, spec: JobSpec, admission: Admission) -> None:
+        """Every slice of the admission becomes a work with an epoch of its own."""
+        for part in admission.slices:
+            epoch = entry.next_epoch()
+            work = self._work(spec, part, admission.queue, epoch)
+            entry.assumed[epoch] = attempt_from_work(work)
+            self._create(entry, work, epoch, admission.key)
+
+    def _work(self, spec: JobSpec, part: Slice, queue: str, epoch: int) -> Json:
+        labels, tolerations = self._world.flavoring(part.flavors)
+        if labels or tolerations:
+            cluster = self._world.clusters.get(part.cluster) or {}
+            own = (cluster.get("metadata") or {}).get("labels") or {}
+            selector = {key: value for key, value in labels if own.get(key) != value}
+            spec = replace(spec, template=flavored(spec.template, selector, tolerations))
+        return slice_to_work(spec, part.cluster, part.tasks, part.attempt, part.slots, part.flavors, queue, epoch)
+
+    def _create(self, entry: JobEntry, work: Json, epoch: int, key_of_job: str) -> None:
+        cluster, name = work["metadata"]["namespace"], work["metadata"]["name"]
+
+        def desired() -> Write | None:
+            # Cancelled, deleted or placed elsewhere meanwhile.
+            wanted = epoch in entry.assumed and entry.seen is not None
+            if not wanted:
+                entry.assumed.pop(epoch, None)
+            return Create(work) if wanted else None
+
+        def done(answer: Object | None) -> None:
+            entry.pauses = 0
+            entry.trouble = None
+            self._seen(answer)
+
+        def failed(_key: WriteKey, error: Exception) -> None:
+            if isinstance(error, AlreadyExistsError) and self._clock() < give_up:
+                # Our own, from an answer that got lost: the watch brings it. If not, somebody else has the name.
+                retry()
+                return
+            entry.assumed.pop(epoch, None)
+            pause = _PAUSE[min(entry.pauses, len(_PAUSE) - 1)]
+            entry.pauses += 1
+            entry.pause_until = self._clock() + pause
+            entry.trouble = Refusal(key_of_job, Reason.WORK_REFUSED, (("cluster", cluster), ("detail", str(error))))
+            _log.warning(
+                "the hub's API refuses a work; the job is placed again later",
+                job=str(entry.ref), cluster=cluster, epoch=epoch, why=str(error), pause=f"{pause:g}s",
+            )  # fmt: skip
+            self._table.mark(entry.uid)
+
+        def retry() -> None:
+            self._writes.submit(key, desired, delay=_LOOK_AGAIN, on_done=done, on_error=failed)
+
+        key = WriteKey(MANIFEST_WORKS, cluster, name)
+        give_up = self._clock() + _NAME_TAKEN
+        self._writes.submit(key, desired, on_done=done, on_error=failed)
+
+    # And back.
+
+    def take_back(self, entry: JobEntry, attempts: tuple[Attempt, ...]) -> None:
+        """Works whose end is in the job's status already."""
+        for attempt in attempts:
+            work = entry.works.get((attempt.cluster, attempt.work))
+            if work is not None and not work.deleting:
+                self._hold_then_delete(work)
+
+    def drop_doubles(self, entry: JobEntry) -> None:
+        for work in entry.doubles():
+            if not work.deleting:
+                _log.error("a second work of one epoch is taken back", job=str(entry.ref), cluster=work.cluster)
+                self._delete(work)
+
+    def let_go(self, entry: JobEntry, memory: Memory) -> None:
+        """Works that only our finalizer holds, and whose last results are recorded."""
+        if entry.state is None:
+            return
+        for work in entry.works.values():
+            if not (work.deleting and work.finalizers == (names.HUB_FINALIZER,)):
+                continue
+            now = next((a for a in entry.state.attempts if a.epoch == work.epoch), None)
+            if work.attempt is None or now is None or _is_recorded(now, memory):
+                self._release(work)
+
+    def clear(self, entry: JobEntry) -> None:
+        """The job is gone: so are its works, whatever they did."""
+        entry.assumed.clear()
+        for work in entry.works.values():
+            if not work.deleting:
+                self._delete(work)
+            elif names.HUB_FINALIZER in work.finalizers:
+                self._release(work)
+
+    def _hold_then_delete(self, work: SeenWork) -> None:
+        if names.HUB_FINALIZER in work.finalizers:
+            self._delete(work)
+            return
+
+        def desired() -> Write | None:
+            current = self._current(work)
+            if current is None or current.deleting:
+                return None
+            return _finalizers(current, (*current.finalizers, names.HUB_FINALIZER))
+
+        def done(answer: Object | None) -> None:
+            self._seen(answer)
+            current = self._current(work)
+            if current is not None:
+                self._delete(current)
+
+        self._writes.submit(WriteKey(MANIFEST_WORKS, work.cluster, work.name), desired, on_done=done)
+
+    def _delete(self, work: SeenWork) -> None:
+        def desired() -> Write | None:
+            current = self._current(work)
+            return Delete(work.uid) if current is not None and not current.deleting else None
+
+        self._writes.submit(WriteKey(MANIFEST_WORKS, work.cluster, work.name), desired)
+
+    def _release(self, work: SeenWork) -> None:
+        def desired() -> Write | None:
+            current = self._current(work)
+            if current is None or names.HUB_FINALIZER not in current.finalizers:
+                return None
+            return _finalizers(current, tuple(f for f in current.finalizers if f != names.HUB_FINALIZER))
+
+        self._writes.submit(WriteKey(MANIFEST_WORKS, work.cluster, work.name), desired, on_done=self._seen)
+
+    def _current(self, work: SeenWork) -> SeenWork | None:
+        entry = self._table.entries.get(work.job.uid)
+        current = entry.works.get(work.key) if entry is not None else None
+        return current if current is not None and current.uid == work.uid else None
+
+    def _seen(self, answer: Object | None) -> None:
+        if answer is None:
+            return
+        metadata = answer["metadata"]
+        if metadata.get("deletionTimestamp") and not metadata.get("finalizers"):
+            self._table.work_gone(metadata["namespace"], metadata["name"], metadata["uid"])
+            return
+        work = read_work(answer)
+        if work is not None:
+            self._table.work_seen(work)
+
+
+def flavored(template: Mapping[str, Any], labels: Mapping[str, str], tolerations: tuple[Toleration, ...]) -> Json:
+    """The template with what its flavors add; what the job itself says of a label stays."""
+    pod = dict(template.get("spec") or {})
+    if labels:
+        pod["nodeSelector"] = {**labels, **(pod.get("nodeSelector") or {})}
+    if tolerations:
+        added = [
+            {key: value for key in ("key", "operator", "value", "effect") if (value := getattr(toleration, key))}
+            for toleration in tolerations
+        ]
+        pod["tolerations"] = [*(pod.get("tolerations") or ()), *added]
+    return {**template, "spec": pod}
+
+
+def _finalizers(work: SeenWork, finalizers: tuple[str, ...]) -> MergePatch:
+    # The list is replaced as a whole, so it must be the one that was seen: the agent changes it, too.
+    metadata: Json = {"uid": work.uid, "resourceVersion": str(work.version), "finalizers": list(finalizers) or None}
+    return MergePatch({"metadata": metadata})
+
+
+def _is_recorded(now: Attempt, memory: Memory) -> bool:
+    then = next((attempt for attempt in memory.attempts if attempt.epoch == now.epoch), None)
+    return (
+        then is not None
+        and then.state == now.state
+        and then.stale == now.stale
+        and then.succeeded == now.succeeded - now.stale
+        and then.failed == now.failed - now.stale
+    )

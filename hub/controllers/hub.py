@@ -1,0 +1,278 @@
+"""The hub as one object: everything wired together, and what happens when it leads, stops leading, or ends.
+
+A standby runs all informers and decides nothing. Becoming leader means: the API is listed once more where another hub
+may have written meanwhile, jobs before works, so that nothing it did is unknown; then every job is looked at. Nothing
+is written before that, and nothing any more once the lead is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+from hub.api import names
+from hub.api.errors import QuarterdeckError
+from hub.api.resource import FLEET_JOBS, JOBS, MANIFEST_WORKS, WORKLOADS
+from hub.client.backoff import Backoff
+from hub.client.elector import Elector
+from hub.client.interface import KubeApi
+from hub.client.patcher import Patcher
+from hub.client.session import Session
+from hub.controllers.config import HubConfig
+from hub.controllers.cycle import Cycle
+from hub.controllers.delivery import Delivery
+from hub.controllers.events import Events
+from hub.controllers.garbage import REQUEST_KEPT, Garbage
+from hub.controllers.holdings import Holdings
+from hub.controllers.lifecycle import Lifecycle
+from hub.controllers.logs import logger
+from hub.controllers.metrics import HubMetrics
+from hub.controllers.mirror import Mirror
+from hub.controllers.registrar import Registrar
+from hub.controllers.scores import Scores
+from hub.controllers.seen import read_job, read_work, read_workload
+from hub.controllers.table import JobEntry, JobTable
+from hub.controllers.telling import Telling
+from hub.controllers.tempo import Tempo
+from hub.controllers.watching import Watching
+from hub.controllers.workload_mirror import WorkloadMirror
+from hub.controllers.world import World
+from hub.controllers.writes import Writes
+from hub.registration.heartbeats import Heartbeats
+
+_log = logger(__name__)
+_LIFECYCLE_AFTER: Final = 2.0
+"""kopf takes a second of CPU to load: that is spent when the first jobs are on their way."""
+_FLUSH: Final = 3.0
+
+
+class Hub:
+    """`run()` until cancelled or `stop()`. `connect` makes sessions for the lifecycle's thread; None: it does not run.
+
+    `now` is epoch seconds, `monotonic` the clock by which clusters' silence is measured.
+    """
+
+    def __init__(
+        self,
+        api: KubeApi,
+        config: HubConfig,
+        *,
+        identity: str,
+        connect: Callable[[], Session] | None = None,
+        metrics: HubMetrics | None = None,
+        now: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        request_kept: float = REQUEST_KEPT,
+    ) -> None:
+        self.metrics = metrics or HubMetrics()
+        self.config = config
+        self.ready = asyncio.Event()
+        self.leading = asyncio.Event()
+        self._api, self._now = api, now
+        clock = asyncio.get_running_loop().time
+        timing = config.leadership
+        self.elector = Elector(
+            api,
+            names.HUB_NAMESPACE,
+            names.HUB_LEASE,
+            identity,
+            lease_duration=timing.lease,
+            renew_deadline=timing.renewDeadline,
+            retry_period=timing.retry,
+            on_started=self._on_started,
+            on_stopped=self._on_stopped,
+            clock=monotonic,
+        )
+        self.patcher = Patcher(api, concurrency=config.writers)
+        self.writes = Writes(self.patcher, self._may_decide, self.metrics)
+        self.table = JobTable()
+        self.world = World()
+        self.holdings = Holdings(self.world)
+        self.tempo = Tempo(clock)
+        self.delivery = Delivery(self.table, self.world, self.writes, clock)
+        self.events = Events(self.writes, identity, clock, now)
+        self._telling = Telling(self.events)
+        self.garbage = Garbage(api, self.table, self.delivery, self.writes, clock, now, request_kept=request_kept)
+        self.scores = Scores(self.world, self.writes, config.scorers.weights, now=now, on_change=self._scores_changed)
+        self.cycle = Cycle(
+            self.table,
+            self.world,
+            self.holdings,
+            self.delivery,
+            Mirror(self.table, self.writes, self.tempo, clock, now),
+            WorkloadMirror(self.table, self.world, self.writes, self.tempo, clock, now),
+            self.tempo,
+            self.metrics,
+            may_decide=self._may_decide,
+            config=config.cycle,
+            now=now,
+            on_orphan=self._orphaned,
+            on_state=self._on_state,
+        )
+        self.registrar = Registrar(
+            self.writes,
+            config.autoAccept.rule,
+            Heartbeats(config.leases.grace),
+            clock=monotonic,
+            now=now,
+            leads=self._may_decide,
+            heard_api=lambda: self.elector.renewed_at,
+            gap=timing.retry * 2 + 1.0,
+        )
+        self.watching = Watching(api, self.table, self.world, self.cycle, self.registrar, self.garbage, self.scores)
+        self.lifecycle = Lifecycle(connect) if connect is not None and config.lifecycle else None
+        self._deciding = False
+        self._first_term = 0
+        self._stopping = asyncio.Event()
+        self._taking_over: asyncio.Task[None] | None = None
+        self._lifecycle_timer: asyncio.TimerHandle | None = None
+
+    def stop(self) -> None:
+        """Ends `run` in order: nothing new is decided, what is decided is written, the lead is given up."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        # Asked before anything is listed: who leads from then on has missed nothing of what it lists.
+        with contextlib.suppress(QuarterdeckError, TimeoutError):
+            await asyncio.wait_for(self.elector.step(), self.config.leadership.renewDeadline / 2)
+        if self.elector.is_leader:
+            self._first_term = self.elector.term
+        async with asyncio.TaskGroup() as tasks:
+            running = [
+                tasks.create_task(informer.run(), name=f"watch {informer.resource.plural}")
+                for informer in self.watching.informers
+            ]
+            running.append(tasks.create_task(self.elector.run(), name="elector"))
+            await self._first(self.watching.synced())
+            if not self._stopping.is_set():
+                prometheus = self.config.prometheus
+                self.scores.start(prometheus.url if prometheus else "", prometheus.interval if prometheus else 15.0)
+                self.cycle.scorers = self.scores.scorers()
+                self.ready.set()
+                _log.info("everything is known", jobs=len(self.table), clusters=len(self.world.clusters))
+                running += [
+                    tasks.create_task(self.cycle.run(), name="cycle"),
+                    tasks.create_task(self.registrar.run(), name="registrar"),
+                    tasks.create_task(self.garbage.run(), name="garbage"),
+                    tasks.create_task(self._measure_lag(), name="lag"),
+                ]
+                if self.elector.is_leader:
+                    self._on_started(self.elector.term)
+            await self._stopping.wait()
+            await self._wind_down(running)
+
+    async def _first(self, what: Coroutine[Any, Any, None]) -> None:
+        """`what`, unless it is to end before."""
+        done = asyncio.ensure_future(what)
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait({done, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (done, stopping):
+                task.cancel()
+
+    async def _wind_down(self, running: list[asyncio.Task[Any]]) -> None:
+        if self._lifecycle_timer is not None:
+            self._lifecycle_timer.cancel()
+        if self.lifecycle is not None:
+            self.lifecycle.stop()
+        self.scores.stop()
+        elector = next(task for task in running if task.get_name() == "elector")
+        for task in running:
+            if task is not elector:
+                task.cancel()
+        await self.patcher.stop(_FLUSH)
+        elector.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        if self._taking_over is not None:
+            self._taking_over.cancel()
+
+    # Leading.
+
+    def _may_decide(self) -> bool:
+        return self._deciding and self.elector.is_leader
+
+    def _on_started(self, term: int) -> None:
+        self.metrics.leader.set(1)
+        if self.ready.is_set() and (self._taking_over is None or self._taking_over.done()):
+            self._taking_over = asyncio.get_running_loop().create_task(self._take_over(term))
+
+    def _on_stopped(self) -> None:
+        self._deciding = False
+        self.leading.clear()
+        self.metrics.leader.set(0)
+        self.registrar.stand_by()
+        if self._lifecycle_timer is not None:
+            self._lifecycle_timer.cancel()
+        if self.lifecycle is not None:
+            self.lifecycle.stop()
+
+    async def _take_over(self, term: int) -> None:
+        backoff = Backoff(0.1, 2.0)
+        while term != self._first_term:
+            try:
+                await self._catch_up()
+                break
+            except QuarterdeckError as error:
+                _log.warning("cannot take over yet", why=str(error))
+                await asyncio.sleep(backoff.next())
+                if not self.elector.is_leader:
+                    return
+        if not (self.elector.is_leader and self.elector.term == term):
+            return
+        # Good for the first term only: after a gap somebody else may have led.
+        self._first_term = 0
+        for entry in self.table:
+            entry.assumed.clear()
+            entry.said = entry.workload_said = ()
+            entry.unsaid_since = entry.workload_since = entry.trouble = None
+            entry.workload_asked, entry.pause_until, entry.pauses = False, 0.0, 0
+        self._deciding = True
+        self.leading.set()
+        self.registrar.take_over()
+        self.garbage.take_over()
+        self.table.mark_all()
+        self.cycle.decide_again()
+        if self.lifecycle is not None:
+            loop = asyncio.get_running_loop()
+            self._lifecycle_timer = loop.call_later(_LIFECYCLE_AFTER, self.lifecycle.start)
+
+    async def _catch_up(self) -> None:
+        """What another hub wrote, as the API has it now. Works last: they must be at least as new as the statuses."""
+        for resource, selector in ((FLEET_JOBS, ""), (JOBS, names.QUEUE_NAME)):
+            for obj in (await self._api.list(resource, label_selector=selector)).items:
+                meta = obj["metadata"]
+                entry = self.table.named(resource.kind, str(meta.get("namespace") or ""), str(meta["name"]))
+                seen = read_job(obj, entry.seen if entry is not None else None)
+                if seen is not None:
+                    self.table.job_seen(seen)
+        for obj in (await self._api.list(WORKLOADS, label_selector=names.KUEUE_JOB_UID)).items:
+            self.table.workload_seen(read_workload(obj))
+        for obj in (await self._api.list(MANIFEST_WORKS, label_selector=names.JOB_UID)).items:
+            work = read_work(obj)
+            if work is not None:
+                self.table.work_seen(work)
+
+    # What the cycle says.
+
+    def _on_state(self, entry: JobEntry) -> None:
+        self._telling.job_state(entry)
+        self.garbage.job_state(entry)
+
+    def _orphaned(self, entry: JobEntry) -> None:
+        self._telling.forget(entry.uid)
+        self.garbage.orphan(entry)
+
+    def _scores_changed(self) -> None:
+        self.cycle.scorers = self.scores.scorers()
+        self.cycle.decide_again()
+
+    async def _measure_lag(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            before = loop.time()
+            await asyncio.sleep(1.0)
+            self.metrics.loop_lag.set(max(0.0, loop.time() - before - 1.0))

@@ -1,0 +1,91 @@
+"""`python -m hub.controllers`: the hub's process, from its options to its orderly end.
+
+Options, logging, the event loop and signals; what it does is hub/controllers/hub.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hub.api.errors import QuarterdeckError
+from hub.client.session import Session
+from hub.controllers import logs
+from hub.controllers.config import HubConfig, load_config
+from hub.controllers.identity import Identity
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parse(arguments)
+    try:
+        config = load_config(options.config)
+        logs.configure(options.log_level or config.logs.level, config.logs.format)
+        import uvloop
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(options, config))
+    except QuarterdeckError as error:
+        hint = f"\n  → {error.hint}" if error.hint else ""
+        sys.stderr.write(f"error: {error}{hint}\n")
+        return 2
+    return 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="quarterdeck-hub", description="The hub's controllers.")
+    parser.add_argument(
+        "--kubeconfig", type=Path, help="of the hub's API; default: the pod's service account, else kubectl's"
+    )
+    parser.add_argument("--config", type=Path, help="the hub's configuration file")
+    parser.add_argument("--metrics-listen", metavar="HOST:PORT", help="serve /metrics and /healthz there")
+    parser.add_argument("--identity", default="", help="this hub's name in its Lease; default: made up")
+    parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), help="over the configuration's")
+    parser.add_argument("--bootstrap", action="store_true", help="install kinds and default objects before starting")
+    return parser.parse_args(arguments)
+
+
+async def _serve(options: argparse.Namespace, config: HubConfig) -> None:
+    # Loaded here, so that `--help` and a mistake in the configuration answer at once.
+    from hub.controllers.hub import Hub
+    from hub.controllers.metrics_server import MetricsServer
+    from hub.controllers.readings import health, refresh
+
+    identity = Identity(options.kubeconfig, options.identity)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(identity.release)
+        session = await stack.enter_async_context(_session(options))
+        if options.bootstrap:
+            from hub.controllers.bootstrap import bootstrap
+
+            await bootstrap(session)
+        hub = Hub(session, config, identity=identity.name, connect=lambda: _session(options))
+        if options.metrics_listen:
+            server = MetricsServer(
+                options.metrics_listen, hub.metrics.registry, lambda: refresh(hub), lambda: health(hub)
+            )
+            await stack.enter_async_context(server)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, hub.stop)
+        # Modules and caches stay for ever: the collector need not look at them again and again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 20)
+        logs.logger(__name__).info("starting", identity=identity.name)
+        await hub.run()
+        logs.logger(__name__).info("stopped")
+
+
+def _session(options: argparse.Namespace) -> Session:
+    """Answers within ten seconds or not at all: a hub that is replaced must not have old writes on their way."""
+    import os
+
+    if options.kubeconfig is None and os.environ.get("KUBERNETES_SERVICE_HOST"):
+        return Session.in_cluster(timeout=10.0)
+    return Session.from_kubeconfig(options.kubeconfig, timeout=10.0)

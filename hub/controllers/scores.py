@@ -1,0 +1,215 @@
+"""Where scores of clusters come from besides the clusters' reports, brought into the fleet on the hub's own loop.
+
+AddOnPlacementScores (one object a cluster) are gathered into one column a score; ScoreSources are asked of Prometheus
+by a thread of their own (hub/controllers/prometheus.py). Anything else that has scores uses `feed`, from any thread.
+What a score is worth is hub/scoring's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol
+
+from hub.api.errors import InvalidObjectError
+from hub.api.mergepatch import create_merge_patch
+from hub.api.resource import SCORE_SOURCES
+from hub.api.timestamps import format_time, from_timestamp, parse_time
+from hub.controllers.logs import logger
+from hub.controllers.prometheus import PromQLScores, SourceQuery, SourceReport
+from hub.controllers.world import World
+from hub.controllers.writes import MergePatch, Write, WriteKey, Writes
+from hub.fleet.changes import FleetChange, ScoresGone, ScoresSeen
+from hub.scoring.builtin import ColumnScorer, default_scorers
+from hub.scoring.interface import WeightedScorer
+from hub.scoring.plugins import discover
+
+Json = dict[str, Any]
+_log = logger(__name__)
+_FOR_EVER: Final = float("inf")
+_REPORT_EVERY: Final = 30.0
+"""Seconds between two writes of a source's status that only say that it still answers."""
+
+
+class Asker(Protocol):
+    """What asks the sources; `PromQLScores` is one."""
+
+    def set_source(self, name: str, query: SourceQuery) -> None: ...
+
+    def remove_source(self, name: str) -> None: ...
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+class Scores:
+    """`scorers()` is what orders clusters now. `on_change` is called, in the loop, when a plan could differ."""
+
+    def __init__(
+        self,
+        world: World,
+        writes: Writes,
+        weights: Mapping[str, float],
+        *,
+        now: Callable[[], float],
+        on_change: Callable[[], None],
+    ) -> None:
+        self._world, self._writes, self._weights = world, writes, dict(weights)
+        self._now, self._on_change = now, on_change
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._asker: Asker | None = None
+        self._sources: dict[str, Json] = {}
+        self._scorers: dict[str, WeightedScorer] = {}
+        self._reports: dict[str, SourceReport] = {}
+        self._written: dict[str, float] = {}
+        self._addons: dict[str, dict[str, tuple[dict[str, float], float]]] = {}
+        self._columns: set[str] = set()
+        self._expiry: asyncio.TimerHandle | None = None
+        defaults = default_scorers()
+        plugins = discover(entry.scorer.name for entry in defaults)
+        for name, problem in plugins.problems.items():
+            _log.warning("a scorer cannot be used", scorer=name, why=problem)
+        self._fixed = (*defaults, *plugins.scorers)
+        known = {entry.scorer.name for entry in self._fixed}
+        for name in self._weights:
+            if name not in known:
+                _log.info("a weight for a scorer that is not there yet", scorer=name, known=", ".join(sorted(known)))
+
+    def start(self, url: str, interval: float) -> None:
+        """Asks Prometheus at `url` from now on; empty: nobody does, and sources say so."""
+        self._loop = asyncio.get_running_loop()
+        if url:
+            self._asker = PromQLScores(url, feed=self.feed, report=self._report_from_thread, interval=interval)
+            for name, source in self._sources.items():
+                self._ask(name, source)
+            self._asker.start()
+
+    def stop(self) -> None:
+        if self._asker is not None:
+            self._asker.stop()
+
+    def feed(self, change: FleetChange) -> None:
+        """From any thread."""
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(self._take, change)
+
+    def scorers(self) -> tuple[WeightedScorer, ...]:
+        """In a fixed order, with the configured weights; what counts 0 is left out."""
+        entries = [*self._fixed, *(self._scorers[name] for name in sorted(self._scorers))]
+        weighted = [WeightedScorer(e.scorer, self._weights.get(e.scorer.name, e.weight)) for e in entries]
+        return tuple(entry for entry in weighted if entry.weight)
+
+    def ages(self) -> dict[str, float]:
+        """Seconds since each source last answered."""
+        now = self._now()
+        return {name: now - report.at for name, report in self._reports.items() if report.at is not None}
+
+    # ScoreSources.
+
+    def source_seen(self, source: Json) -> None:
+        name = source["metadata"]["name"]
+        before = self._sources.get(name)
+        self._sources[name] = source
+        spec = source.get("spec") or {}
+        if before is not None and before.get("spec") == spec:
+            return
+        scorer = ColumnScorer(name, lower_is_better=spec.get("direction") == "lower")
+        self._scorers[name] = WeightedScorer(scorer, float(spec.get("weight", 1)))
+        self._ask(name, source)
+        self._on_change()
+
+    def source_gone(self, name: str) -> None:
+        self._sources.pop(name, None)
+        self._scorers.pop(name, None)
+        self._reports.pop(name, None)
+        if self._asker is not None:
+            self._asker.remove_source(name)
+        self._on_change()
+
+    def _ask(self, name: str, source: Json) -> None:
+        if self._asker is None:
+            return
+        try:
+            self._asker.set_source(name, SourceQuery.parse(source.get("spec") or {}))
+        except InvalidObjectError as error:
+            self._reported(name, SourceReport(0, None, "ScoreSourceFailed", str(error)))
+
+    def _report_from_thread(self, name: str, report: SourceReport) -> None:
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(self._reported, name, report)
+
+    def _reported(self, name: str, report: SourceReport) -> None:
+        if name not in self._sources:
+            return
+        before = self._reports.get(name)
+        self._reports[name] = report
+        loop = asyncio.get_running_loop()
+        same = before is not None and (before.reason, before.clusters) == (report.reason, report.clusters)
+        if same and loop.time() - self._written.get(name, -1e9) < _REPORT_EVERY:
+            return
+        self._written[name] = loop.time()
+        self._writes.submit(WriteKey(SCORE_SOURCES, None, name, "status"), lambda: self._status(name), delay=0.5)
+
+    def _status(self, name: str) -> Write | None:
+        source, report = self._sources.get(name), self._reports.get(name)
+        if source is None or report is None:
+            return None
+        status: Json = {"clusters": report.clusters}
+        if report.at is not None:
+            status["lastUpdateTime"] = format_time(from_timestamp(report.at))
+        if report.reason:
+            status |= {"reason": report.reason, "message": report.message}
+        patch = create_merge_patch(source.get("status") or {}, status)
+        return None if patch is None else MergePatch({"metadata": {"uid": source["metadata"]["uid"]}, "status": patch})
+
+    # AddOnPlacementScores.
+
+    def addon_seen(self, obj: Json) -> None:
+        """One cluster's scores under one name; past `validUntil` they are unknown."""
+        meta, status = obj["metadata"], obj.get("status") or {}
+        until = _FOR_EVER
+        if status.get("validUntil"):
+            try:
+                until = parse_time(status["validUntil"]).timestamp()
+            except InvalidObjectError as error:
+                _log.warning("scores cannot be read", cluster=meta["namespace"], name=meta["name"], why=str(error))
+                until = 0.0
+        values = {
+            str(score["name"]): float(score["value"])
+            for score in status.get("scores") or ()
+            if isinstance(score, Mapping) and isinstance(score.get("value"), int) and score.get("name")
+        }
+        self._addons.setdefault(str(meta["name"]), {})[str(meta["namespace"])] = (values, until)
+        self._gather()
+
+    def addon_gone(self, cluster: str, name: str) -> None:
+        self._addons.get(name, {}).pop(cluster, None)
+        self._gather()
+
+    def _gather(self) -> None:
+        """Columns of what is valid now; looked at again when the first of it expires."""
+        now, columns = self._now(), dict[str, dict[str, float]]()
+        soonest = _FOR_EVER
+        for resource, clusters in self._addons.items():
+            for cluster, (values, until) in clusters.items():
+                if until <= now:
+                    continue
+                soonest = min(soonest, until)
+                for score, value in values.items():
+                    columns.setdefault(f"AddOn/{resource}/{score}", {})[cluster] = value
+        for gone in self._columns - set(columns):
+            self._world.note(ScoresGone(gone))
+        for source in sorted(columns):
+            self._world.note(ScoresSeen(source, columns[source], _FOR_EVER))
+        self._columns = set(columns)
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        if soonest < _FOR_EVER:
+            self._expiry = asyncio.get_running_loop().call_later(soonest - now + 0.01, self._gather)
+        self._on_change()
+
+    def _take(self, change: FleetChange) -> None:
+        self._world.note(change)
+        self._on_change()

@@ -1,0 +1,224 @@
+"""What the hub keeps of the objects that are many: jobs, works, workloads. Small values, not the objects.
+
+A hub of ten thousand jobs would hold half a gigabyte of dicts otherwise. A status is kept as its JSON, because it is
+needed as a whole and only when something is written. Reading never raises: an object that misleads becomes a value that
+says so, and stops nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import orjson
+
+from hub.api import names
+from hub.api.conditions import condition_is
+from hub.api.errors import InvalidObjectError
+from hub.jobs.attempt import Attempt
+from hub.jobs.memory import Memory, memory_of
+from hub.jobs.spec import JobKind, JobSpec, is_ours
+from hub.jobs.works import attempt_from_work
+
+Json = dict[str, Any]
+_ANNOTATIONS = (names.CANCEL, names.RETRY_FAILED)
+_LABELS = (names.QUEUE_NAME, names.PRIORITY_CLASS)
+
+
+class JobRef(NamedTuple):
+    """Which object asks. The uid is the job: what is made anew under the same name is another job."""
+
+    kind: JobKind
+    namespace: str
+    name: str
+    uid: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class SeenJob:
+    """A FleetJob or a plain Job of ours. `spec` is None when it cannot be read; `problem` then says why.
+
+    `status` is the object's status as JSON, `memory_note` the annotation in which a plain Job remembers its attempts.
+    `stamp` is what `spec` was read from: equal stamps, equal specs.
+    """
+
+    ref: JobRef
+    version: int
+    generation: int
+    spec: JobSpec | None
+    problem: str
+    memory: Memory
+    status: bytes
+    memory_note: str
+    deleting: bool
+    stamp: tuple[object, ...]
+
+    def status_object(self) -> Json:
+        return orjson.loads(self.status) if self.status else {}
+
+
+@dataclass(frozen=True, slots=True)
+class SeenWork:
+    """A ManifestWork of ours. `attempt` is None when it is no readable slice; its epoch counts as used all the same."""
+
+    cluster: str
+    name: str
+    uid: str
+    version: int
+    job: JobRef
+    epoch: int
+    attempt: Attempt | None
+    deleting: bool
+    finalizers: tuple[str, ...]
+    created: str
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.cluster, self.name
+
+
+@dataclass(frozen=True, slots=True)
+class SeenWorkload:
+    """`owner` is the uid of the job it mirrors; empty when it is not ours."""
+
+    namespace: str
+    name: str
+    uid: str
+    version: int
+    owner: str
+    status: bytes
+    deleting: bool
+    queue: str = ""
+    active: bool = True
+    reserved: bool = False
+
+    def status_object(self) -> Json:
+        return orjson.loads(self.status) if self.status else {}
+
+
+@dataclass(slots=True)
+class Templates:
+    """Equal pod templates once, however many jobs bring them: an array of tools submits the same one all day."""
+
+    limit: int = 4096
+    _known: dict[bytes, Mapping[str, Any]] = field(default_factory=dict)
+
+    def shared(self, template: Mapping[str, Any]) -> Mapping[str, Any]:
+        key = orjson.dumps(template, option=orjson.OPT_SORT_KEYS)
+        if len(self._known) >= self.limit:
+            self._known.clear()
+        return self._known.setdefault(key, template)
+
+
+_templates = Templates()
+
+
+def version_of(obj: Mapping[str, Any]) -> int:
+    """A resourceVersion as a number, to tell older from newer; servers count upwards. 0 where it is none."""
+    text = str(obj["metadata"].get("resourceVersion") or "")
+    return int(text) if text.isdecimal() else 0
+
+
+def read_job(obj: Json, known: SeenJob | None = None) -> SeenJob | None:
+    """None for a plain Job that is not ours to run. `known` is what was read of it before."""
+    meta = obj["metadata"]
+    kind: JobKind = "Job" if obj.get("kind") == "Job" else "FleetJob"
+    if kind == "Job" and not is_ours(obj):
+        return None
+    ref = JobRef(kind, str(meta.get("namespace") or ""), str(meta["name"]), str(meta.get("uid") or ""))
+    version = version_of(obj)
+    if known is not None and known.ref.uid == ref.uid and known.version == version:
+        return known
+    stamp = _stamp(meta)
+    if known is not None and known.ref.uid == ref.uid and known.stamp == stamp:
+        spec, problem = known.spec, known.problem
+    else:
+        spec, problem = _read_spec(obj, kind)
+    status = obj.get("status")
+    annotations = meta.get("annotations")
+    note = annotations.get(names.JOB_MEMORY) if kind == "Job" and isinstance(annotations, Mapping) else None
+    return SeenJob(
+        ref=ref,
+        version=version,
+        generation=int(meta.get("generation") or 0),
+        spec=spec,
+        problem=problem,
+        memory=memory_of(obj),
+        status=orjson.dumps(status) if status else b"",
+        memory_note=str(note or ""),
+        deleting=bool(meta.get("deletionTimestamp")),
+        stamp=stamp,
+    )
+
+
+def read_work(obj: Json) -> SeenWork | None:
+    """None for a ManifestWork that no job of this hub asked for."""
+    meta = obj["metadata"]
+    labels = meta.get("labels") or {}
+    uid = str(labels.get(names.JOB_UID) or "")
+    if not uid:
+        return None
+    kind: JobKind = "Job" if labels.get(names.JOB_KIND) == "Job" else "FleetJob"
+    try:
+        attempt = attempt_from_work(obj)
+    except (InvalidObjectError, TypeError, ValueError, AttributeError, KeyError):
+        # Somebody edited what identifies it; its processes may run, so it is counted but not believed.
+        attempt = None
+    epoch = str(labels.get(names.EPOCH) or "")
+    if not epoch.isdecimal():
+        epoch = str(meta["name"]).rpartition("-")[2]
+    return SeenWork(
+        cluster=str(meta["namespace"]),
+        name=str(meta["name"]),
+        uid=str(meta.get("uid") or ""),
+        version=version_of(obj),
+        job=JobRef(kind, str(labels.get(names.JOB_NAMESPACE) or ""), str(labels.get(names.JOB_NAME) or ""), uid),
+        epoch=int(epoch) if epoch.isdecimal() else 0,
+        attempt=attempt,
+        deleting=bool(meta.get("deletionTimestamp")),
+        finalizers=tuple(meta.get("finalizers") or ()),
+        created=str(meta.get("creationTimestamp") or ""),
+    )
+
+
+def read_workload(obj: Json) -> SeenWorkload:
+    meta = obj["metadata"]
+    owners = meta.get("ownerReferences") or ()
+    owner = next((str(o.get("uid")) for o in owners if o.get("controller")), "")
+    status, spec = obj.get("status"), obj.get("spec") or {}
+    return SeenWorkload(
+        namespace=str(meta.get("namespace") or ""),
+        name=str(meta["name"]),
+        uid=str(meta.get("uid") or ""),
+        version=version_of(obj),
+        owner=owner,
+        status=orjson.dumps(status) if status else b"",
+        deleting=bool(meta.get("deletionTimestamp")),
+        queue=str(spec.get("queueName") or ""),
+        active=spec.get("active") is not False,
+        reserved=condition_is((status or {}).get("conditions"), "QuotaReserved"),
+    )
+
+
+def _stamp(meta: Mapping[str, Any]) -> tuple[object, ...]:
+    annotations, labels = meta.get("annotations") or {}, meta.get("labels") or {}
+    return (
+        meta.get("generation"),
+        *(annotations.get(name) for name in _ANNOTATIONS),
+        *(labels.get(name) for name in _LABELS),
+    )
+
+
+def _read_spec(obj: Json, kind: JobKind) -> tuple[JobSpec | None, str]:
+    try:
+        spec = JobSpec.from_job(obj) if kind == "Job" else JobSpec.from_fleet_job(obj)
+    except InvalidObjectError as error:
+        return None, str(error)
+    except (TypeError, ValueError, AttributeError, KeyError) as error:
+        # What no schema lets through, written by something that passed none.
+        return None, f"spec: cannot be read: {type(error).__name__}: {error}"
+    return replace(spec, template=_templates.shared(spec.template)), ""

@@ -1,0 +1,80 @@
+"""Which changes of a job's state are worth an Event and a line in the log: admissions, retries, losses, ends."""
+
+from __future__ import annotations
+
+from hub.api.reasons import Reason
+from hub.controllers.events import Events
+from hub.controllers.logs import logger
+from hub.controllers.table import JobEntry
+from hub.jobs.state import JobState
+
+_log = logger(__name__)
+
+
+class Telling:
+    """`job_state` after each computation; what was said of a job is forgotten when the job is."""
+
+    def __init__(self, events: Events) -> None:
+        self._events = events
+        self._known: dict[str, tuple[str, frozenset[int], frozenset[int]]] = {}
+
+    def forget(self, uid: str) -> None:
+        self._known.pop(uid, None)
+
+    def job_state(self, entry: JobEntry) -> None:
+        state, seen = entry.state, entry.seen
+        if state is None or seen is None:
+            return
+        phase = state.phase
+        live = frozenset(attempt.epoch for attempt in state.live)
+        over = frozenset(attempt.epoch for attempt in state.attempts if not attempt.live)
+        before = self._known.get(entry.uid)
+        self._known[entry.uid] = (phase, live, over)
+        if before is None:
+            # Seen for the first time: what is in its status was said by whoever wrote that.
+            memory = seen.memory
+            recorded = frozenset(a.epoch for a in memory.attempts)
+            before = (
+                memory.phase or "",
+                frozenset(a.epoch for a in memory.attempts if a.live),
+                recorded - frozenset(a.epoch for a in memory.attempts if a.live),
+            )
+        if live - before[1] - before[2]:
+            self._admitted(entry, state, live - before[1] - before[2])
+        if over - before[2]:
+            self._attempts_over(entry, state, over - before[2])
+        if state.ended and phase != before[0] and not seen.memory.ended:
+            self._ended(entry, state)
+
+    def _admitted(self, entry: JobEntry, state: JobState, epochs: frozenset[int]) -> None:
+        attempts = [attempt for attempt in state.attempts if attempt.epoch in epochs]
+        clusters = ", ".join(sorted({attempt.cluster for attempt in attempts}))
+        note = Reason.ADMITTED.message(queue=attempts[-1].queue, clusters=clusters)
+        self._events.say(entry.ref, Reason.ADMITTED.code, note, "Admit")
+        for attempt in attempts:
+            _log.info(
+                "admitted", job=str(entry.ref), cluster=attempt.cluster, epoch=attempt.epoch, attempt=attempt.attempt,
+                tasks=_short(str(attempt.tasks)), queue=attempt.queue,
+            )  # fmt: skip
+
+    def _attempts_over(self, entry: JobEntry, state: JobState, epochs: frozenset[int]) -> None:
+        for attempt in state.attempts:
+            if attempt.epoch not in epochs or attempt.state == "Succeeded":
+                continue
+            _log.info(
+                "attempt ended", job=str(entry.ref), cluster=attempt.cluster, epoch=attempt.epoch,
+                attempt=attempt.attempt, state=attempt.state, failed=_short(str(attempt.failed)), why=attempt.message,
+            )  # fmt: skip
+            if attempt.state == "Lost":
+                self._events.say(entry.ref, Reason.CLUSTER_LOST.code, attempt.message, "Lose", "Warning")
+            elif attempt.state == "Failed" and not state.ended:
+                self._events.say(entry.ref, Reason.RETRYING.code, state.message, "Retry", "Warning")
+
+    def _ended(self, entry: JobEntry, state: JobState) -> None:
+        well = state.phase == "Succeeded"
+        self._events.say(entry.ref, state.reason.code, state.message, "Finish", "Normal" if well else "Warning")
+        _log.info("ended", job=str(entry.ref), phase=state.phase, reason=state.reason.code, message=state.message)
+
+
+def _short(tasks: str) -> str:
+    return tasks if len(tasks) <= 60 else tasks[:59] + "…"

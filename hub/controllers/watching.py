@@ -1,0 +1,222 @@
+"""Which collections the hub keeps copies of, and where the news of each goes. One informer a resource; nothing decides.
+
+What is many is kept as small values (hub/controllers/seen.py), what is few as it came. A change of nothing but status
+is no news where only the wish matters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from hub.api import names
+from hub.api.resource import (
+    ADDON_PLACEMENT_SCORES,
+    CLUSTER_CAPACITIES,
+    CLUSTER_QUEUES,
+    COHORTS,
+    FLEET_JOBS,
+    JOBS,
+    LEASES,
+    LOCAL_QUEUES,
+    MANAGED_CLUSTER_SET_BINDINGS,
+    MANAGED_CLUSTER_SETS,
+    MANAGED_CLUSTERS,
+    MANIFEST_WORKS,
+    NAMESPACES,
+    PLACEMENTS,
+    RESOURCE_FLAVORS,
+    SCORE_SOURCES,
+    TASK_LOG_REQUESTS,
+    WORKLOAD_PRIORITY_CLASSES,
+    WORKLOADS,
+    Resource,
+)
+from hub.client.informer import Informer, object_key
+from hub.client.interface import KubeApi
+from hub.controllers.cycle import Cycle
+from hub.controllers.garbage import Garbage
+from hub.controllers.registrar import Registrar
+from hub.controllers.scores import Scores
+from hub.controllers.seen import SeenJob, SeenWork, SeenWorkload, read_job, read_work, read_workload
+from hub.controllers.table import JobTable
+from hub.controllers.world import World
+
+Json = dict[str, Any]
+QUOTA_RESOURCES: Final = (
+    RESOURCE_FLAVORS,
+    COHORTS,
+    CLUSTER_QUEUES,
+    LOCAL_QUEUES,
+    WORKLOAD_PRIORITY_CLASSES,
+    NAMESPACES,
+)
+
+
+class Watching:
+    """`informers` are to be run; `synced` waits for all of them."""
+
+    def __init__(
+        self,
+        api: KubeApi,
+        table: JobTable,
+        world: World,
+        cycle: Cycle,
+        registrar: Registrar,
+        garbage: Garbage,
+        scores: Scores,
+    ) -> None:
+        self._table, self._world, self._cycle = table, world, cycle
+        self._registrar, self._garbage, self._scores = registrar, garbage, scores
+        make = self._make
+        self.informers: tuple[Informer[Any], ...] = (
+            Informer(api, FLEET_JOBS, transform=self._read_job, on_event=self._on_job),
+            Informer(api, JOBS, label_selector=names.QUEUE_NAME, transform=self._read_job, on_event=self._on_job),
+            Informer(api, MANIFEST_WORKS, label_selector=names.JOB_UID, transform=read_work, on_event=self._on_work),
+            Informer(
+                api, WORKLOADS, label_selector=names.KUEUE_JOB_UID, transform=read_workload, on_event=self._on_workload
+            ),
+            Informer(api, LEASES, field_selector=f"metadata.name={names.CLUSTER_LEASE}", on_event=self._on_lease),
+            make(api, MANAGED_CLUSTERS, self._on_cluster, status=True),
+            make(api, CLUSTER_CAPACITIES, self._on_capacity, status=True),
+            make(api, ADDON_PLACEMENT_SCORES, self._on_addon, status=True),
+            make(api, SCORE_SOURCES, self._on_source, status=True),
+            make(api, TASK_LOG_REQUESTS, self._on_request, status=True),
+            make(api, MANAGED_CLUSTER_SETS, self._on_set),
+            make(api, MANAGED_CLUSTER_SET_BINDINGS, self._on_binding),
+            make(api, PLACEMENTS, self._on_placement),
+            *(make(api, resource, self._on_quota) for resource in QUOTA_RESOURCES),
+        )
+
+    async def synced(self) -> None:
+        for informer in self.informers:
+            await informer.synced.wait()
+
+    def _make(
+        self, api: KubeApi, resource: Resource, handler: Callable[[Json, bool], None], *, status: bool = False
+    ) -> Informer[Json]:
+        """`handler` gets the object and whether it is gone; unless `status` matters, only changes of the wish."""
+
+        def on_event(change: str, key: str, old: Json | None, new: Json | None) -> None:
+            if new is None:
+                assert old is not None
+                handler(old, True)
+            elif old is None or status or _wish(old) != _wish(new):
+                if old is not None and old["metadata"].get("uid") != new["metadata"].get("uid"):
+                    handler(old, True)
+                handler(new, False)
+            else:
+                return
+            self._cycle.wake()
+
+        return Informer(api, resource, on_event=on_event)
+
+    # Jobs and what is made for them.
+
+    def _read_job(self, obj: Json) -> SeenJob | None:
+        meta = obj["metadata"]
+        kind = "Job" if obj.get("kind") == "Job" else "FleetJob"
+        entry = self._table.named(kind, str(meta.get("namespace") or ""), str(meta["name"]))
+        return read_job(obj, entry.seen if entry is not None else None)
+
+    def _on_job(self, change: str, key: str, old: SeenJob | None, new: SeenJob | None) -> None:
+        if new is not None:
+            self._table.job_seen(new)
+        elif old is not None:
+            self._table.job_gone(old.ref)
+        self._cycle.wake()
+
+    def _on_work(self, change: str, key: str, old: SeenWork | None, new: SeenWork | None) -> None:
+        if new is not None:
+            self._table.work_seen(new)
+        elif old is not None:
+            self._table.work_gone(old.cluster, old.name, old.uid)
+        self._cycle.wake()
+
+    def _on_workload(self, change: str, key: str, old: SeenWorkload | None, new: SeenWorkload | None) -> None:
+        if new is not None:
+            entry = self._table.workload_seen(new)
+            if entry is None or entry.workload is not new:
+                return
+            if old is None or old.uid != new.uid or (old.active, old.queue) != (new.active, new.queue):
+                self._table.mark(entry.uid)
+        elif old is not None:
+            self._table.workload_gone(old.namespace, old.name, old.uid)
+        self._cycle.wake()
+
+    # Clusters.
+
+    def _on_cluster(self, cluster: Json, gone: bool) -> None:
+        name = cluster["metadata"]["name"]
+        if gone:
+            self._registrar.cluster_gone(name)
+            self._world.cluster_gone(name)
+            self._table.mark_cluster(name)
+            return
+        self._registrar.cluster_seen(cluster)
+        if self._world.cluster_seen(cluster):
+            self._table.mark_cluster(name)
+
+    def _on_capacity(self, capacity: Json, gone: bool) -> None:
+        if gone:
+            self._world.capacity_gone(capacity["metadata"]["name"])
+        else:
+            self._world.capacity_seen(capacity)
+
+    def _on_lease(self, change: str, key: str, old: Json | None, new: Json | None) -> None:
+        if new is not None:
+            self._registrar.lease_seen(new)
+        elif old is not None:
+            self._registrar.lease_gone(old["metadata"]["namespace"])
+
+    # What rules and quotas are made of.
+
+    def _on_quota(self, obj: Json, gone: bool) -> None:
+        kind, meta = str(obj.get("kind")), obj["metadata"]
+        if gone:
+            self._world.quota_gone(kind, str(meta.get("namespace") or ""), meta["name"])
+        else:
+            self._world.quota_seen(obj)
+        if kind == WORKLOAD_PRIORITY_CLASSES.kind:
+            self._table.mark_open()
+
+    def _on_set(self, obj: Json, gone: bool) -> None:
+        self._world.set_changed(object_key(obj), None if gone else obj)
+
+    def _on_binding(self, obj: Json, gone: bool) -> None:
+        self._world.binding_changed(object_key(obj), None if gone else obj)
+
+    def _on_placement(self, obj: Json, gone: bool) -> None:
+        meta = obj["metadata"]
+        self._world.placement_changed(str(meta["namespace"]), meta["name"], None if gone else obj)
+        self._table.mark_open()
+
+    # Scores and logs.
+
+    def _on_addon(self, obj: Json, gone: bool) -> None:
+        if gone:
+            self._scores.addon_gone(obj["metadata"]["namespace"], obj["metadata"]["name"])
+        else:
+            self._scores.addon_seen(obj)
+
+    def _on_source(self, obj: Json, gone: bool) -> None:
+        if gone:
+            self._scores.source_gone(obj["metadata"]["name"])
+        else:
+            self._scores.source_seen(obj)
+
+    def _on_request(self, obj: Json, gone: bool) -> None:
+        if gone:
+            self._garbage.request_gone(obj["metadata"]["namespace"], obj["metadata"]["name"])
+        else:
+            self._garbage.request_seen(obj)
+
+
+def _wish(obj: Mapping[str, Any]) -> tuple[Any, ...]:
+    meta = obj["metadata"]
+    return (
+        meta.get("uid"),
+        meta.get("deletionTimestamp"),
+        meta.get("labels"),
+        {key: value for key, value in obj.items() if key not in ("metadata", "status")},
+    )

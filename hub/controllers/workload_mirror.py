@@ -1,0 +1,135 @@
+"""Kueue's Workload of every job: made once, its status written late, so that a job that ends at once costs one of each.
+
+It follows the job and is never read for a decision. That an earlier job's Workload still has the name (it is being
+collected) is waited out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from hub.api.errors import AlreadyExistsError
+from hub.api.mergepatch import create_merge_patch
+from hub.api.resource import WORKLOADS
+from hub.client.interface import Object
+from hub.controllers.logs import logger
+from hub.controllers.seen import read_workload
+from hub.controllers.table import JobEntry, JobTable
+from hub.controllers.tempo import Tempo
+from hub.controllers.world import World
+from hub.controllers.writes import Create, MergePatch, Write, WriteKey, Writes
+from hub.jobs.spec import JobSpec
+from hub.jobs.state import JobState
+from hub.jobs.workload import workload_object, workload_status
+
+Json = dict[str, Any]
+_log = logger(__name__)
+# Seconds. A creation lets the job's first works go ahead; an end lets the job's own status do so.
+_CREATE: Final = 0.02
+_NEWS: Final = 1.0
+_END: Final = 0.05
+_NAME_TAKEN: Final = 0.5
+_SOON: Final = 0.002
+
+
+class WorkloadMirror:
+    """`clock` is the loop's, `now` epoch seconds."""
+
+    def __init__(
+        self,
+        table: JobTable,
+        world: World,
+        writes: Writes,
+        tempo: Tempo,
+        clock: Callable[[], float],
+        now: Callable[[], float],
+    ) -> None:
+        self._table, self._world, self._writes, self._tempo = table, world, writes, tempo
+        self._clock, self._now = clock, now
+
+    def update(self, entry: JobEntry) -> None:
+        """After `entry.state` was computed anew."""
+        seen, state, workload = entry.seen, entry.state, entry.workload
+        if seen is None or seen.deleting or seen.spec is None or state is None:
+            return
+        spec = seen.spec
+        key = WriteKey(WORKLOADS, spec.namespace, spec.workload)
+        if workload is None:
+            if not entry.workload_asked:
+                entry.workload_asked = True
+                self._create(entry, key, _CREATE)
+            return
+        if workload.deleting:
+            return
+        if self._changes(entry, spec):
+            self._writes.submit(key, lambda: self._respecified(entry), delay=_NEWS, on_done=self._answered)
+        told = (state.ended, bool(state.live), None if state.live else state.reason, workload.uid)
+        if told != entry.workload_said:
+            entry.workload_said = told
+            if entry.workload_since is None:
+                entry.workload_since = self._clock()
+            self._submit_status(entry, key._replace(subresource="status"), state)
+
+    def _create(self, entry: JobEntry, key: WriteKey, delay: float) -> None:
+        def desired() -> Write | None:
+            seen = entry.seen
+            if seen is None or seen.spec is None or seen.deleting or entry.workload is not None:
+                return None
+            priority = self._world.priority_of(seen.spec)
+            return Create(workload_object(seen.spec, priority if isinstance(priority, int) else 0))
+
+        def failed(_key: WriteKey, error: Exception) -> None:
+            if isinstance(error, AlreadyExistsError):
+                # An earlier job's, about to be collected; or ours, from an answer that got lost.
+                self._create(entry, key, _NAME_TAKEN)
+                return
+            _log.warning("no Workload for a job", job=str(entry.ref), why=str(error))
+
+        self._writes.submit(key, desired, delay=delay, on_done=self._answered, on_error=failed)
+
+    def _submit_status(self, entry: JobEntry, key: WriteKey, state: JobState) -> None:
+        delay = max(0.0, self._wait(entry, state))
+        self._writes.submit(key, lambda: self._status(entry, key), delay=delay, on_done=self._answered)
+
+    def _wait(self, entry: JobEntry, state: JobState) -> float:
+        if entry.workload_since is None:
+            return 0.0
+        delay = _END if state.ended else self._tempo.stretched(_NEWS)
+        return entry.workload_since + delay - self._clock()
+
+    def _status(self, entry: JobEntry, key: WriteKey) -> Write | None:
+        seen, state, workload = entry.seen, entry.state, entry.workload
+        if seen is None or seen.spec is None or state is None or workload is None or workload.deleting:
+            return None
+        if self._wait(entry, state) > _SOON:
+            self._submit_status(entry, key, state)
+            return None
+        entry.workload_since = None
+        previous = workload.status_object()
+        patch = create_merge_patch(previous, workload_status(seen.spec, state, previous, self._now()))
+        return None if patch is None else MergePatch({"metadata": {"uid": workload.uid}, "status": patch})
+
+    def _changes(self, entry: JobEntry, spec: JobSpec) -> Json:
+        """What of the Workload's spec follows the job's; Kueue freezes the queue while quota is reserved."""
+        workload, changes = entry.workload, Json()
+        if workload is not None and workload.active == spec.suspend:
+            changes["active"] = not spec.suspend
+        if workload is not None and workload.queue != spec.queue and not workload.reserved:
+            changes["queueName"] = spec.queue
+        return changes
+
+    def _respecified(self, entry: JobEntry) -> Write | None:
+        seen, workload = entry.seen, entry.workload
+        if seen is None or seen.spec is None or workload is None or workload.deleting:
+            return None
+        changes = self._changes(entry, seen.spec)
+        return MergePatch({"metadata": {"uid": workload.uid}, "spec": changes}) if changes else None
+
+    def _answered(self, answer: Object | None) -> None:
+        if answer is None:
+            return
+        entry = self._table.workload_seen(read_workload(answer))
+        if entry is not None:
+            # Once it is there, its status can be written.
+            self._table.mark(entry.uid)

@@ -1,0 +1,60 @@
+"""The only way in which this hub writes: through the patcher, and only while it leads.
+
+Whether it leads is asked at the moment of sending, not when something was decided: a hub that was replaced while its
+writes waited must not send them any more. What it would have written, its successor finds out for itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hub.api.errors import ApiError, NotFoundError
+from hub.client.interface import Object
+from hub.client.patcher import Create, Delete, MergePatch, OnDone, OnError, Patcher, Write, WriteKey
+from hub.controllers.metrics import HubMetrics
+
+__all__ = ["Create", "Delete", "MergePatch", "Write", "WriteKey", "Writes"]
+
+Desired = Callable[[], Write | None]
+
+
+class Writes:
+    """`submit` as the patcher's. Refusals are counted; "not found" is none: what was to be changed is gone."""
+
+    def __init__(self, patcher: Patcher, may_write: Callable[[], bool], metrics: HubMetrics) -> None:
+        self.patcher = patcher
+        self._may_write = may_write
+        self._metrics = metrics
+
+    @property
+    def backlog(self) -> int:
+        return self.patcher.backlog
+
+    def submit(
+        self,
+        key: WriteKey,
+        desired: Desired,
+        *,
+        delay: float = 0.0,
+        on_done: OnDone | None = None,
+        on_error: OnError | None = None,
+    ) -> None:
+        def checked() -> Write | None:
+            return desired() if self._may_write() else None
+
+        def answered(answer: Object | None) -> None:
+            if on_done is not None and self._may_write():
+                on_done(answer)
+
+        def failed(key: WriteKey, error: Exception) -> None:
+            if not isinstance(error, NotFoundError):
+                self._metrics.write_failures.labels(key.resource.plural).inc()
+            if on_error is not None:
+                on_error(key, error)
+
+        self.patcher.submit(key, checked, delay=delay, on_done=answered, on_error=failed)
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether the API answered, and said no."""
+    return isinstance(error, ApiError)
