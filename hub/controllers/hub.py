@@ -121,6 +121,7 @@ class Hub:
             leads=self._may_decide,
             heard_api=lambda: self.elector.renewed_at,
             gap=timing.retry * 2 + 1.0,
+            finalizers=(names.HUB_FINALIZER,) if connect is not None and config.lifecycle else (),
         )
         self.watching = Watching(api, self.table, self.world, self.cycle, self.registrar, self.garbage, self.scores)
         self.lifecycle = Lifecycle(connect) if connect is not None and config.lifecycle else None

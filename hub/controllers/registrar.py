@@ -40,7 +40,7 @@ _LOOK: Final = 1.0
 class Registrar:
     """`run()` until cancelled. `heard_api` says when (on `clock`, monotonic) this hub last renewed its own Lease.
 
-    `gap`: seconds without that after which this hub was cut off itself.
+    `gap`: seconds without that after which this hub was cut off itself. `finalizers`: what accepted clusters are held by.
     """
 
     def __init__(
@@ -54,8 +54,10 @@ class Registrar:
         leads: Callable[[], bool],
         heard_api: Callable[[], float],
         gap: float,
+        finalizers: tuple[str, ...] = (),
     ) -> None:
         self.clusters: dict[str, Json] = {}
+        self._finalizers = finalizers
         self._writes, self._rule, self._heartbeats = writes, rule, heartbeats
         self._clock, self._now, self._leads, self._heard_api, self._gap = clock, now, leads, heard_api, gap
         self._silent: set[str] = set()
@@ -171,7 +173,7 @@ class Registrar:
             return
         name = cluster["metadata"]["name"]
         at = format_time(from_timestamp(self._now()))
-        if entry_patch(cluster, self._rule, at) or taint_patch(cluster, at):
+        if entry_patch(cluster, self._rule, at, self._finalizers) or taint_patch(cluster):
             self._writes.submit(WriteKey(MANAGED_CLUSTERS, None, name), lambda: self._entry(name), on_done=self._done)
         if is_accepted(cluster) and not is_leaving(cluster) and name not in self._prepared:
             self._prepared.add(name)
@@ -185,12 +187,9 @@ class Registrar:
         if cluster is None:
             return None
         at = format_time(from_timestamp(self._now()))
-        joining = entry_patch(cluster, self._rule, at) or {}
-        patch = taint_patch(cluster, at) or {}
-        if joining and patch:
-            # Both speak of spec; what is left for the second goes with the next look at the answer.
-            patch = joining
-        patch = patch or joining
+        joining = entry_patch(cluster, self._rule, at, self._finalizers) or {}
+        # Both speak of spec; what is left for the second goes with the next look at the answer.
+        patch = joining or taint_patch(cluster)
         if not patch:
             return None
         if (joining.get("spec") or {}).get("hubAcceptsClient"):

@@ -52,10 +52,13 @@ def lease_seconds(cluster: Mapping[str, Any]) -> int:
     return value if isinstance(value, int) and value >= 1 else _DEFAULT_LEASE_SECONDS
 
 
-def entry_patch(cluster: Mapping[str, Any], rule: AcceptRule, now: str) -> Json | None:
+def entry_patch(
+    cluster: Mapping[str, Any], rule: AcceptRule, now: str, finalizers: tuple[str, ...] = ()
+) -> Json | None:
     """What is to change in metadata and spec: acceptance, the default set, the times of taints. None: nothing.
 
-    `now` is RFC 3339. What OCM's admission does on writing is done here on reading, so that it holds on every server.
+    `now` is RFC 3339; `finalizers` are what an accepted cluster is to be held by, in the same write. What OCM's
+    admission does on writing is done here on reading, so that it holds on every server.
     """
     if is_leaving(cluster):
         return None
@@ -72,9 +75,16 @@ def entry_patch(cluster: Mapping[str, Any], rule: AcceptRule, now: str) -> Json 
         wanted_spec["taints"] = [
             taint if taint.get("timeAdded") else taint | {"timeAdded": now} for taint in spec["taints"]
         ]
-    old = {"metadata": {"labels": labels, "annotations": annotations}, "spec": spec}
-    new = {"metadata": {"labels": wanted_labels, "annotations": wanted_annotations}, "spec": wanted_spec}
-    return create_merge_patch(old, new)
+    held = list(metadata.get("finalizers") or ())
+    missing = [name for name in finalizers if name not in held] if wanted_spec.get("hubAcceptsClient") is True else []
+    old: Json = {"metadata": {"labels": labels, "annotations": annotations, "finalizers": held}, "spec": spec}
+    new: Json = {"metadata": {"labels": wanted_labels, "annotations": wanted_annotations}, "spec": wanted_spec}
+    new["metadata"]["finalizers"] = held + missing
+    patch = create_merge_patch(old, new)
+    if patch is not None and missing:
+        # The list is replaced as a whole: it must be the one that was seen.
+        patch["metadata"]["resourceVersion"] = metadata.get("resourceVersion")
+    return patch
 
 
 def cluster_namespace(name: str) -> Json:

@@ -46,15 +46,18 @@ def status_patch(cluster: Mapping[str, Any], *, silent: bool, now: str) -> Json 
     return {"metadata": {"resourceVersion": version}, "status": {"conditions": after}}
 
 
-def taint_patch(cluster: Mapping[str, Any], now: str) -> Json | None:
-    """A merge patch of the cluster that makes its two well-known taints agree with its Available condition."""
+def taint_patch(cluster: Mapping[str, Any]) -> Json | None:
+    """A merge patch of the cluster that makes its two well-known taints agree with its Available condition.
+
+    A new taint has no time yet: OCM's admission gives it one and refuses ours; elsewhere `entry_patch` does, next.
+    """
     if is_leaving(cluster):
         return None
     taints = (cluster.get("spec") or {}).get("taints") or []
     wanted = _TAINTS.get(available(cluster))
     kept = [taint for taint in taints if taint.get("key") not in _TAINTS.values() or taint.get("key") == wanted]
     if wanted and not any(taint.get("key") == wanted for taint in kept):
-        kept = [*kept, {"key": wanted, "effect": "NoSelect", "timeAdded": now}]
+        kept = [*kept, {"key": wanted, "effect": "NoSelect"}]
     if kept == taints:
         return None
     version = cluster["metadata"].get("resourceVersion")

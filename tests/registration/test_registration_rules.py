@@ -91,11 +91,21 @@ def test_a_taint_gets_the_time_it_was_seen_and_keeps_it() -> None:
     assert [t["timeAdded"] for t in patch["spec"]["taints"]] == [NOW, "2026-01-01T00:00:00Z"]
 
 
+def test_who_looks_after_its_leaving_holds_it_from_the_first_write_on() -> None:
+    held = cluster()
+    held["metadata"]["finalizers"] = ["theirs"]
+    patch = entry_patch(held, EVERYONE, NOW, ("ours",))
+    assert patch is not None
+    assert patch["metadata"]["finalizers"] == ["theirs", "ours"]
+    assert patch["metadata"]["resourceVersion"] == "7"
+    assert "finalizers" not in (entry_patch(cluster(), AcceptRule(), NOW, ("ours",)) or {"metadata": {}})["metadata"]
+
+
 def test_a_leaving_cluster_is_left_alone() -> None:
     leaving = cluster(available="Unknown")
     leaving["metadata"]["deletionTimestamp"] = NOW
     assert entry_patch(leaving, EVERYONE, NOW) is None
-    assert taint_patch(leaving, NOW) is None
+    assert taint_patch(leaving) is None
     assert is_lost(leaving)
 
 
@@ -154,7 +164,7 @@ def test_taints_follow_the_condition_and_leave_others_alone(
     state: str, before: list[str], after: list[str] | None
 ) -> None:
     taints = [{"key": key, "effect": "NoSelect", "timeAdded": NOW} for key in before]
-    patch = taint_patch(cluster(available=state, taints=taints), NOW)
+    patch = taint_patch(cluster(available=state, taints=taints))
     if after is None:
         assert patch is None
     else:
@@ -200,7 +210,7 @@ def test_nobody_is_missed_who_was_not_expected() -> None:
 def test_patches_are_what_merge_patch_means() -> None:
     before = cluster(available="Unknown", taints=[{"key": names.TAINT_UNREACHABLE, "effect": "NoSelect"}])
     before["status"]["conditions"][0]["status"] = "True"
-    patch = taint_patch(before, NOW)
+    patch = taint_patch(before)
     assert patch is not None
     after = merge(before, {"spec": patch["spec"]})
     assert "taints" not in after["spec"]
