@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import ssl
 import urllib.request
 from collections import Counter
 
+from hub.apiserver.certificates import authority
 from hub.cli.up.local_fleet import LocalFleet
 
 
@@ -13,7 +15,8 @@ def count_writes(fleet: LocalFleet) -> Counter[str]:
     """`{"create fleetjobs": 12, …}` since the API server started."""
     token = re.search(r"token: (\S+)", fleet.kubeconfig.read_text())
     request = urllib.request.Request(f"{fleet.url}/metrics", headers={"Authorization": f"Bearer {token and token[1]}"})
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    trusted = ssl.create_default_context(cadata=authority(fleet.paths.api).decode())
+    with urllib.request.urlopen(request, timeout=10, context=trusted) as answer:
         text = answer.read().decode()
     counts: Counter[str] = Counter()
     for labels, value in re.findall(r"^quarterdeck_apiserver_writes_total\{(.*?)\} (\S+)$", text, re.MULTILINE):

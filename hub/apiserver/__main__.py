@@ -40,6 +40,11 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="where the store is kept")
     parser.add_argument("--listen", default="127.0.0.1:6443", metavar="HOST:PORT", help="default: %(default)s")
     parser.add_argument("--tokens", type=Path, metavar="FILE", help="who may come in; default: DIR/tokens.json")
+    parser.add_argument(
+        "--self-signed",
+        action="store_true",
+        help="serve HTTPS with a certificate of our own; kubectl needs it",
+    )
     parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="serve HTTPS with this certificate chain")
     parser.add_argument("--tls-key", type=Path, metavar="FILE", help="the certificate's key")
     parser.add_argument(
@@ -60,6 +65,7 @@ def _run(options: argparse.Namespace) -> None:
         port=port,
         tokens=tokens,
         tls=_tls(options.tls_cert, options.tls_key),
+        self_signed=options.self_signed,
         insecure=options.insecure_listen,
         power_safe=options.power_safe,
     )
@@ -86,7 +92,7 @@ async def _serve(server: ApiServer, tokens: Path, *, made: str) -> None:
         )
         if made:
             kubeconfig = tokens.with_name("kubeconfig")
-            write_kubeconfig(kubeconfig, server.url, made, user="admin")
+            write_kubeconfig(kubeconfig, server.url, made, user="admin", ca=server.authority)
             sys.stdout.write(f"no tokens were in {tokens}: made one for `admin`, kept in {kubeconfig}\n")
             sys.stdout.flush()
         await stop.wait()

@@ -13,6 +13,7 @@ from hub.apiserver.discovery import discovery
 from hub.apiserver.http import Answer, Exchange
 from hub.apiserver.logical import LogicalCluster
 from hub.apiserver.negotiation import parse_query
+from hub.apiserver.openapi import openapi_v2, openapi_v3
 from hub.apiserver.plane import ControlPlane
 from hub.apiserver.routing import route, segments, split_cluster
 from hub.apiserver.status import dump_status, method_not_allowed, no_such_path, storage_refused, unauthorized
@@ -104,6 +105,12 @@ class Front:
         found = discovery(cluster.registry, parts, exchange.headers.get(b"accept", ""))
         if found is not None:
             return Answer(200, found[1], found[0])
+        if parts[:2] == ["openapi", "v3"]:
+            schemas = openapi_v3(cluster.registry, parts[2:])
+            return Answer(200, schemas) if schemas is not None else None
+        if parts == ["openapi", "v2"]:
+            content_type, body = openapi_v2(exchange.headers.get(b"accept", ""))
+            return Answer(200, body, content_type)
         if parts == ["version"]:
             return Answer(200, self._version)
         if parts == ["metrics"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -14,13 +15,21 @@ from hub.api.errors import StorageError
 _PLAIN: Final = re.compile(r"(?=.*[A-Za-z])(?!(?i:y|n|yes|no|on|off|true|false|null)$)[A-Za-z0-9_./:-]+")
 
 
-def write_kubeconfig(path: Path, url: str, token: str, *, user: str, namespace: str = "default") -> None:
-    """Writes `path`, readable by its owner only and never seen half written. Raises `StorageError`."""
+def write_kubeconfig(
+    path: Path, url: str, token: str, *, user: str, ca: bytes = b"", namespace: str = "default"
+) -> None:
+    """Writes `path`, readable by its owner only and never seen half written. Raises `StorageError`.
+
+    `ca` is the PEM of the authority to trust, for HTTPS; over plain HTTP kubectl sends no token.
+    """
+    cluster = {"server": url}
+    if ca:
+        cluster["certificate-authority-data"] = base64.b64encode(ca).decode()
     document = {
         "apiVersion": "v1",
         "kind": "Config",
         "current-context": "quarterdeck",
-        "clusters": [{"name": "quarterdeck", "cluster": {"server": url}}],
+        "clusters": [{"name": "quarterdeck", "cluster": cluster}],
         "users": [{"name": user, "user": {"token": token}}],
         "contexts": [
             {"name": "quarterdeck", "context": {"cluster": "quarterdeck", "user": user, "namespace": namespace}}

@@ -49,7 +49,8 @@ def admit_metadata(
         return {}, [], []
     if not isinstance(written, Mapping):
         return {}, [wrong_type("metadata", written, "object")], []
-    metadata = {key: value for key, value in written.items() if value is not None and key in _KNOWN}
+    # Kubernetes keeps no empty maps and lists here either.
+    metadata = {key: value for key, value in written.items() if value not in (None, {}, []) and key in _KNOWN}
     unknown = [f"metadata.{key}" for key in written if key not in _KNOWN]
     errors = _types(metadata)
     if not errors:

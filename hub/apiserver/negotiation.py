@@ -12,8 +12,9 @@ import orjson
 
 from hub.api.errors import InvalidObjectError
 from hub.apiserver.kinds import ServedKind
-from hub.apiserver.rendering import AsTable, Include, MetadataOnly, Plain, Rendering
+from hub.apiserver.rendering import AsTable, MetadataOnly, Plain, Rendering
 from hub.apiserver.status import bad_request, not_acceptable, unsupported_media_type
+from hub.apiserver.tables import Include
 
 JSON: Final = "application/json"
 PROTOBUF: Final = "application/vnd.kubernetes.protobuf"
@@ -86,7 +87,7 @@ def decode(content_type: str, body: bytes) -> Any:
         try:
             return decode_envelope(body)
         except InvalidObjectError as error:
-            raise bad_request(f"the body is not protobuf of a known kind: {error}") from error
+            raise unsupported_media_type(f"{PROTOBUF}: {error}", f"{JSON}, application/yaml") from error
     if kind in _YAML:
         return decode_yaml(body)
     if kind not in ("", JSON) and not kind.endswith("+json"):

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from hub.api.errors import InvalidObjectError
+from hub.apiserver.apply import apply
 from hub.apiserver.jsonpatch import PatchFailedError, apply_json_patch
 from hub.apiserver.kinds import ServedKind
+from hub.apiserver.stamps import now_text
 from hub.apiserver.status import bad_request, failure, unsupported_media_type
 from hub.apiserver.strategic import apply_strategic_patch
 from hub.apiserver.written import Object, Options
@@ -45,17 +47,27 @@ class Patch:
         would take fields from another owner.
         """
         try:
-            return _object(self._patched(kind, current))
+            return _object(self._patched(kind, current, options, subresource))
         except PatchFailedError as error:
             raise failure(422, "Invalid", f"the patch does not apply: {error}") from error
         except InvalidObjectError as error:
             raise bad_request(f"the patch is not one: {error}") from error
 
-    def _patched(self, kind: ServedKind, current: Object | None) -> Any:
+    def _patched(self, kind: ServedKind, current: Object | None, options: Options, subresource: str) -> Any:
         if self.format == "json":
             return apply_json_patch(current, self.body)
         if not isinstance(self.body, dict):
             raise bad_request("the patch must be a JSON object")
+        if self.format == "apply":
+            return apply(
+                kind,
+                current,
+                self.body,
+                manager=options.manager,
+                force=options.force,
+                now=now_text(),
+                subresource=subresource,
+            )
         if self.format == "merge":
             return merge_patch(current, self.body)
         if kind.is_crd:

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Protocol
 
 import orjson
 
 from hub.apiserver.kinds import ServedKind
 from hub.apiserver.record import Record
+from hub.apiserver.tables import Include, table, table_rows
 
 INITIAL_EVENTS_END: Final = "k8s.io/initial-events-end"
-Include = Literal["None", "Metadata", "Object"]
 
 
 class Rendering(Protocol):
@@ -119,8 +119,6 @@ class AsTable:
         return self._table([], _bookmark_metadata(version, initial))
 
     def _table(self, records: Sequence[Record], metadata: dict[str, Any]) -> bytes:
-        from hub.apiserver.tables import table, table_rows
-
         objects = [self._kind.from_storage(record.load()) for record in records]
         rows = table_rows(self._kind, objects, include=self._include, now=time.time())
         return orjson.dumps(table(self._kind, rows, metadata, version=self._version))

@@ -3,6 +3,8 @@
     async with serve(directory) as server:
         …                 # server.url, server.token, server.in_process()
 
+`self_signed` serves HTTPS with a certificate of its own, which kubectl needs: it sends no token over plain HTTP.
+
 Plain HTTP is for loopback. Anywhere else it takes TLS, or whoever starts it says that the network is safe.
 """
 
@@ -22,6 +24,7 @@ from typing import Any, Self
 
 from hub.api.errors import UsageError
 from hub.apiserver.auth import Tokens, User
+from hub.apiserver.certificates import authority, server_context
 from hub.apiserver.front import Front
 from hub.apiserver.http import Connection
 from hub.apiserver.inprocess import InProcessApi
@@ -45,14 +48,16 @@ class ApiServer:
         port: int = 0,
         tokens: Path | None = None,
         tls: ssl.SSLContext | None = None,
+        self_signed: bool = False,
         insecure: bool = False,
         power_safe: bool = False,
         crds: Iterable[dict[str, Any]] = (),
     ) -> None:
-        if tls is None and not insecure and not _is_loopback(host):
+        if tls is None and not self_signed and not insecure and not _is_loopback(host):
             raise UsageError(
                 f"{host} can be reached from other machines, and plain HTTP would show tokens to the network",
-                hint="Give a certificate (--tls-cert, --tls-key), listen on 127.0.0.1, or say --insecure-listen.",
+                hint="Say --self-signed, give --tls-cert and --tls-key, or listen on 127.0.0.1; --insecure-listen does "
+                "it all the same.",
             )
         self.plane = ControlPlane(directory, power_safe=power_safe)
         self.token = "" if tokens is not None else secrets.token_urlsafe(32)
@@ -60,7 +65,11 @@ class ApiServer:
         self.host, self.port = host, port
         self._own = {self.token: User("admin", ("system:masters", "system:authenticated"))} if self.token else {}
         self._tokens_file = tokens
+        self._directory = directory
         self._tls = tls
+        self._self_signed = self_signed
+        # What clients must trust where the certificate is our own.
+        self.authority = b""
         self._crds = crds
         self._connections: set[Connection] = set()
         self._tasks: list[asyncio.Task[None]] = []
@@ -73,6 +82,9 @@ class ApiServer:
                 await self.plane.install(self._crds)
             self._tokens = Tokens(self._tokens_file, self._own)
             self._front = Front(self.plane, self._tokens)
+            if self._self_signed and self._tls is None:
+                self.authority = authority(self._directory)
+                self._tls = server_context(self._directory, self.host)
             await self._listen()
         except BaseException:
             await self.plane.__aexit__()

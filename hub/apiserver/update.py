@@ -7,6 +7,7 @@ finalizer does.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace as replaced
 from typing import Any
 
 from hub.apiserver.admit import admit, check_type
@@ -42,7 +43,7 @@ def replace(
         must = wrong("metadata.resourceVersion", 0, "must be specified for an update")
         raise invalid(kind.group, kind.kind, key[1], [must])
     old = kind.from_storage(record.load())
-    return _write(cluster, kind, obj, record, old, options, verb="update", subresource=subresource)
+    return store_change(cluster, kind, obj, record, old, options, verb="update", subresource=subresource)
 
 
 def patch(
@@ -56,19 +57,23 @@ def patch(
     if record is None:
         if not change.creates or subresource:
             raise not_found(kind.group, kind.plural, key[1])
-        obj = change.apply(kind, None, options, subresource)
-        obj.setdefault("metadata", {}).setdefault("name", key[1])
-        if obj["metadata"].get("uid"):
+        obj = check_type(kind, change.apply(kind, None, options, subresource))
+        metadata = obj["metadata"] = {"name": key[1], **obj["metadata"]}
+        if metadata["name"] != key[1]:
+            raise bad_request("a patch cannot change metadata.name or metadata.namespace")
+        if metadata.get("uid"):
             raise conflict(kind.group, kind.plural, key[1], "uid mismatch: the object does not exist")
-        return create(cluster, kind, obj, key[0] or None, options, verb="patch")
+        return create(cluster, kind, obj, key[0] or None, replaced(options, applied=True), verb="patch")
+    if change.format == "apply":
+        options = replaced(options, applied=True)
     old = kind.from_storage(record.load())
     obj = check_type(kind, change.apply(kind, old, options, subresource))
     if obj["metadata"].get("name", key[1]) != key[1] or (obj["metadata"].get("namespace") or key[0]) != key[0]:
         raise bad_request("a patch cannot change metadata.name or metadata.namespace")
-    return _write(cluster, kind, obj, record, old, options, verb="patch", subresource=subresource)
+    return store_change(cluster, kind, obj, record, old, options, verb="patch", subresource=subresource)
 
 
-def _write(
+def store_change(
     cluster: LogicalCluster,
     kind: ServedKind,
     obj: Object,
@@ -79,6 +84,10 @@ def _write(
     verb: str,
     subresource: str,
 ) -> Written:
+    """Stages `obj`, in `kind`'s version, in place of `record`, which `old` is in that version.
+
+    Only what `subresource` covers is taken over. Raises as `replace` does.
+    """
     check_preconditions(kind, record, obj["metadata"])
     if subresource == "status":
         obj = _only_status(obj, old)

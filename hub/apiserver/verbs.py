@@ -24,6 +24,7 @@ from hub.apiserver.remove import delete, delete_collection, delete_options
 from hub.apiserver.rendering import Rendering
 from hub.apiserver.reviews import review
 from hub.apiserver.routing import Target
+from hub.apiserver.scaling import read_scale, write_scale
 from hub.apiserver.selection import Selection
 from hub.apiserver.status import (
     bad_request,
@@ -93,9 +94,8 @@ class Call:
 
     def _check_subresource(self) -> None:
         kind, subresource = self.target.kind, self.target.subresource
-        if subresource == "finalize" and kind.storage_key == ("", "namespaces"):
-            return
-        if subresource != "status" or not kind.has_status:
+        known = subresource in kind.subresources and (subresource != "scale" or kind.scale is not None)
+        if not known and not (subresource == "finalize" and kind.storage_key == ("", "namespaces")):
             raise no_such_path()
         if self.exchange.method not in ("GET", "HEAD", "PUT", "PATCH"):
             raise method_not_allowed(self.exchange.method)
@@ -107,6 +107,9 @@ class Call:
             self._watch(f"metadata.name={self.target.name}")
             return
         record = self.cluster.get(self.target.kind, self._key)
+        if self.target.subresource == "scale":
+            self._answer(200, orjson.dumps(read_scale(self.target.kind, record)))
+            return
         self._answer(200, self._rendering().one(record))
 
     def _list(self) -> None:
@@ -193,6 +196,9 @@ class Call:
         self._finish(201, written)
 
     def _replace(self) -> None:
+        if self.target.subresource == "scale":
+            self._write_scale(self._body(), "update")
+            return
         written = replace(
             self.cluster,
             self.target.kind,
@@ -215,8 +221,16 @@ class Call:
         if options.force and format != "apply":
             raise bad_request("force may not be specified for non-apply patch")
         change = Patch(format, body)
+        if self.target.subresource == "scale":
+            self._write_scale(change, "patch")
+            return
         written = patch(self.cluster, self.target.kind, change, self._key, options, subresource=self.target.subresource)
         self._finish(201 if written.created else 200, written)
+
+    def _write_scale(self, body: Any, verb: str) -> None:
+        kind = self.target.kind
+        written = write_scale(self.cluster, kind, body, self._key, self._options(), verb=verb)
+        self._after_commit(lambda: self._answer(200, orjson.dumps(read_scale(kind, written.record))))
 
     def _delete(self) -> None:
         body = self._body() if self.exchange.body else None
@@ -282,8 +296,6 @@ class Call:
             field_validation=validation,
             manager=manager,
             force=flag(query, "force"),
-            user=self.user.name,
-            groups=self.user.groups,
         )
 
     def _body(self) -> Any:

@@ -25,8 +25,8 @@ class Options:
     field_validation: FieldValidation = "Warn"
     manager: str = ""
     force: bool = False
-    user: str = ""
-    groups: tuple[str, ...] = ()
+    # The write is an apply, which keeps the record of field owners itself.
+    applied: bool = False
 
 
 @dataclass(slots=True)
@@ -57,7 +57,10 @@ def stage(
     The only place where a resourceVersion is given out.
     """
     store = cluster.store
-    version = store.version if options.dry_run else store.next_version()
+    if not options.dry_run:
+        version = store.next_version()
+    else:
+        version = previous.version if previous is not None else store.version
     obj["metadata"]["resourceVersion"] = str(version)
     kept = kind.to_storage(obj)
     if previous is not None:

@@ -20,6 +20,7 @@ import yaml
 from hub.api.conditions import condition_is
 from hub.api.errors import QuarterdeckError, UnreachableError
 from hub.api.resource import MANAGED_CLUSTERS
+from hub.apiserver.certificates import authority
 from hub.apiserver.kubeconfig import write_kubeconfig
 from hub.cli.up.datadir import Paths, choose_port, ensure_token, write_private
 from hub.cli.up.processes import ProcessGroup, ProcessSpec
@@ -75,7 +76,8 @@ class LocalFleet:
 
     async def _start(self) -> None:
         port = choose_port(self.paths, self.port)
-        self.url = f"http://127.0.0.1:{port}"
+        # HTTPS even here: kubectl sends no token over plain HTTP.
+        self.url = f"https://127.0.0.1:{port}"
         self._write_credentials()
         await self.processes.start([self._api_process(port)])
         async with Session.from_kubeconfig(self.paths.kubeconfig) as api:
@@ -94,17 +96,21 @@ class LocalFleet:
             await self._until_joined(api)
 
     def _write_credentials(self) -> None:
+        ca = authority(self.paths.api)
         admin = ensure_token(self.paths, "admin", _ADMIN_GROUPS)
-        write_kubeconfig(self.paths.kubeconfig, self.url, admin, user="admin")
+        write_kubeconfig(self.paths.kubeconfig, self.url, admin, user="admin", ca=ca)
         hub = ensure_token(self.paths, "system:quarterdeck:hub", _ADMIN_GROUPS)
-        write_kubeconfig(self.paths.hub_kubeconfig, self.url, hub, user="hub")
+        write_kubeconfig(self.paths.hub_kubeconfig, self.url, hub, user="hub", ca=ca)
         for name in self.site_names:
             groups = [f"system:open-cluster-management:{name}", "system:open-cluster-management:managed-clusters"]
             token = ensure_token(self.paths, f"system:open-cluster-management:{name}:agent", groups)
-            write_kubeconfig(self.paths.site(name) / "hub.kubeconfig", self.url, token, user="agent")
+            write_kubeconfig(self.paths.site(name) / "hub.kubeconfig", self.url, token, user="agent", ca=ca)
 
     def _api_process(self, port: int) -> ProcessSpec:
-        argv = (sys.executable, "-m", "hub.apiserver", "--data", str(self.paths.api), "--listen", f"127.0.0.1:{port}")
+        argv = (
+            *(sys.executable, "-m", "hub.apiserver", "--data", str(self.paths.api)),
+            *("--listen", f"127.0.0.1:{port}", "--self-signed"),
+        )
         return ProcessSpec("api", argv, self.paths.log("api"))
 
     def _hub_process(self) -> ProcessSpec:
