@@ -106,8 +106,12 @@ def merge(live: Any, applied: Any, node: Node) -> Any:
         for name, value in applied.items():
             result[name] = merge(live[name], value, node.below(name)) if name in live else value
         return result
+    if not (isinstance(applied, list) and isinstance(live, list)) or node.shape not in ("set", "keyed"):
+        return applied
+    if not applied:
+        return live
     before, after = _parts(live, node), _parts(applied, node)
-    if not (isinstance(applied, list) and isinstance(live, list) and before and after):
+    if not before or not after:
         return applied
     merged = {word: member for word, (member, _) in before.items()}
     for word, (member, below) in after.items():
@@ -123,13 +127,14 @@ def remove(value: Any, node: Node, gone: Iterable[Field], kept: Fields) -> Any:
     if not wanted:
         return value
     touched = {path[:length] for path in wanted for length in range(len(path))}
-    return _remove(value, node, (), wanted, touched)
+    # An empty object or list that somebody wants stays, empty.
+    return _remove(value, node, (), wanted, touched - kept, touched)
 
 
 _GONE = object()
 
 
-def _remove(value: Any, node: Node, path: Field, wanted: set[Field], touched: set[Field]) -> Any:
+def _remove(value: Any, node: Node, path: Field, wanted: set[Field], closing: set[Field], touched: set[Field]) -> Any:
     if path in wanted:
         return _GONE
     if path not in touched:
@@ -137,9 +142,12 @@ def _remove(value: Any, node: Node, path: Field, wanted: set[Field], touched: se
     parts = _parts(value, node)
     if not parts:
         return value
-    left = {word: _remove(member, below, (*path, word), wanted, touched) for word, (member, below) in parts.items()}
-    left = {word: member for word, member in left.items() if member is not _GONE}
-    if not left and path:
+    left = {}
+    for word, (member, below) in parts.items():
+        member = _remove(member, below, (*path, word), wanted, closing, touched)
+        if member is not _GONE:
+            left[word] = member
+    if not left and path and path in closing:
         return _GONE
     if isinstance(value, Mapping):
         return {word[2:]: member for word, member in left.items()}
