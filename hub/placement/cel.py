@@ -6,6 +6,7 @@ on a cluster, or comes to anything but true or false there, does not match that 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cache, lru_cache
 from typing import Any
@@ -55,7 +56,13 @@ def _compile(text: str) -> Any:
     try:
         compiled = environment.compile(text)
     except Exception as error:
-        return str(error).split("\n", 1)[0].removeprefix("INVALID_ARGUMENT: ").removeprefix("ERROR: ")
+        return _readable(str(error))
     if compiled.return_type() not in (cel.Type.BOOL, cel.Type.DYN):
         return f"it gives {compiled.return_type().name()}"
     return compiled
+
+
+def _readable(text: str) -> str:
+    """The engine's first sentence without its codes: ``<input>:1:7: undeclared reference to 'x' (in container '')``."""
+    first = text.split("\n", 1)[0].removeprefix("INVALID_ARGUMENT: ").removeprefix("ERROR: ")
+    return re.sub(r"^<input>:(\d+):(\d+): ", r"at \1:\2: ", first).removesuffix(" (in container '')")

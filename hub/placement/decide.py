@@ -92,15 +92,16 @@ def weights_of(rule: ClusterRule) -> dict[str, int]:
     return {name: weight for name, weight in weights.items() if weight}
 
 
-def _scores(
+def score_columns(
     fleet: Fleet,
     rule: ClusterRule,
     now: float,
     passing: NDArray[np.intp],
-    current: Collection[str],
-    counts: Ints | None,
-) -> Ints:
-    total = np.zeros(len(passing), np.int64)
+    current: Collection[str] = (),
+    counts: Ints | None = None,
+) -> list[tuple[str, int, NDArray[np.float64]]]:
+    """What `decide_placement` adds up: (prioritizer, weight, score of each of `passing`: −100 … 100, NaN unknown)."""
+    columns: list[tuple[str, int, NDArray[np.float64]]] = []
     for name, weight in weights_of(rule).items():
         if name == BALANCE:
             column = _balance(counts, passing)
@@ -110,12 +111,30 @@ def _scores(
             column = _spread(allocatable_column(fleet, name)[passing])
         else:
             column = fleet.scores(name, now)[passing]
-        known = ~np.isnan(column)
-        if known.all():
-            total += column.astype(np.int64) * weight
-        else:
-            values = np.where(known, column, 0.0).astype(np.int64)
-            total += np.where(known, values * weight, UNKNOWN_SCORE * abs(weight))
+        columns.append((name, weight, column))
+    return columns
+
+
+def weighted(weight: int, column: NDArray[np.float64]) -> Ints:
+    """What a column adds to the sum; cut to integers, as OCM does."""
+    known = ~np.isnan(column)
+    if known.all():
+        return column.astype(np.int64) * weight
+    values = np.where(known, column, 0.0).astype(np.int64)
+    return np.where(known, values * weight, UNKNOWN_SCORE * abs(weight))
+
+
+def _scores(
+    fleet: Fleet,
+    rule: ClusterRule,
+    now: float,
+    passing: NDArray[np.intp],
+    current: Collection[str],
+    counts: Ints | None,
+) -> Ints:
+    total = np.zeros(len(passing), np.int64)
+    for _, weight, column in score_columns(fleet, rule, now, passing, current, counts):
+        total += weighted(weight, column)
     return total
 
 

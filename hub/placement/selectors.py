@@ -34,7 +34,7 @@ def matches(requirements: Iterable[Requirement], values: Mapping[str, str]) -> b
         if line.operator == "In":
             holds = value is not None and value in line.values
         elif line.operator == "NotIn":
-            holds = value is None or value not in line.values
+            holds = value not in line.values
         elif line.operator == "Exists":
             holds = value is not None
         else:

@@ -101,9 +101,9 @@ def _column(entry: WeightedScorer, raw: NDArray[np.float64], chosen: NDArray[np.
         low, high = float(values[known].min()), float(values[known].max())
         # Halved, so that the distance of two huge values is still a number.
         spread = high / 2 - low / 2
-        scaled = np.full(values.shape, 100.0) if spread <= 0 else (values / 2 - low / 2) * (100.0 / spread)
+        scaled = np.full(values.shape, 100.0) if spread <= 0 else (values / 2 - low / 2) / spread * 100.0
         if spread > 0 and (entry.weight < 0) != lower_is_better(entry.scorer):
             scaled = 100.0 - scaled
-        normalised[chosen] = np.where(known, np.clip(scaled, 0.0, 100.0), np.nan)
+        normalised[chosen] = np.where(known, scaled, np.nan)
     weighted[chosen] = np.where(known, normalised[chosen], UNKNOWN) * abs(entry.weight)
     return ScoreColumn(entry.scorer.name, entry.weight, raw, normalised, weighted)
