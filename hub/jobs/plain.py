@@ -80,7 +80,7 @@ def job_annotations(state: JobState) -> dict[str, str]:
 
 
 def _only_here(attempt: Attempt) -> bool:
-    return attempt.gone or attempt.deleting or attempt.state in ("Lost", "Cancelled")
+    return attempt.gone or attempt.deleting or attempt.fenced
 
 
 def _failure(spec: JobSpec, state: JobState) -> str:
