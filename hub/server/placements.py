@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hub.api.errors import InvalidObjectError
-from hub.placement.decide import Decision, decide_placement
+from hub.placement.decide import Decision, decide_placement, score_columns, weighted
+from hub.placement.filters import allowed_sets, matching, tolerated, verdicts
 from hub.placement.rules import parse_rule
 from hub.placement.selectors import matches, parse_claim_selector, parse_label_selector
 from hub.planner.plan import Snapshot
@@ -23,13 +25,80 @@ def placement_documents(
     snapshot: Snapshot, placements: Iterable[Json], decisions: Iterable[Json]
 ) -> list[dict[str, Any]]:
     """Each Placement on its own, with the decisions of all others as they are now; in the order given."""
-    now_chosen: dict[str, list[str]] = {}
+    now_chosen = _chosen(decisions)
+    return [_document(snapshot, placement, now_chosen) for placement in placements]
+
+
+def placement_explanation(snapshot: Snapshot, placement: Json, decisions: Iterable[Json]) -> dict[str, Any]:
+    """Every cluster with the first thing against it, or every prioritizer's score. Raises `InvalidObjectError`."""
+    meta = placement["metadata"]
+    namespace, name = str(meta.get("namespace") or "default"), str(meta["name"])
+    rule = parse_rule(namespace, placement.get("spec") or {}, name, jobs=False)
+    fleet, sets, now = snapshot.fleet, snapshot.sets, snapshot.now
+    chosen = _chosen(decisions)
+    current, counts = _present(snapshot, f"{namespace}/{name}", chosen)
+    outcome = decide_placement(fleet, sets, rule, now, current=current, counts=counts)
+    ranks = {decision.cluster: number for number, decision in enumerate(outcome.decisions, 1)}
+    # A Placement may choose clusters that are not available: OCM leaves that to taints.
+    allowed = allowed_sets(fleet, sets, rule)
+    passing = np.flatnonzero(allowed & matching(fleet, rule) & tolerated(fleet, rule, now, current))
+    columns = score_columns(fleet, rule, now, passing, current, counts)
+    position = {cluster: number for number, cluster in enumerate(passing.tolist())}
+    against = verdicts(fleet, sets, rule, now, current)
+    clusters = []
+    for cluster, cluster_name in enumerate(fleet.names):
+        line: dict[str, Any] = {
+            "cluster": cluster_name,
+            "reason": "",
+            "message": "",
+            "rank": ranks.get(cluster_name, 0),
+        }
+        at = position.get(cluster)
+        verdict = against[cluster_name]
+        if at is None and verdict is not None:
+            line |= {"reason": verdict[0].code, "message": verdict[0].message(**verdict[1])}
+        elif at is not None:
+            line["scores"] = [
+                {
+                    "scorer": scorer,
+                    "weight": weight,
+                    "raw": None if np.isnan(column[at]) else int(column[at]),
+                    "weighted": int(weighted(weight, column[at : at + 1])[0]),
+                }
+                for scorer, weight, column in columns
+            ]
+            line["total"] = sum(score["weighted"] for score in line["scores"])
+        clusters.append(line)
+    return {
+        "placement": f"{namespace}/{name}",
+        "reason": outcome.reason,
+        "message": outcome.message,
+        "clusters": clusters,
+    }
+
+
+def _chosen(decisions: Iterable[Json]) -> dict[str, list[str]]:
+    """By Placement, the clusters in its PlacementDecisions."""
+    found: dict[str, list[str]] = {}
     for obj in decisions:
         meta, status = obj["metadata"], obj.get("status") or {}
         owner = (meta.get("labels") or {}).get(PLACEMENT_LABEL)
-        chosen = [str(d.get("clusterName")) for d in status.get("decisions") or () if isinstance(d, Mapping)]
-        now_chosen.setdefault(f"{meta.get('namespace') or 'default'}/{owner}", []).extend(chosen)
-    return [_document(snapshot, placement, now_chosen) for placement in placements]
+        clusters = [str(d.get("clusterName")) for d in status.get("decisions") or () if isinstance(d, Mapping)]
+        found.setdefault(f"{meta.get('namespace') or 'default'}/{owner}", []).extend(clusters)
+    return found
+
+
+def _present(
+    snapshot: Snapshot, key: str, chosen: Mapping[str, Sequence[str]]
+) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """What the Placement has chosen before, and how often each cluster is chosen by all others."""
+    fleet = snapshot.fleet
+    counts = np.zeros(len(fleet.names), np.int64)
+    for other, clusters in chosen.items():
+        for cluster in clusters if other != key else ():
+            if cluster in fleet:
+                counts[fleet.position(cluster)] += 1
+    return tuple(sorted(set(chosen.get(key, ())))), counts
 
 
 def _document(snapshot: Snapshot, placement: Json, chosen: Mapping[str, Sequence[str]]) -> dict[str, Any]:
@@ -43,15 +112,8 @@ def _document(snapshot: Snapshot, placement: Json, chosen: Mapping[str, Sequence
     except InvalidObjectError as error:
         conditions = [_condition("PlacementMisconfigured", True, "Misconfigured", str(error))]
         return {"placement": key, "decisions": [], "conditions": conditions, "groups": []}
-    fleet = snapshot.fleet
-    counts = np.zeros(len(fleet.names), np.int64)
-    for other, clusters in chosen.items():
-        if other != key:
-            for cluster in clusters:
-                if cluster in fleet:
-                    counts[fleet.position(cluster)] += 1
-    current = tuple(sorted(set(chosen.get(key, ()))))
-    outcome = decide_placement(fleet, snapshot.sets, rule, snapshot.now, current=current, counts=counts)
+    current, counts = _present(snapshot, key, chosen)
+    outcome = decide_placement(snapshot.fleet, snapshot.sets, rule, snapshot.now, current=current, counts=counts)
     cut = _cut(snapshot, outcome.decisions, strategy, per_group)
     group_of = {cluster: group for group, clusters in cut for cluster in clusters}
     return {

@@ -172,6 +172,10 @@ def _job(job: Job) -> Json:
     return document | {"reason": state.reason.code, "message": state.message}
 
 
+def _by_name(job: Job) -> tuple[str, str]:
+    return str(job.seen.ref), job.seen.ref.kind
+
+
 def _moment(seconds: float) -> str:
     moment = from_timestamp(seconds)
     return format_micro_time(moment) if moment.microsecond else format_time(moment)

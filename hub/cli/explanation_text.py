@@ -1,0 +1,245 @@
+"""An explanation's document as text for people: what `quarterdeck explain` and `plan --explain` print."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+from hub.cli.output import Column, print_table, status_text
+
+Json = Mapping[str, Any]
+
+
+def print_explanation(document: Json) -> None:
+    for kind in ("job", "workload"):
+        if kind in document:
+            _print_job(document["key"], document[kind])
+    if "placement" in document:
+        _print_placement(document["placement"])
+
+
+def _print_job(key: str, job: Json) -> None:
+    _heading(f"{job.get('kind', 'Workload')} {key}  {status_text(job['phase'])}")
+    if job.get("message"):
+        click.echo(f"{job['reason']}: {job['message']}" if job.get("reason") else job["message"])
+    tasks = job.get("tasks")
+    if tasks:
+        parts = [f"{tasks[name]} {name}" for name in ("waiting", "active", "succeeded", "failed") if tasks[name]]
+        click.echo(f"{tasks['total']} tasks: {', '.join(parts) or 'none has begun'}")
+    if job.get("attempts"):
+        _attempts(job["attempts"])
+    if "verdict" in job:
+        _decision(job)
+    elif "oneMoreTask" in job:
+        click.echo()
+        click.echo("Nothing of it waits. One more task of it, after everything that waits:")
+        _decision(job["oneMoreTask"])
+
+
+def _decision(found: Json) -> None:
+    _verdict(found)
+    if found["quota"]:
+        _quota(found["quota"])
+    if len(found["flavors"]) > 1 or any(line["flavors"] for line in found["flavors"]):
+        _flavors(found["flavors"])
+    if found["clusters"]:
+        _clusters(found["clusters"])
+    for name, problem in found["problems"].items():
+        click.echo(f"{click.style('problem:', fg='yellow')} {name}: {problem}")
+
+
+def _verdict(found: Json) -> None:
+    verdict = found["verdict"]
+    _heading("decision")
+    place = f"{found['position']} of {found['waiting']} in order (priority {found['priority']})"
+    queue = f"LocalQueue {found['localQueue']}"
+    if found["clusterQueue"] and found["clusterQueue"] != found["localQueue"]:
+        queue += f", ClusterQueue {found['clusterQueue']}"
+    ahead = found["aheadInClusterQueue"]
+    click.echo(f"{place}; {queue}; {ahead or 'none'} ahead in the ClusterQueue")
+    for part in verdict["admitted"]:
+        where = f"on {part['cluster']}" if part["cluster"] else "quota only"
+        flavors = ", ".join(f"{name}={flavor}" for name, flavor in part["flavors"].items())
+        paid = f", paid from {flavors}" if flavors else ""
+        click.echo(f"{click.style('starts', fg='green')}  tasks {part['tasks']} {where}, {part['slots']} at once{paid}")
+    if verdict["reason"]:
+        click.echo(f"{click.style('waits', fg='yellow')}  {verdict['reason']}: {verdict['message']}")
+    if found["smallestChange"]:
+        click.echo(f"  → would start if you: {found['smallestChange']}")
+    elif verdict["advice"]:
+        click.echo(f"  → {verdict['advice']}")
+
+
+def _quota(lines: Sequence[Json]) -> None:
+    _heading("quota, from the queue up")
+    print_table(
+        [
+            Column("NODE"),
+            Column("FLAVOR"),
+            Column("RESOURCE"),
+            Column("NOMINAL", right=True),
+            Column("OWNS", right=True),
+            Column("LENDS", right=True),
+            Column("MAY BORROW", right=True),
+            Column("USED", right=True),
+            Column("BORROWED", right=True),
+            Column("FREE", right=True),
+        ],
+        [
+            (
+                f"{line['kind']} {line['node']}",
+                line["flavor"],
+                line["resource"],
+                line["nominal"],
+                line["subtree"],
+                line["lendable"],
+                line["borrowingLimit"] or ("no limit" if line["lendable"] is not None else None),
+                line["used"],
+                line["borrowed"],
+                line["available"],
+            )
+            for line in lines
+        ],
+    )
+
+
+def _flavors(lines: Sequence[Json]) -> None:
+    _heading("flavors, in the order they are tried")
+    print_table(
+        [
+            Column("FLAVORS", elastic=True),
+            Column("NEEDS A TASK", elastic=True),
+            Column("QUOTA FOR", right=True),
+            Column("ROOM FOR", right=True),
+            Column("ROOM EVER", right=True),
+        ],
+        [
+            (
+                ", ".join(f"{name}={flavor}" for name, flavor in line["flavors"].items()),
+                ", ".join(f"{amount} {name}" for name, amount in line["needsPerTask"].items()),
+                line["affordableTasks"] if line["everAffordable"] else "never",
+                line["roomForTasks"],
+                line["capacityForTasks"],
+            )
+            for line in lines
+        ],
+    )
+
+
+def _clusters(lines: Sequence[Json]) -> None:
+    _heading("clusters")
+    scorers = list(dict.fromkeys(score["scorer"] for line in lines for score in line["scores"]))
+    weights = {score["scorer"]: score["weight"] for line in lines for score in line["scores"]}
+    order = sorted(lines, key=lambda line: (line["rank"] or len(lines) + 1, line["cluster"]))
+    print_table(
+        [
+            Column("#", right=True),
+            Column("CLUSTER"),
+            Column("ROOM", right=True),
+            Column("EVER", right=True),
+            Column("TOTAL", right=True),
+            *(Column(f"{name} ×{weights[name]:g}", right=True) for name in scorers),
+            Column("WHY NOT", elastic=True),
+        ],
+        [
+            (
+                line["rank"] or None,
+                line["cluster"],
+                _number(line["roomForTasks"]),
+                _number(line["capacityForTasks"]),
+                _number(line["total"]),
+                *(_score(line, name) for name in scorers),
+                line["message"],
+            )
+            for line in order
+        ],
+    )
+
+
+def _score(line: Json, name: str) -> str:
+    """raw → normalised → weighted"""
+    score = next((score for score in line["scores"] if score["scorer"] == name), None)
+    if score is None:
+        return ""
+    if score["raw"] is None:
+        return f"unknown → {score['weighted']:.3g}"
+    return f"{score['raw']:.4g} → {score['normalised']:.3g} → {score['weighted']:.3g}"
+
+
+def _number(value: float | None) -> str | None:
+    return None if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _attempts(attempts: Sequence[Json]) -> None:
+    _heading("slices, in the order they were decided")
+    print_table(
+        [
+            Column("EPOCH", right=True),
+            Column("ATTEMPT", right=True),
+            Column("CLUSTER"),
+            Column("TASKS", elastic=True),
+            Column("STATE"),
+            Column("SUCCEEDED", elastic=True),
+            Column("FAILED", elastic=True),
+            Column("EXIT CODES", elastic=True),
+            Column("WHY THERE", elastic=True),
+            Column("MESSAGE", elastic=True),
+        ],
+        [
+            (
+                a["epoch"],
+                a["attempt"],
+                a["cluster"],
+                a["tasks"],
+                a["state"],
+                a["succeeded"],
+                a["failed"],
+                ", ".join(f"{code}: {tasks}" for code, tasks in a["exitCodes"].items()),
+                a["why"],
+                a["message"],
+            )
+            for a in attempts
+        ],
+    )
+
+
+def _print_placement(placement: Json) -> None:
+    _heading(f"Placement {placement['placement']}")
+    click.echo(f"{placement['reason']}: {placement['message']}")
+    lines = placement["clusters"]
+    scorers = list(dict.fromkeys(score["scorer"] for line in lines for score in line.get("scores", ())))
+    weights = {score["scorer"]: score["weight"] for line in lines for score in line.get("scores", ())}
+    order = sorted(lines, key=lambda line: (line["rank"] or len(lines) + 1, line["cluster"]))
+    print_table(
+        [
+            Column("#", right=True),
+            Column("CLUSTER"),
+            Column("TOTAL", right=True),
+            *(Column(f"{name} ×{weights[name]:g}", right=True) for name in scorers),
+            Column("WHY NOT", elastic=True),
+        ],
+        [
+            (
+                line["rank"] or None,
+                line["cluster"],
+                line.get("total"),
+                *(_placement_score(line, name) for name in scorers),
+                line["message"],
+            )
+            for line in order
+        ],
+    )
+
+
+def _placement_score(line: Json, name: str) -> str:
+    score = next((score for score in line.get("scores", ()) if score["scorer"] == name), None)
+    if score is None:
+        return ""
+    return f"{'unknown' if score['raw'] is None else score['raw']} → {score['weighted']}"
+
+
+def _heading(text: str) -> None:
+    click.echo()
+    click.echo(click.style(text, bold=True))

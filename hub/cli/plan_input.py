@@ -1,0 +1,181 @@
+"""What `plan` and `explain` decide about, and how: options, configuration, objects from files or from a hub."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+
+from hub.api.errors import NotFoundError, UsageError
+from hub.api.timestamps import parse_time
+from hub.scoring.builtin import ColumnScorer, default_scorers
+from hub.scoring.interface import WeightedScorer
+from hub.server.reading import CONFIG_GROUP, READ, Objects, Source, sort_objects
+from hub.server.snapshot import State
+
+# The parts of Kueue's Configuration that say how the queue decides; none of them is decided by yet.
+_KUEUE_PARTS = ("fairSharing", "admissionFairSharing", "waitForPodsReady", "resources", "multiKueue")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """`now` is epoch seconds. `weights`: of scorers, by name. `said`: warnings, each of which is said once."""
+
+    now: float
+    cycles: int | Literal["settle"]
+    weights: Mapping[str, float]
+    said: set[str] = field(default_factory=set)
+
+    @staticmethod
+    def read(moment: str | None, cycles: str, config: Path | None, mode: str | None) -> Settings:
+        """Raises `UsageError` for what cannot be done, by option."""
+        _refuse_kueue(mode, "--mode")
+        count: int | Literal["settle"]
+        if cycles == "settle":
+            count = "settle"
+        elif cycles.isdecimal() and 1 <= int(cycles) <= 100_000:
+            count = int(cycles)
+        else:
+            raise UsageError(f"{cycles!r} is neither a number of cycles from 1 nor `settle`", field="--cycles")
+        now = parse_time(moment).timestamp() if moment else time.time()
+        return Settings(now, count, _weights(config) if config is not None else {})
+
+    def decide(self, sources: Iterable[Source], *, live: bool = False, key: str | None = None) -> dict[str, Any]:
+        """The plan's document. Raises `InvalidObjectError` before anything is decided, if something is malformed."""
+        from hub.server.explanation_document import explanation_document
+        from hub.server.plan_document import plan_document
+
+        objects, state = self.state(sources, live=live)
+        explained = None
+        if key is not None:
+            explained = explanation_document(objects, state, key)
+            if explained is None:
+                raise UsageError(f"no job, Workload or Placement is called {key}", field="--explain")
+        document = plan_document(objects, state, self.cycles)
+        return document if explained is None else document | {"explain": explained}
+
+    def state(self, sources: Iterable[Source], *, live: bool) -> tuple[Objects, State]:
+        """What is wrong with a live hub's objects is decided about; what is wrong with files is an error."""
+        objects = sort_objects(sources)
+        for configuration in objects.of("Configuration"):
+            self.warn(no_effect(configuration))
+        state = State(objects, self.now, self.scorers(objects), live=live)
+        if not live:
+            objects.check()
+        self.warn(sorted(state.notes | queue_notes(objects)))
+        return objects, state
+
+    def warn(self, lines: Iterable[str]) -> None:
+        fresh = [line for line in lines if line not in self.said]
+        self.said.update(fresh)
+        _warn(fresh)
+
+    def scorers(self, objects: Objects) -> tuple[WeightedScorer, ...]:
+        """The hub's own and the ScoreSources; of these only a Prometheus knows values, so they are unknown here."""
+        entries = list(default_scorers())
+        for source in objects.of("ScoreSource"):
+            spec = source.get("spec") or {}
+            scorer = ColumnScorer(str(source["metadata"]["name"]), lower_is_better=spec.get("direction") == "lower")
+            entries.append(WeightedScorer(scorer, float(spec.get("weight", 1))))
+        weighted = [WeightedScorer(e.scorer, self.weights.get(e.scorer.name, e.weight)) for e in entries]
+        return tuple(entry for entry in weighted if entry.weight)
+
+
+def file_sources(name: str, text: str) -> list[Source]:
+    from hub.api.validation import load_objects
+
+    return [Source(obj, name) for obj in load_objects(text, name, recorded=True)]
+
+
+async def hub_objects(ctx: click.Context) -> list[Source]:
+    """Everything of the hub that a decision reads; kinds that it does not serve are not there."""
+    from hub.cli.connection import connect
+
+    found: list[Source] = []
+    async with connect(ctx) as api:
+        for resource in READ:
+            try:
+                listing = await api.list(resource)
+            except NotFoundError:
+                continue
+            # Members of a list do not say what they are.
+            kind = {"apiVersion": resource.api_version, "kind": resource.kind}
+            found += [Source(kind | item) for item in listing.items]
+    return found
+
+
+def no_effect(configuration: Mapping[str, Any]) -> list[str]:
+    """What of Kueue's Configuration this queue does not decide by."""
+    return [
+        f"{CONFIG_GROUP} Configuration: {name} has no effect in mode fleet yet"
+        for name in _KUEUE_PARTS
+        if configuration.get(name)
+    ]
+
+
+def queue_notes(objects: Objects) -> set[str]:
+    """Fields of queues that do not change a decision yet, once each."""
+    found: set[str] = set()
+    for queue in objects.of("ClusterQueue"):
+        spec, name = queue.get("spec") or {}, queue["metadata"]["name"]
+        preemption = spec.get("preemption") or {}
+        within = [preemption.get("reclaimWithinCohort"), preemption.get("withinClusterQueue")]
+        if any(policy not in (None, "Never") for policy in within):
+            found.add("preemption of ClusterQueues: nothing is preempted yet")
+        if spec.get("fairSharing"):
+            found.add("fairSharing of ClusterQueues: weights are shown, not decided by yet")
+        if (spec.get("flavorFungibility") or {}).get("whenCanBorrow") == "TryNextFlavor":
+            found.add(f"flavorFungibility.whenCanBorrow of ClusterQueue {name}: it borrows before the next flavor")
+        if spec.get("admissionScope") or spec.get("concurrentAdmissionPolicy"):
+            found.add(f"admissionScope and concurrentAdmissionPolicy of ClusterQueue {name}: not decided by yet")
+    return found
+
+
+def _weights(path: Path) -> dict[str, float]:
+    """The scorers' weights of the hub's configuration; of Kueue's, nothing but a warning."""
+    import yaml
+
+    from hub.controllers.config import parse_config
+
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}", field="--config") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}", field="--config") from error
+    if not isinstance(document, Mapping):
+        raise UsageError(f"{path} holds no settings", field="--config")
+    if str(document.get("apiVersion") or "").startswith(CONFIG_GROUP):
+        _warn(no_effect(document))
+        return {}
+    settings = dict(document)
+    queue = settings.pop("queue", None) or {}
+    if not isinstance(queue, Mapping):
+        raise UsageError(f"found {queue!r}; expected settings", field="queue")
+    _refuse_kueue(queue.get("mode"), f"queue.mode of {path}")
+    _warn(no_effect(queue))
+    unknown = sorted(set(queue) - {"mode", *_KUEUE_PARTS})
+    if unknown:
+        known = ", ".join(("mode", *_KUEUE_PARTS))
+        raise UsageError(f"there is no such setting; known here: {known}", field=f"queue.{unknown[0]}")
+    return dict(parse_config(settings, str(path)).scorers.weights)
+
+
+def _refuse_kueue(mode: object, where: str) -> None:
+    if mode == "kueue":
+        raise UsageError(
+            "this version does not decide as Kueue does: no preemption, no fair sharing, no cycles of one head",
+            field=where,
+            hint="Leave it out: mode fleet has Kueue's quotas, cohorts and flavors, ordered by priority and age.",
+        )
+    if mode not in (None, "fleet"):
+        raise UsageError(f"found {mode!r}; allowed: fleet", field=where)
+
+
+def _warn(lines: Sequence[str]) -> None:
+    for line in lines:
+        click.echo(f"{click.style('warning:', fg='yellow')} {line}", err=True)
