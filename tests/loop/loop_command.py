@@ -70,21 +70,35 @@ class Home:
         arguments = ["up", "--data", str(self.data), "--no-prometheus", *options]
         if self.sites:
             arguments += ["--fleet", str(self.root / "fleet.yaml")]
-        process = self.start(*arguments)
+        # A file, not a pipe: nobody reads while the test does other things.
+        output = self.root / "up.log"
+        with output.open("w") as file:
+            process = subprocess.Popen(
+                [*COMMAND, *arguments], env=self.environment, cwd=self.root, stdout=file, stderr=file, text=True
+            )
         try:
-            self.said = _read_until(process, "ready.", 60)
+            self.said = self._until_ready(process, output)
             yield process
         finally:
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)
             try:
-                self.last_words, _ = process.communicate(timeout=60)
+                process.wait(60)
             except subprocess.TimeoutExpired:
                 for pid in self.processes():
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
                 process.kill()
                 raise
+            self.last_words = output.read_text()[len(getattr(self, "said", "")) :]
+
+    def _until_ready(self, process: subprocess.Popen[str], output: Path) -> str:
+        deadline = time.monotonic() + 60
+        while "ready." not in (said := output.read_text()):
+            assert process.poll() is None, f"`up` ended with code {process.returncode}:\n{said}"
+            assert time.monotonic() < deadline, f"`up` was never ready:\n{said}"
+            time.sleep(0.02)
+        return said
 
     def processes(self, *marks: str) -> list[int]:
         """Of this home: those whose command line or environment names it (and, where given, all of `marks`)."""
@@ -108,17 +122,3 @@ def until(condition: Any, seconds: float, what: str) -> Any:
         assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
         time.sleep(0.05)
     return found
-
-
-def _read_until(process: subprocess.Popen[str], word: str, seconds: float) -> str:
-    assert process.stdout is not None
-    os.set_blocking(process.stdout.fileno(), False)
-    said, deadline = "", time.monotonic() + seconds
-    while word not in said:
-        said += process.stdout.read() or ""
-        if process.poll() is not None and word not in said:
-            raise AssertionError(f"`up` ended with code {process.returncode}:\n{said}")
-        assert time.monotonic() < deadline, f"`up` never said {word!r}:\n{said}"
-        time.sleep(0.02)
-    os.set_blocking(process.stdout.fileno(), True)
-    return said
