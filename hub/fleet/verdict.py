@@ -62,7 +62,8 @@ def explain_cluster(cluster: Cluster, shape: TaskShape) -> FitVerdict:
     if capacity:
         detail = _joined(g for g in groups if g.capacity)
         if held.waiting:
-            detail += f"; {held.waiting} tasks that were placed here wait for room"
+            tasks = "1 task" if held.waiting == 1 else f"{held.waiting} tasks"
+            detail += f"; still waiting here for room: {tasks}"
         return FitVerdict(cluster.name, 0, capacity, Reason.NO_FREE_SLOT, {"detail": detail}, groups)
     if shape.gpu_milli and not shape.gpu_models and not any(g.count and g.gpus.count for g in site.groups):
         return FitVerdict(cluster.name, 0, 0, Reason.SHAPE_NEVER_FITS, {"detail": "no node has a GPU"}, groups)

@@ -285,8 +285,8 @@ def test_what_waits_gets_room_first() -> None:
     released = fleet.apply([Release("x")])
     assert (released.fit(shape(2000)).tolist(), released.held("a")["y"].waiting) == ([1], 0)
     # What waits and is taken back is not missed.
-    assert "wait for room" in fleet.explain_fit("a", shape(2000)).message
-    assert "wait for room" not in fleet.apply([Release("y")]).explain_fit("a", shape(2000)).message
+    assert "waiting here for room" in fleet.explain_fit("a", shape(2000)).message
+    assert "waiting here for room" not in fleet.apply([Release("y")]).explain_fit("a", shape(2000)).message
     # One task of x ended: y takes its room, so nothing is free still.
     fleet = fleet.apply([Charge("x", "a", shape(2000), 1)])
     assert (fleet.fit(shape(2000)).tolist(), fleet.held("a")["y"].waiting) == ([0], 0)

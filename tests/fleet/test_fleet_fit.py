@@ -146,7 +146,7 @@ def test_why_not_now() -> None:
     assert verdict.message == "full for this shape: a (2 nodes): at most 2 of 8 cpu free on a node, 4 needed"
     full = fleet.apply([Charge("k", "c", shape(2000, gpus=1), 5)]).explain_fit("c", shape(gpus=1))
     assert "at most 0 of 2 GPUs free on a node, 1 needed" in full.message
-    assert "1 tasks that were placed here wait for room" in full.message
+    assert "; still waiting here for room: 1 task" in full.message
     shares = one(group(gpus=1)).apply([Charge("k", "c", shape(gpu_share=700), 1)])
     assert "at most 0.3 of a GPU free on a node, 0.5 needed" in shares.explain_fit("c", shape(gpu_share=500)).message
 
