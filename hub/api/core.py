@@ -1,19 +1,33 @@
 """The part of core/v1 that Quarterdeck itself reads: pod templates, and taints and tolerations of nodes.
 
-A pod template here names every field that the hub or an edge site honours. The rest of Kubernetes' pod is preserved as
-it was written and reaches a real cluster unchanged; this module does not describe it.
+A pod template here describes every field that the hub or an edge site honours. The rest of Kubernetes' pod is named,
+kept as it was written, and reaches a real cluster unchanged; this module does not describe it.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
-from hub.api.meta import DNS_LABEL_PATTERN, Bool, Int64, Model, Opaque, TemplateMeta, list_map
+from hub.api.meta import DNS_LABEL_PATTERN, Bool, Int64, Model, Opaque, TemplateMeta, as_kubernetes, list_map
 from hub.api.quantity import Quantity
 
-_KEEP_REST = ConfigDict(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})
+# What Kubernetes has besides the fields below.
+_ENV_SOURCE = ("fileKeyRef",)
+_RESOURCES = ("claims",)
+_CONTAINER = (
+    *("ports", "envFrom", "resizePolicy", "restartPolicy", "restartPolicyRules", "volumeMounts", "volumeDevices"),
+    *("livenessProbe", "readinessProbe", "startupProbe", "lifecycle", "terminationMessagePath"),
+    *("terminationMessagePolicy", "imagePullPolicy", "securityContext", "stdin", "stdinOnce", "tty"),
+)
+_POD = (
+    *("ephemeralContainers", "dnsPolicy", "serviceAccount", "automountServiceAccountToken", "nodeName", "hostNetwork"),
+    *("hostPID", "hostIPC", "shareProcessNamespace", "securityContext", "hostname", "subdomain", "schedulerName"),
+    *("hostAliases", "priority", "dnsConfig", "readinessGates", "enableServiceLinks", "preemptionPolicy", "overhead"),
+    *("topologySpreadConstraints", "setHostnameAsFQDN", "os", "hostUsers", "schedulingGates", "resourceClaims"),
+    *("resources", "hostnameOverride", "workloadRef"),
+)
 
 
 class ObjectFieldSelector(Model):
@@ -34,7 +48,8 @@ class KeySelector(Model):
 
 
 class EnvVarSource(Model):
-    model_config = _KEEP_REST
+    model_config = as_kubernetes(*_ENV_SOURCE)
+    as_written: ClassVar = _ENV_SOURCE
 
     fieldRef: ObjectFieldSelector | None = Field(None, description="A field of the pod itself.")
     resourceFieldRef: ResourceFieldSelector | None = Field(None, description="A request or limit of a container.")
@@ -49,7 +64,8 @@ class EnvVar(Model):
 
 
 class ResourceRequirements(Model):
-    model_config = _KEEP_REST
+    model_config = as_kubernetes(*_RESOURCES)
+    as_written: ClassVar = _RESOURCES
 
     requests: dict[str, Quantity] = Field(
         default_factory=dict,
@@ -62,7 +78,8 @@ class ResourceRequirements(Model):
 
 
 class Container(Model):
-    model_config = _KEEP_REST
+    model_config = as_kubernetes(*_CONTAINER)
+    as_written: ClassVar = _CONTAINER
 
     name: str = Field(max_length=63, pattern=DNS_LABEL_PATTERN, description="Unique in the pod. Example: main")
     image: str | None = Field(
@@ -102,7 +119,8 @@ class Taint(Model):
 
 
 class PodSpec(Model):
-    model_config = _KEEP_REST
+    model_config = as_kubernetes(*_POD)
+    as_written: ClassVar = _POD
 
     containers: Annotated[list[Container], list_map("name")] = Field(
         min_length=1, description="What runs, at least one. Example: [{name: main, image: busybox, command: [date]}]"

@@ -50,7 +50,7 @@ def _structural(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict
     if result.get("x-kubernetes-int-or-string"):
         result["anyOf"] = [{"type": "integer"}, {"type": "string"}]
         result.pop("type", None)
-    elif "type" not in result:
+    elif "type" not in result and not result.get("x-kubernetes-preserve-unknown-fields"):
         result["type"] = "object"
     return result
 

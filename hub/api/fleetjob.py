@@ -103,16 +103,26 @@ class PlacementReference(Model):
 class FleetJobSpec(Model):
     model_config = ConfigDict(
         json_schema_extra=rules(
-            ("!(has(self.placement) && has(self.placementRef))", "write placement or placementRef, not both"),
+            (
+                "!(has(self.placement) && has(self.placementRef))",
+                "write placement or placementRef, not both",
+                ".placementRef",
+            ),
             (
                 "!has(self.template.spec.restartPolicy) || self.template.spec.restartPolicy == 'Never'",
-                "template.spec.restartPolicy: a task is started again by spec.retry only; leave it out or write Never",
+                "a task is started again by spec.retry only; leave it out or write Never",
+                ".template.spec.restartPolicy",
             ),
-            ("self.tasks == oldSelf.tasks", "tasks cannot change once the job exists; submit another job"),
-            ("self.template == oldSelf.template", "template cannot change once the job exists; submit another job"),
+            ("self.tasks == oldSelf.tasks", "tasks cannot change once the job exists; submit another job", ".tasks"),
+            (
+                "self.template == oldSelf.template",
+                "template cannot change once the job exists; submit another job",
+                ".template",
+            ),
             (
                 "has(self.gpu) == has(oldSelf.gpu) && (!has(self.gpu) || self.gpu == oldSelf.gpu)",
                 "gpu cannot change once the job exists; submit another job",
+                ".gpu",
             ),
         )
     )

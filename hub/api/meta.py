@@ -35,14 +35,34 @@ def list_map(*keys: str) -> Wire:
     return Wire(x_kubernetes_list_type="map", x_kubernetes_list_map_keys=list(keys))
 
 
-def rules(*pairs: tuple[str, str]) -> dict[str, Any]:
-    """CEL rules for a model's ``json_schema_extra``: (expression, the sentence a person reads when it is false)."""
-    return {"x-kubernetes-validations": [{"rule": rule, "message": message} for rule, message in pairs]}
+def rules(*written: tuple[str, str] | tuple[str, str, str]) -> dict[str, Any]:
+    """CEL rules for a model's ``json_schema_extra``: (expression, the sentence a person reads when it is false), and
+    the field below this one that is to blame, such as ``.tasks``, where it is one."""
+    keys = ("rule", "message", "fieldPath")
+    return {"x-kubernetes-validations": [dict(zip(keys, rule, strict=False)) for rule in written]}
+
+
+def as_kubernetes(*names: str) -> ConfigDict:
+    """For a model of a Kubernetes type: its other fields by name, kept as they are written.
+
+    Named, not merely let through, so that a slip of the pen (``comand``) is told from a field that we do not read.
+    """
+    rest = {name: {**_AS_KUBERNETES} for name in names}
+
+    def extend(schema: dict[str, Any]) -> None:
+        schema["properties"] = {**schema.get("properties", {}), **rest}
+
+    return ConfigDict(json_schema_extra=extend)
 
 
 ATOMIC = Wire(x_kubernetes_list_type="atomic")
 SET = Wire(x_kubernetes_list_type="set")
 PRESERVE = Wire(x_kubernetes_preserve_unknown_fields=True)
+
+_AS_KUBERNETES: dict[str, Any] = {
+    "description": "As in Kubernetes; kept as written.",
+    "x-kubernetes-preserve-unknown-fields": True,
+}
 
 LABEL_KEY_PATTERN = (
     r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?"

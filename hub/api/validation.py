@@ -167,7 +167,8 @@ def _unknown_fields(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[s
         keeps = isinstance(extra, Mapping) and "x-kubernetes-preserve-unknown-fields" in extra
         names = {name: field.alias or name for name, field in model.model_fields.items()}
         if not keeps and not isinstance(value, ObjectMeta):
-            for name in value.model_extra or ():
+            # Of Kubernetes' own types the rest of the fields is known by name.
+            for name in (value.model_extra or {}).keys() - set(getattr(model, "as_written", ())):
                 yield _path((*path, name)), f"is not a field; {_nearest(name, list(names.values()))}"
         for name, alias in names.items():
             yield from _unknown_fields(getattr(value, name), (*path, alias))

@@ -3,8 +3,9 @@
 `apply` merges what a manager wants into what is there: it conflicts with others who own a field it would change, unless
 forced, and takes away what the manager no longer wants and nobody else owns. `track` moves the ownership of fields that
 any other write changes. Objects that nobody ever applied carry no record (it would double them, and nothing would ask
-for it); at the first apply all that is there belongs to ``before-first-apply``. Records of another version of a kind
-are kept as they are, not translated. Neither function changes what it is given.
+for it); at the first apply all that is there belongs to ``before-first-apply``, but for what kubectl had applied on its
+own side. Records of another version of a kind are kept as they are, not translated. Neither function changes what it is
+given.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from hub.apiserver.topology import topology_of
 Object = Mapping[str, Any]
 
 BEFORE_FIRST_APPLY: Final = "before-first-apply"
+CLIENT_SIDE_APPLY: Final = "kubectl-client-side-apply"
 LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
 # Decided by the server, or what an object is called: nobody's.
 _NOBODYS: Final = (
@@ -90,10 +92,9 @@ def apply(
     base: Object = live if live is not None else {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": {}}
     named = {name: value for name, value in config["metadata"].items() if name in ("name", "namespace", "generateName")}
     owners = owners_of(base["metadata"])
+    free = _applied_by_kubectl(kind, base)
     if live is not None and not owners:
-        existing = fields_of(_owned_part(kind, live, subresource), node)
-        created = str(live["metadata"].get("creationTimestamp") or now)
-        owners = [Owner(BEFORE_FIRST_APPLY, "Update", kind.api_version, "", created, existing)]
+        owners = _first_owners(kind, live, fields_of(_owned_part(kind, live, ""), node), free, now)
     own = Owner(manager, "Apply", kind.api_version, subresource, now, fields)
     last = next((owner.fields for owner in owners if owner.identity == own.identity), NO_FIELDS)
     others = [owner for owner in owners if owner.identity != own.identity]
@@ -101,7 +102,7 @@ def apply(
     before = _owned_part(kind, base, subresource)
     merged = merge(before, wanted, node)
     changed, _ = changes(before, merged, node)
-    others = _take(others, changed, _taken_over(kind, base, manager), force=force)
+    others = _take(others, changed, free if manager == "kubectl" else NO_FIELDS, force=force)
     merged = remove(merged, node, last - fields, fields.union(*(owner.fields for owner in others)))
 
     result = {**base, **merged, "metadata": {**base["metadata"], **named, **merged.get("metadata", {})}}
@@ -240,10 +241,24 @@ def _without_nulls(value: Any) -> Any:
     return value
 
 
-def _taken_over(kind: ServedKind, live: Object, manager: str) -> Fields:
+def _first_owners(kind: ServedKind, live: Object, existing: Fields, applied: Fields, now: str) -> list[Owner]:
+    """Whose the fields of an object are that nobody kept a record of.
+
+    kubectl takes over what it applied on its own side, as soon as it applies on the server's, and what it no longer
+    wants then goes; so that must be told from what others wrote.
+    """
+    created = str(live["metadata"].get("creationTimestamp") or now)
+    theirs = existing & applied
+    return [
+        Owner(CLIENT_SIDE_APPLY, "Update", kind.api_version, "", created, theirs),
+        Owner(BEFORE_FIRST_APPLY, "Update", kind.api_version, "", created, existing - theirs),
+    ]
+
+
+def _applied_by_kubectl(kind: ServedKind, live: Object) -> Fields:
     """Fields that kubectl applied on its own side before: its server-side apply may have them without a fight."""
     text = (live["metadata"].get("annotations") or {}).get(LAST_APPLIED)
-    if manager != "kubectl" or not isinstance(text, str):
+    if not isinstance(text, str):
         return NO_FIELDS
     try:
         applied = orjson.loads(text)

@@ -103,19 +103,6 @@ CONDITIONS: Final = merged(
     "type",
 )
 
-# Fields of containers and pods that are kept, and known so that a misspelt one is not.
-_CONTAINER_REST: Final = (
-    *("ports", "envFrom", "resizePolicy", "restartPolicy", "restartPolicyRules", "volumeMounts", "volumeDevices"),
-    *("livenessProbe", "readinessProbe", "startupProbe", "lifecycle", "terminationMessagePath"),
-    *("terminationMessagePolicy", "imagePullPolicy", "securityContext", "stdin", "stdinOnce", "tty"),
-)
-_POD_REST: Final = (
-    *("ephemeralContainers", "dnsPolicy", "serviceAccount", "automountServiceAccountToken", "nodeName", "hostNetwork"),
-    *("hostPID", "hostIPC", "shareProcessNamespace", "securityContext", "hostname", "subdomain", "schedulerName"),
-    *("hostAliases", "priority", "dnsConfig", "readinessGates", "enableServiceLinks", "preemptionPolicy", "overhead"),
-    *("topologySpreadConstraints", "setHostnameAsFQDN", "os", "hostUsers", "schedulingGates", "resourceClaims"),
-    *("resources", "hostnameOverride", "workloadRef"),
-)
 _MERGE_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "containers": ("name",),
     "initContainers": ("name",),
@@ -133,25 +120,23 @@ _MERGE_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
 _NOT_UNIQUE: Final = frozenset({"env", "ports", "imagePullSecrets", "hostAliases", "volumeMounts", "volumeDevices"})
 
 
-def _grown(schema: Schema, rest: tuple[str, ...]) -> Schema:
-    """A model's schema with the names of all other fields, and the keys by which its lists are merged."""
-    properties: dict[str, Schema] = {**dict.fromkeys(rest, ANY), **schema["properties"]}
+def _mergeable(schema: Schema) -> Schema:
+    """A model's schema with the keys by which its lists are merged."""
+    properties: dict[str, Schema] = dict(schema["properties"])
     for name, keys in _MERGE_KEYS.items():
         if name in properties:
             items = properties[name].get("items", {"type": "object", **ANY})
             described = {key: value for key, value in properties[name].items() if key in ("description", "minItems")}
             properties[name] = {**merged(items, *keys, unique=name not in _NOT_UNIQUE), **described}
-    grown = {**schema, "properties": properties}
-    grown.pop("x-kubernetes-preserve-unknown-fields", None)
-    return grown
+    return {**schema, "properties": properties}
 
 
 def _pod_template() -> Schema:
     template = schema_of(PodTemplateSpec)
     pod = template["properties"]["spec"]
     for name in ("containers", "initContainers"):
-        pod["properties"][name]["items"] = _grown(pod["properties"][name]["items"], _CONTAINER_REST)
-    return {**template, "properties": {**template["properties"], "spec": _grown(pod, _POD_REST)}}
+        pod["properties"][name]["items"] = _mergeable(pod["properties"][name]["items"])
+    return {**template, "properties": {**template["properties"], "spec": _mergeable(pod)}}
 
 
 POD_TEMPLATE: Final = _pod_template()

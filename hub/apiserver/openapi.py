@@ -109,6 +109,9 @@ def _gvk(kind: ServedKind, name: str = "") -> dict[str, str]:
 def _object_schema(kind: ServedKind) -> dict[str, Any]:
     schema = published(kind.openapi)
     properties = schema.get("properties") or {}
+    for name, words in (("spec", "What is wanted of it."), ("status", "What has become of it; the system writes it.")):
+        if name in properties:
+            properties[name] = {"description": words, **properties[name]}
     schema["type"] = "object"
     schema["properties"] = {
         "apiVersion": {"type": "string", "description": f"Group and version: {kind.api_version}."},

@@ -111,3 +111,18 @@ def test_older_kueue_files_are_known():
     assert list(problems_of(obj)) == []
     obj["apiVersion"] = "kueue.x-k8s.io/v1beta2"
     assert list(problems_of(obj)) == [("spec.cohort", "is not a field; did you mean cohortName?")]
+
+
+def test_a_slip_of_the_pen_in_a_container_is_found_and_what_kubernetes_has_besides_is_not():
+    container = {"name": "main", "image": "busybox", "tty": True, "volumeMounts": [{"name": "v", "mountPath": "/v"}]}
+    job = {
+        "apiVersion": "fleet.quarterdeck.dev/v1alpha1",
+        "kind": "FleetJob",
+        "metadata": {"name": "a"},
+        "spec": {"template": {"spec": {"containers": [container], "hostNetwork": True, "dnsPolicy": "Default"}}},
+    }
+    assert list(problems_of(job)) == []
+    container["comand"] = ["date"]
+    assert list(problems_of(job)) == [
+        ("spec.template.spec.containers[0].comand", "is not a field; did you mean command?")
+    ]

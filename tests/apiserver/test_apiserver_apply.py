@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub.api.errors import ConflictError, RefusedError
-from hub.apiserver.apply import BEFORE_FIRST_APPLY, LAST_APPLIED, apply, owners_of, track
+from hub.apiserver.apply import BEFORE_FIRST_APPLY, CLIENT_SIDE_APPLY, LAST_APPLIED, apply, owners_of, track
 from hub.apiserver.fieldsets import fields_of, from_fields_v1, spell, to_fields_v1
 from hub.apiserver.kinds import ServedKind, served_from_crd
 from hub.apiserver.topology import topology_of
@@ -204,8 +204,12 @@ def test_what_was_there_before_the_first_apply_has_an_owner() -> None:
 
 
 def test_kubectl_goes_on_from_its_client_side_apply() -> None:
-    live = thing({"n": 1}, annotations={LAST_APPLIED: json.dumps(thing({"n": 1}))})
-    assert stored(live, thing({"n": 2}), "kubectl")["spec"] == {"n": 2}
+    live = thing({"n": 1, "m": 5}, annotations={LAST_APPLIED: json.dumps(thing({"n": 1}))}, labels={"by": "others"})
+    applied = stored(live, thing({"n": 2}), "kubectl")
+    assert applied["spec"] == {"n": 2, "m": 5}
+    # What it gives to kubectl's server-side self, once that has applied, is not what others wrote.
+    assert owned(applied, CLIENT_SIDE_APPLY) == {f".metadata.annotations.{LAST_APPLIED}"}
+    assert owned(applied, BEFORE_FIRST_APPLY) == {".spec.m", ".metadata.labels.by"}
     with pytest.raises(ConflictError):
         stored(live, thing({"n": 2}), "other")
 
