@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from hub.apiserver.admit import admit, check_type
 from hub.apiserver.installing import CRDS, finish_crd
 from hub.apiserver.invalid import invalid, required
@@ -12,7 +14,9 @@ from hub.apiserver.stamps import generated_name, stamp_new
 from hub.apiserver.status import already_exists, bad_request, forbidden
 from hub.apiserver.written import Object, Options, Written, stage
 
-_TRIES = 8
+_TRIES: Final = 8
+# A node comes with what it is; that is how Kubernetes has it too.
+_STATUS_FROM_THE_START: Final = frozenset({("", "nodes")})
 
 
 def create(
@@ -36,7 +40,9 @@ def create(
     if kind.namespaced:
         _check_namespace(cluster, kind, metadata)
     _name(cluster, kind, metadata)
-    if kind.has_status:
+    if kind.is_crd:
+        _check_crd(cluster, kind)
+    if kind.has_status and kind.storage_key not in _STATUS_FROM_THE_START:
         obj.pop("status", None)
     stamp_new(metadata, counts_generations=kind.generation)
     warnings: list[str] = []
@@ -93,3 +99,9 @@ def _check_namespace(cluster: LogicalCluster, kind: ServedKind, metadata: Object
         }
         name = str(metadata.get("name") or metadata.get("generateName") or "")
         raise forbidden(kind.group, kind.plural, name, why, cause)
+
+
+def _check_crd(cluster: LogicalCluster, kind: ServedKind) -> None:
+    crd = cluster.crds.latest(("", f"{kind.plural}.{kind.group}"))
+    if crd is not None and crd.deleting:
+        raise forbidden(kind.group, kind.plural, "", "its CustomResourceDefinition is being deleted")

@@ -6,6 +6,7 @@ held back until the write is durable.
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -32,6 +33,7 @@ from hub.apiserver.status import (
     dump_status,
     expired,
     failure,
+    internal_error,
     method_not_allowed,
     no_such_path,
     storage_refused,
@@ -42,6 +44,7 @@ from hub.apiserver.update import patch, replace
 from hub.apiserver.watching import Watcher, frame
 from hub.apiserver.written import FieldValidation, Options, Written
 
+_log = logging.getLogger(__name__)
 _VALIDATIONS: Final[Mapping[str, FieldValidation]] = {
     "": "Warn",
     "Strict": "Strict",
@@ -151,8 +154,8 @@ class Call:
         whole = self._wants_initial(version)
         seconds = float(number(query, "timeoutSeconds")) or _WATCH_SECONDS * (1 + random.random())
         collection = self.cluster.collection(self.target.kind)
-        stream = self.exchange.stream()
         initial = iter(selection.of(collection)) if whole else None
+        stream = self.exchange.stream()
         if not whole and (store.gap(version) or version < collection.history.compacted):
             status = compacted(version, collection.history.compacted).status
             stream.write(chunk(frame("ERROR", dump_status(status))))
@@ -191,23 +194,17 @@ class Call:
         target = self.target
         if target.kind.namespaced and target.namespace is None:
             raise method_not_allowed("POST")
-        options = self._options()
+        rendering, options = self._rendering(), self._options()
         written = create(self.cluster, target.kind, self._body(), target.namespace, options)
-        self._finish(201, written)
+        self._finish(201, written, rendering)
 
     def _replace(self) -> None:
         if self.target.subresource == "scale":
             self._write_scale(self._body(), "update")
             return
-        written = replace(
-            self.cluster,
-            self.target.kind,
-            self._body(),
-            self._key,
-            self._options(),
-            subresource=self.target.subresource,
-        )
-        self._finish(200, written)
+        rendering, options, target = self._rendering(), self._options(), self.target
+        written = replace(self.cluster, target.kind, self._body(), self._key, options, subresource=target.subresource)
+        self._finish(200, written, rendering)
 
     def _patch(self) -> None:
         content_type = media_type(self.exchange.headers.get(b"content-type", ""))
@@ -224,8 +221,9 @@ class Call:
         if self.target.subresource == "scale":
             self._write_scale(change, "patch")
             return
-        written = patch(self.cluster, self.target.kind, change, self._key, options, subresource=self.target.subresource)
-        self._finish(201 if written.created else 200, written)
+        rendering, target = self._rendering(), self.target
+        written = patch(self.cluster, target.kind, change, self._key, options, subresource=target.subresource)
+        self._finish(201 if written.created else 200, written, rendering)
 
     def _write_scale(self, body: Any, verb: str) -> None:
         kind = self.target.kind
@@ -234,7 +232,7 @@ class Call:
 
     def _delete(self) -> None:
         body = self._body() if self.exchange.body else None
-        how = delete_options(body, self.query)
+        rendering, how = self._rendering(), delete_options(body, self.query)
         written = delete(self.cluster, self.target.kind, self._key, how)
         if written.deleted:
             record, kind = written.record, self.target.kind
@@ -243,7 +241,7 @@ class Call:
                 details["group"] = kind.group
             self._after_commit(lambda: self._answer(200, orjson.dumps(success(details))))
         else:
-            self._finish(200, written)
+            self._finish(200, written, rendering)
 
     def _delete_collection(self) -> None:
         target = self.target
@@ -251,9 +249,9 @@ class Call:
             raise method_not_allowed("DELETE")
         body = self._body() if self.exchange.body else None
         how = delete_options(body, self.query)
+        rendering, version = self._rendering(), self.cluster.store.version
         records = self._selection().of(self.cluster.collection(target.kind))
         removed = delete_collection(self.cluster, target.kind, records, how)
-        rendering, version = self._rendering(), self.cluster.store.version
         self._after_commit(lambda: self._answer(200, rendering.many(removed, version)))
 
     def _review(self) -> None:
@@ -301,19 +299,23 @@ class Call:
     def _body(self) -> Any:
         return decode(self.exchange.headers.get(b"content-type", ""), self.exchange.body)
 
-    def _finish(self, status: int, written: Written) -> None:
-        rendering = self._rendering()
+    # The rendering is chosen before anything is staged: what cannot be answered must not be done.
+    def _finish(self, status: int, written: Written, rendering: Rendering) -> None:
         headers = tuple(("Warning", f"299 - {_quoted(text)}") for text in dict.fromkeys(written.warnings))
         self._after_commit(lambda: self._answer(status, rendering.one(written.record), headers))
 
     # What changes nothing may still be about an object that is on its way: it waits too.
     def _after_commit(self, answer: Callable[[], None]) -> None:
         def done(error: StorageError | None) -> None:
-            if error is None:
-                answer()
-            else:
+            if error is not None:
                 refused = storage_refused(error)
                 self._answer(refused.code, dump_status(refused.status))
+                return
+            try:
+                answer()
+            except Exception:
+                _log.exception("answering %s %s", self.exchange.method, self.exchange.path)
+                self._answer(500, dump_status(internal_error("it was stored, but could not be shown").status))
 
         self.cluster.store.after_commit(done)
 

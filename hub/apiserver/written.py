@@ -82,12 +82,12 @@ def encode(obj: Object) -> bytes:
         raise bad_request(f"the object is not JSON: {error}") from error
 
 
-def owned_copy(obj: Any) -> Object:
-    """A copy that shares nothing with `obj`, for objects that a caller in this process goes on using."""
+def owned_copy(value: Any) -> Any:
+    """A copy that shares nothing with `value`, for what a caller in this process goes on using.
+
+    Raises `RefusedError` (400) for what JSON cannot say.
+    """
     try:
-        copy = orjson.loads(orjson.dumps(obj))
+        return orjson.loads(orjson.dumps(value))
     except TypeError as error:
         raise bad_request(f"the object is not JSON: {error}") from error
-    if not isinstance(copy, dict):
-        raise bad_request("the object is not a JSON object")
-    return copy
