@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from agent.edge.environment import ConfigMissing, Source
-from hub.api.errors import NotFoundError
+from agent.edge.environment import ConfigMissing, Source, sources
+from agent.edge.podplan import PodPlan
+from hub.api.errors import NotFoundError, QuarterdeckError
 from hub.api.resource import CONFIG_MAPS, SECRETS
 from hub.client.interface import KubeApi
 
+_LOOK_SECONDS = 2.0
 Found = dict[tuple[str, str], Mapping[str, str]]
 
 
 class Configs:
     def __init__(self, api: KubeApi) -> None:
         self._api = api
+
+    async def wait(self, namespace: str, plan: PodPlan, missing: Callable[[str], None]) -> Found:
+        """All that the pod reads, as soon as it is there; `missing` is told what is not, each time it is looked for."""
+        while True:
+            try:
+                return await self.fetch(namespace, sources(plan))
+            except (ConfigMissing, QuarterdeckError) as error:
+                missing(str(error))
+            await asyncio.sleep(_LOOK_SECONDS)
 
     async def fetch(self, namespace: str, wanted: Iterable[Source]) -> Found:
         """By (kind, name).

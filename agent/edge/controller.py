@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from agent.edge.host import Host
-from agent.edge.records import Record
+from agent.edge.records import RunId
 from agent.edge.sitejob import LogPlace
 from hub.api import names
 from hub.api.reasons import Reason
@@ -38,7 +38,9 @@ class Owner(Protocol):
     @property
     def busy(self) -> bool: ...
 
-    def take_in(self, left: Mapping[int, list[Record]]) -> None: ...
+    def take_in(self, left: Iterable[RunId]) -> None: ...
+
+    def refuse(self, reason: Reason, message: str) -> None: ...
 
     def update(self, obj: Json) -> None: ...
 
@@ -53,6 +55,10 @@ class Owner(Protocol):
     def abandon(self) -> None: ...
 
     def log_of(self, index: int) -> LogPlace | None: ...
+
+
+def key_of(obj: Json) -> str:
+    return f"{obj['metadata'].get('namespace')}/{obj['metadata'].get('name')}"
 
 
 T = TypeVar("T", bound=Owner)
@@ -105,18 +111,14 @@ class Controller(Generic[T]):
         item = self._make(self._host, obj)
         item.on_idle = lambda: self._let_go_if_idle(uid)
         self._items[uid] = self._names[where] = item
-        item.take_in(self._left_of(uid))
+        try:
+            item.take_in(list(self._host.machinery.records.runs(uid)))
+        except Exception as error:
+            # Whatever is in it, it stops nothing but itself.
+            _log.exception("object cannot be taken in", extra={"fields": {"object": key_of(obj)}})
+            item.refuse(Reason.INVALID_SPEC, Reason.INVALID_SPEC.message(detail=f"{type(error).__name__}: {error}"))
         if obj["metadata"].get("deletionTimestamp"):
             item.begin_deletion()
-
-    def _left_of(self, uid: str) -> dict[int, list[Record]]:
-        records = self._host.machinery.records
-        left: dict[int, list[Record]] = {}
-        for run in records.runs(uid):
-            record = records.read(run)
-            if record is not None:
-                left.setdefault(run.index, []).append(record)
-        return left
 
     def _gone(self, uid: str) -> None:
         item = self._items.pop(uid, None)

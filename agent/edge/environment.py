@@ -6,6 +6,7 @@ is written. ConfigMaps and Secrets come from the site's own API, fetched before 
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -77,6 +78,15 @@ def sources(plan: PodPlan) -> set[Source]:
                 if origin.get(key):
                     found.add(Source(kind, str(origin[key].get("name") or ""), origin[key].get("optional") is True))
     return found
+
+
+def check_environments(plan: PodPlan, namespace: str) -> None:
+    """Whether they can be made at all, whatever task and node it will be. Raises `PodRefused`."""
+    facts = TaskFacts("", namespace, "", {}, {}, "", "", {})
+    for container in (*plan.init, *plan.containers):
+        # What is missing is waited for.
+        with contextlib.suppress(ConfigMissing):
+            container_environment(container, plan, facts, {}, {})
 
 
 def container_environment(

@@ -36,15 +36,19 @@ class GpuReading:
     bus: str
 
 
+def alike(gpus: list[GpuReading]) -> list[GpuReading]:
+    """Those of the first one's model: a node has GPUs of one model."""
+    return [gpu for gpu in gpus if model_name(gpu.name) == model_name(gpus[0].name)]
+
+
 def this_machine(gpus: list[GpuReading]) -> NodeGroup:
-    """One node: what processes started here may use. GPUs of several models count as the first one's."""
+    """One node: what processes started here may use."""
     found = None
     if gpus:
-        model = model_name(gpus[0].name)
-        alike = [gpu for gpu in gpus if model_name(gpu.name) == model]
-        if len(alike) < len(gpus):
-            _log.warning("GPUs of other models than %s are left out", model)
-        found = Gpus(model, len(alike), int(min(gpu.memory_total for gpu in alike)) << 20)
+        usable = alike(gpus)
+        if len(usable) < len(gpus):
+            _log.warning("GPUs of other models than %s are left out", model_name(gpus[0].name))
+        found = Gpus(model_name(gpus[0].name), len(usable), int(min(gpu.memory_total for gpu in usable)) << 20)
     return NodeGroup(
         name=host_name(),
         count=1,

@@ -66,6 +66,8 @@ class Progress:
     failures: int = 0
     attempts: dict[int, int] = field(default_factory=dict)
     exit_codes: dict[int, IndexSet] = field(default_factory=dict)
+    # Why indexes failed, where a code does not say. Not in the status: after a restart their records tell.
+    reasons: dict[int, str] = field(default_factory=dict)
     usage: Usage = field(default_factory=Usage)
     # Why the Job as a whole has failed, from the moment that is certain: its other tasks are still to be stopped.
     verdict: tuple[Reason, str] | None = None
@@ -138,6 +140,8 @@ class Progress:
         if over:
             self._fresh[1].append(index)
             self._fresh[2].append((end.code, index))
+            if end.reason is not None:
+                self.reasons[index] = end.reason
             self._conclude(index)
         else:
             heapq.heappush(self._again, (now + min(_RETRY_FIRST * 2 ** (failed - 1), _RETRY_CAP), index))
@@ -241,8 +245,8 @@ class Progress:
         if status.get("startTime"):
             self.started = parse_time(str(status["startTime"])).timestamp()
 
-    def restore_count(self, index: int, attempts: int) -> None:
-        """Of an index that is over: how many times it was tried; of the others their ends will be told again."""
+    def restore_count(self, attempts: int) -> None:
+        """How many times an index that is over was tried; of the others their ends will be told again."""
         self.failures += attempts - 1
 
     def restore_failure(self, plan: JobPlan, index: int, cpu: float, wall: float) -> None:
@@ -254,6 +258,13 @@ class Progress:
 
     def is_over(self, index: int) -> bool:
         return index in self._ended
+
+    def code_of(self, index: int) -> int | None:
+        """The exit code of an index that is over; None when it has none."""
+        self._fold()
+        if index in self.completed:
+            return 0
+        return next((code for code, indexes in self.exit_codes.items() if index in indexes), None)
 
     def skip_to_attempt(self, index: int, attempt: int) -> None:
         """`index` was tried before: its next attempt has this number."""

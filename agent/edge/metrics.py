@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
-from agent.edge.hardware import GpuReading, memory_available, memory_total
+from agent.edge.hardware import GpuReading, alike, memory_available, memory_total
 from agent.edge.nodes import WHOLE, Node, Nodes
 from agent.edge.sitefile import SiteFile
 from agent.edge.task import Task
@@ -79,7 +79,7 @@ class SiteMetrics:
             if self._site.declared:
                 self._declared_gpus(families, node, mark, holders)
         for reading in gpus:
-            _real_gpu(families, reading, self._nodes, holders)
+            _real_gpu(families, reading, self._nodes, holders, alike(gpus))
         for namespace, task in tasks:
             _task(families, namespace, task, mark)
         if self._site.declared:
@@ -167,11 +167,16 @@ _CPU_HELP: Final = "Seconds the CPUs spent in each mode."
 
 
 def _real_gpu(
-    families: _Families, gpu: GpuReading, nodes: Nodes, holders: Mapping[tuple[str, int], tuple[str, Task]]
+    families: _Families,
+    gpu: GpuReading,
+    nodes: Nodes,
+    holders: Mapping[tuple[str, int], tuple[str, Task]],
+    usable: list[GpuReading],
 ) -> None:
     node = next(iter(nodes)).name if len(nodes) else ""
     labels = _gpu_labels(gpu.index, gpu.uuid, gpu.name, node) | {"pci_bus_id": gpu.bus}
-    labels |= _pod_labels(holders.get((node, gpu.index)))
+    if gpu in usable:
+        labels |= _pod_labels(holders.get((node, usable.index(gpu))))
     families.add("DCGM_FI_DEV_FB_USED", "gauge", _FB_USED, labels, gpu.memory_used)
     families.add("DCGM_FI_DEV_FB_FREE", "gauge", _FB_FREE, labels, gpu.memory_free)
     for name, text, value in (

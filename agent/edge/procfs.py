@@ -65,7 +65,8 @@ def kill_marked(token: str, keep: Collection[str], only: Collection[str] | None 
             for process in marked(token)
             if process.run not in keep and (only is None or process.run in only)
         ]
-        fresh = [pid for pid in found if _kill(pid, needle)]
+        # One that is dying already is still to be seen for a moment.
+        fresh = [pid for pid in found if pid not in killed and _kill(pid, needle)]
         killed += fresh
         if not fresh:
             break

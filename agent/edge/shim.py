@@ -25,7 +25,7 @@ echo start >&3
 echo 500 >/proc/self/oom_score_adj
 [ -z "$2" ] || ulimit -d "$2"
 if cd -- "$3"
-then shift 3; ( exec "$@" 2>&1 3>&- ); status=$?
+then shift 3; unset OLDPWD; ( exec "$@" 2>&1 3>&- ); status=$?
 else echo "quarterdeck: cannot enter the working directory $3"; status=128
 fi
 echo "exit $status" >&3

@@ -24,7 +24,7 @@ from agent.edge.cgroup import Cgroups
 from agent.edge.configs import Configs
 from agent.edge.controller import Controller
 from agent.edge.description import Description
-from agent.edge.hardware import GpuReading, host_address, read_gpus, this_machine
+from agent.edge.hardware import GpuReading, alike, host_address, read_gpus, this_machine
 from agent.edge.host import Host
 from agent.edge.images import Images, find_engine
 from agent.edge.jobplan import is_ours
@@ -123,12 +123,13 @@ class EdgeSite:
             token=token,
             engine=engine,
             base_environment=host_environment(),
-            gpu_names=lambda node, numbers: tuple(map(str, numbers)),
+            gpu_names=self._gpu_names,
             hides_gpus=any(group.gpus for group in groups),
             time_scale=self.site.time_scale if self.site.runtime == "simulated" else None,
             now=self._now,
         )
-        async with ControlPlane(self._data / "api") as plane:
+        # What a real task has achieved must outlive a power cut, too: the hub will have been told.
+        async with ControlPlane(self._data / "api", power_safe=self.site.runtime == "process") as plane:
             await plane.install([crd(AppliedManifestWork)])
             self._api.attach(InProcessApi(plane, field_manager="quarterdeck-site"))
             try:
@@ -217,6 +218,11 @@ class EdgeSite:
             raise NotFoundError(404, {"reason": "NotFound", "message": f"{namespace}/{job} has no task {index} here"})
         async for chunk in read_log(look, offset=offset, tail_lines=tail_lines, follow=follow):
             yield chunk
+
+    def _gpu_names(self, node: str, numbers: tuple[int, ...]) -> tuple[str, ...]:
+        """As the driver counts them; declared ones are counted on their node."""
+        real = alike(self._gpus) if self._gpus else []
+        return tuple(str(real[number].index) if number < len(real) else str(number) for number in numbers)
 
     def _token(self) -> str:
         path = self._data / "site-id"

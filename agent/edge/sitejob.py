@@ -13,14 +13,15 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from agent.edge.configs import Found
-from agent.edge.environment import ConfigMissing, TaskFacts, container_environment, sources
+from agent.edge.environment import TaskFacts, check_environments, sources
 from agent.edge.host import INTERVAL, SETTLE, Host
 from agent.edge.jobplan import JobDials, JobPlan, job_dials, job_plan
 from agent.edge.jobrun import Progress
 from agent.edge.nodes import Need, Place
 from agent.edge.podplan import PodRefused
-from agent.edge.records import Record, RunId
+from agent.edge.records import RunId
 from agent.edge.task import Task, TaskEnd
+from agent.edge.timers import Timers
 from hub.api import names
 from hub.api.conditions import find_condition
 from hub.api.errors import ApiError, InvalidObjectError, QuarterdeckError
@@ -34,7 +35,6 @@ Json = dict[str, Any]
 _log = logging.getLogger("agent.edge.job")
 INDEX_KEY: Final = "batch.kubernetes.io/job-completion-index"
 ENV_COMPLETION_INDEX: Final = "JOB_COMPLETION_INDEX"
-_CONFIG_SECONDS: Final = 2.0
 
 
 class LogPlace(NamedTuple):
@@ -65,7 +65,7 @@ class SiteJob:
         self.deleting = False
         self._configs: Found | None = None
         self._fetching: asyncio.Task[None] | None = None
-        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._timers = Timers()
         self._written = 0.0
         self._was_written: Json | None = None
 
@@ -90,8 +90,8 @@ class SiteJob:
 
     # Coming and going.
 
-    def take_in(self, left: Mapping[int, list[Record]]) -> None:
-        """`left`: records of this Job's tasks by index, from before a restart."""
+    def take_in(self, left: Iterable[RunId]) -> None:
+        """`left`: runs of this Job's tasks that there are records of, from before a restart."""
         status = self.obj.get("status") or {}
         finished = _ended(status)
         try:
@@ -99,7 +99,8 @@ class SiteJob:
             self.dials = job_dials(self.obj)
             if finished is None:
                 self.plan = job_plan(self.obj, self.host.images, simulated=self.host.simulated)
-                self._dry_run()
+                if not self.host.simulated:
+                    check_environments(self.plan.pod, self.namespace)
         except PodRefused as error:
             self.refuse(error.reason, _said(error))
         except InvalidObjectError as error:
@@ -119,52 +120,47 @@ class SiteJob:
             self._configs = {}
             self.go_on()
 
-    def _dry_run(self) -> None:
-        """Whether the environment can be made at all, before anything is started."""
+    def _take_up(self, left: Iterable[RunId]) -> None:
         assert self.plan is not None
-        if self.host.simulated:
-            return
-        facts = TaskFacts("", self.namespace, "", {}, {}, "", "", {})
-        for container in (*self.plan.pod.init, *self.plan.pod.containers):
-            try:
-                container_environment(container, self.plan.pod, facts, {}, {})
-            except ConfigMissing:
-                continue
-
-    def _take_up(self, left: Mapping[int, list[Record]]) -> None:
-        assert self.plan is not None
-        for index, records in sorted(left.items()):
-            if index >= self.plan.completions:
-                continue
-            attempts = sorted({record.run.attempt for record in records})
+        by_index: dict[int, list[RunId]] = {}
+        for run in left:
+            if run.index < self.plan.completions:
+                by_index.setdefault(run.index, []).append(run)
+        for index, runs in sorted(by_index.items()):
             if self.progress.is_over(index):
-                self.progress.restore_count(index, len(attempts))
-                continue
-            for record in records:
-                if record.run.attempt != attempts[-1] and record.reason != Reason.STOPPED.code:
-                    self.progress.restore_failure(self.plan, index, record.cpu, record.ended - record.started)
-            runs = [record for record in records if record.run.attempt == attempts[-1]]
-            place = Place(runs[0].node, runs[0].gpus)
-            task = self._task(index, attempts[-1], place)
-            if task.adopt(runs):
-                self.host.nodes.take(self.need, place, foreign=self.foreign)
-                self.progress.begin(index, task)
-                task.start()
+                self.progress.restore_count(len({run.attempt for run in runs}))
             else:
-                self.progress.skip_to_attempt(index, attempts[-1])
+                self._take_up_index(index, runs)
         self._set_deadline()
+
+    def _take_up_index(self, index: int, runs: Iterable[RunId]) -> None:
+        assert self.plan is not None
+        records = list(filter(None, map(self.host.machinery.records.read, runs)))
+        if not records:
+            return
+        last = max(record.run.attempt for record in records)
+        for attempt in sorted({record.run.attempt for record in records} - {last}):
+            earlier = [record for record in records if record.run.attempt == attempt]
+            if all(record.reason != Reason.STOPPED.code for record in earlier):
+                wall = max(r.ended for r in earlier) - min(r.started for r in earlier)
+                self.progress.restore_failure(self.plan, index, sum(r.cpu for r in earlier), wall)
+        latest = [record for record in records if record.run.attempt == last]
+        place = Place(latest[0].node, latest[0].gpus)
+        task = self._task(index, last, place)
+        if task.adopt(latest):
+            self.host.nodes.take(self.need, place, foreign=self.foreign)
+            self.progress.begin(index, task)
+            task.start()
+        else:
+            self.progress.skip_to_attempt(index, last)
 
     async def _fetch(self) -> None:
         assert self.plan is not None
-        while True:
-            try:
-                self._configs = await self.host.configs.fetch(self.namespace, sources(self.plan.pod))
-                break
-            except (ConfigMissing, QuarterdeckError) as error:
-                self.blocked(Reason.CONFIG_MISSING, Reason.CONFIG_MISSING.message(detail=error))
-            await asyncio.sleep(_CONFIG_SECONDS)
-        if self.progress.blocked is not None and self.progress.blocked[0] is Reason.CONFIG_MISSING:
-            self.blocked(Reason.CONFIG_MISSING, "")
+        reason = Reason.CONFIG_MISSING
+        self._configs = await self.host.configs.wait(
+            self.namespace, self.plan.pod, lambda what: self.blocked(reason, reason.message(detail=what))
+        )
+        self.blocked(reason, "")
         self.go_on()
 
     def update(self, job: Json) -> None:
@@ -194,9 +190,7 @@ class SiteJob:
 
     def close(self) -> None:
         """It is gone, or the site goes: nothing more happens to it."""
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
+        self._timers.cancel_all()
         if self._fetching is not None:
             self._fetching.cancel()
         self.host.starter.drop(self)
@@ -214,7 +208,7 @@ class SiteJob:
             self.stop(Reason.STOPPED)
             if not self.progress.active:
                 self.progress.started = None
-            self._cancel("deadline")
+            self._timers.cancel("deadline")
         self.changed()
 
     # Starting.
@@ -251,7 +245,7 @@ class SiteJob:
             return
         retry = self.progress.next_retry()
         if retry is not None and retry > self.host.now():
-            self._at("retry", retry - self.host.now(), self.go_on)
+            self._timers.set("retry", retry - self.host.now(), self.go_on)
 
     def _task(self, index: int, attempt: int, place: Place) -> Task:
         assert self.plan is not None
@@ -332,33 +326,32 @@ class SiteJob:
     def refuse(self, reason: Reason, message: str) -> None:
         _log.warning("job refused", extra={"fields": {"job": self, "reason": reason.code, "why": message}})
         self.progress.condemn(reason, message)
-        spec = self.obj.get("spec") or {}
-        asked = 1 if spec.get("completions") is None else spec["completions"]
-        readable = isinstance(asked, int) and not isinstance(asked, bool) and 0 <= asked <= MAX_INDEX
         if not self.progress.active:
-            self.progress.fail_rest(asked if readable else 1)
+            self.progress.fail_rest(self._asked())
             self._finish()
         else:
             self.stop(reason)
 
     def blocked(self, reason: Reason, message: str) -> None:
+        current = self.progress.blocked
+        if not message and (current is None or current[0] is not reason):
+            return
         wanted = (reason, message) if message else None
-        if wanted != self.progress.blocked:
+        if wanted != current:
             self.progress.blocked = wanted
             self.changed()
 
     def _finish(self) -> None:
         self.progress.over = True
         self.progress.finished = self.host.now()
-        self._cancel("deadline")
+        self._timers.cancel("deadline")
         self.changed()
-        self._expire()
 
     def _expire(self) -> None:
-        """Its time to live, from its end."""
+        """Its time to live, from its end; not before that end is written."""
         if self.dials is not None and self.dials.ttl is not None and self.progress.finished is not None:
             left = self.progress.finished + self.dials.ttl - self.host.now()
-            self._at("ttl", max(0.0, left), self._delete_self)
+            self._timers.set("ttl", max(0.0, left), self._delete_self)
 
     def _delete_self(self) -> None:
         asyncio.get_running_loop().create_task(self._delete())
@@ -373,7 +366,7 @@ class SiteJob:
         plan, started = self.plan, self.progress.started
         if plan is None or plan.deadline is None or started is None or "deadline" in self._timers:
             return
-        self._at("deadline", max(0.0, started + plan.deadline - self.host.now()), self._deadline_passed)
+        self._timers.set("deadline", max(0.0, started + plan.deadline - self.host.now()), self._deadline_passed)
 
     # Saying so.
 
@@ -401,12 +394,14 @@ class SiteJob:
         self._written = asyncio.get_running_loop().time()
         if answer is not None:
             self.obj = answer
+        if self.progress.over:
+            self._expire()
 
     def _not_written(self, key: WriteKey, error: Exception) -> None:
         self._was_written = None
         # What the API refuses it would refuse again, and a Job that is gone needs no status; a full disk gets space.
         if not isinstance(error, ApiError):
-            self._at("write", 1.0, self.changed)
+            self._timers.set("write", 1.0, self.changed)
 
     # Being asked.
 
@@ -415,41 +410,33 @@ class SiteJob:
         path = self.host.machinery.records.log(self.uid, index)
         if index in self.progress.active:
             return LogPlace(path, False)
-        spec = self.obj.get("spec") or {}
-        completions = 1 if spec.get("completions") is None else spec["completions"]
-        if not isinstance(completions, int) or not 0 <= index < completions:
+        if not 0 <= index < (self.plan.completions if self.plan is not None else self._asked()):
             return None
-        records = self.host.machinery.records
-        last: Record | None = None
-        for run in records.runs_of(self.uid, index):
-            record = records.read(run)
-            if record is not None and record.code is not None:
-                last = record
-        over = self.progress.is_over(index) or self.progress.over
-        if last is None:
-            found = find_condition((self.obj.get("status") or {}).get("conditions"), "Failed") or {}
-            reason, message = self.progress.verdict or (None, str(found.get("message") or ""))
-            code = reason.code if reason is not None else found.get("reason")
-            return LogPlace(path, over, self._code_of(index), code if over else None, message if over else "")
-        code_ = 0 if index in self.progress.completed else self._code_of(index)
-        return LogPlace(path, over, last.code if code_ is None else code_, last.reason)
+        if not self.progress.is_over(index) and not self.progress.over:
+            return LogPlace(path, False)
+        code = self.progress.code_of(index)
+        if code == 0:
+            return LogPlace(path, True, 0)
+        if code is not None:
+            return LogPlace(path, True, code, self._reason_of(index))
+        condition = find_condition((self.obj.get("status") or {}).get("conditions"), "Failed") or {}
+        reason, message = str(condition.get("reason") or ""), str(condition.get("message") or "")
+        if self.progress.verdict is not None:
+            reason, message = self.progress.verdict[0].code, self.progress.verdict[1]
+        return LogPlace(path, True, None, reason or None, message)
 
-    def _code_of(self, index: int) -> int | None:
-        return next((code for code, indexes in self.progress.exit_codes.items() if index in indexes), None)
+    def _reason_of(self, index: int) -> str | None:
+        if index not in self.progress.reasons:
+            records = self.host.machinery.records
+            found = [record for record in map(records.read, records.runs_of(self.uid, index)) if record is not None]
+            self.progress.reasons[index] = (found[-1].reason or "") if found else ""
+        return self.progress.reasons[index] or None
 
-    def _at(self, what: str, seconds: float, action: Any) -> None:
-        self._cancel(what)
-
-        def run() -> None:
-            self._timers.pop(what, None)
-            action()
-
-        self._timers[what] = asyncio.get_running_loop().call_later(seconds, run)
-
-    def _cancel(self, what: str) -> None:
-        timer = self._timers.pop(what, None)
-        if timer is not None:
-            timer.cancel()
+    def _asked(self) -> int:
+        """How many completions it asked for, as far as that can be read."""
+        spec = self.obj.get("spec") or {}
+        asked = spec.get("completions")
+        return asked if isinstance(asked, int) and not isinstance(asked, bool) and 0 <= asked <= MAX_INDEX else 1
 
 
 def _said(error: PodRefused) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from typing import Any
 
 from agent.edge.configs import Found
-from agent.edge.environment import ConfigMissing, TaskFacts, container_environment, sources
+from agent.edge.environment import TaskFacts, check_environments, sources
 from agent.edge.host import INTERVAL, SETTLE, Host
 from agent.edge.nodes import Need, Place
 from agent.edge.podplan import PodPlan, PodRefused, plan_pod
@@ -17,7 +17,7 @@ from agent.edge.sitejob import LogPlace
 from agent.edge.task import Task, TaskEnd
 from hub.api import names
 from hub.api.conditions import with_condition
-from hub.api.errors import ApiError, InvalidObjectError, QuarterdeckError
+from hub.api.errors import ApiError, InvalidObjectError
 from hub.api.reasons import Reason
 from hub.api.resource import PODS
 from hub.api.timestamps import format_time, from_timestamp
@@ -25,7 +25,6 @@ from hub.client.patcher import MergePatch, WriteKey
 
 Json = dict[str, Any]
 _log = logging.getLogger("agent.edge.pod")
-_CONFIG_SECONDS: Final = 2.0
 
 
 class SitePod:
@@ -68,7 +67,7 @@ class SitePod:
     def log_paths(self) -> list[str]:
         return [] if self._task is None else [self.host.machinery.records.log(self.uid, 0)]
 
-    def take_in(self, left: Mapping[int, list[Record]]) -> None:
+    def take_in(self, left: Iterable[RunId]) -> None:
         phase = (self.obj.get("status") or {}).get("phase")
         if phase in ("Succeeded", "Failed"):
             self._phase = phase
@@ -78,30 +77,20 @@ class SitePod:
             self.plan = plan_pod(
                 metadata, spec, self.host.images, simulated=self.host.simulated, default_restart="Always"
             )
-            self._dry_run()
+            if not self.host.simulated:
+                check_environments(self.plan, self.namespace)
         except PodRefused as error:
             self.refuse(error.reason, str(error))
             return
         except InvalidObjectError as error:
             self.refuse(Reason.INVALID_SPEC, Reason.INVALID_SPEC.message(detail=error))
             return
-        self._take_up(left.get(0, []))
+        self._take_up(list(filter(None, map(self.host.machinery.records.read, left))))
         if sources(self.plan) and not self.host.simulated:
             self._fetching = asyncio.get_running_loop().create_task(self._fetch())
         else:
             self._configs = {}
             self.go_on()
-
-    def _dry_run(self) -> None:
-        assert self.plan is not None
-        if self.host.simulated:
-            return
-        facts = TaskFacts("", self.namespace, "", {}, {}, "", "", {})
-        for container in (*self.plan.init, *self.plan.containers):
-            try:
-                container_environment(container, self.plan, facts, {}, {})
-            except ConfigMissing:
-                continue
 
     def _take_up(self, records: list[Record]) -> None:
         if not records:
@@ -118,14 +107,11 @@ class SitePod:
 
     async def _fetch(self) -> None:
         assert self.plan is not None
-        while True:
-            try:
-                self._configs = await self.host.configs.fetch(self.namespace, sources(self.plan))
-                break
-            except (ConfigMissing, QuarterdeckError) as error:
-                self.blocked(Reason.CONFIG_MISSING, Reason.CONFIG_MISSING.message(detail=error))
-            await asyncio.sleep(_CONFIG_SECONDS)
-        self._why = None
+        reason = Reason.CONFIG_MISSING
+        self._configs = await self.host.configs.wait(
+            self.namespace, self.plan, lambda what: self.blocked(reason, reason.message(detail=what))
+        )
+        self.blocked(reason, "")
         self.go_on()
 
     def update(self, obj: Json) -> None:
@@ -222,6 +208,8 @@ class SitePod:
         self.changed()
 
     def blocked(self, reason: Reason, message: str) -> None:
+        if not message and (self._why is None or self._why[0] != reason.code):
+            return
         wanted = (reason.code, message) if message else None
         if wanted != self._why:
             self._why = wanted

@@ -239,9 +239,11 @@ class Task:
         now = self.machinery.now()
         run = RunId(self.owner, self.index, self.attempt, number, self.restarts.get(number, 0))
         message = Reason.START_FAILED.message(detail=failure)
-        with contextlib.suppress(OSError), open(self.machinery.records.log(self.owner, self.index), "ab") as log:
-            log.write(f"quarterdeck: {message}\n".encode())
+        # Whether or not that can be written: it has failed.
         with contextlib.suppress(OSError):
+            self.machinery.records.workdir(self.owner)
+            with open(self.machinery.records.log(self.owner, self.index), "ab") as log:
+                log.write(f"quarterdeck: {message}\n".encode())
             marks = f"start\nexit {failure.code}\n".encode()
             os.close(self.machinery.records.create(run, now, self.place.node, self.place.gpus, marks))
             self.machinery.records.note(run, failure.reason)
