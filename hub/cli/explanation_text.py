@@ -27,7 +27,8 @@ def _print_job(key: str, job: Json) -> None:
     tasks = job.get("tasks")
     if tasks:
         parts = [f"{tasks[name]} {name}" for name in ("waiting", "active", "succeeded", "failed") if tasks[name]]
-        click.echo(f"{tasks['total']} tasks: {', '.join(parts) or 'none has begun'}")
+        noun = "task" if tasks["total"] == 1 else "tasks"
+        click.echo(f"{tasks['total']} {noun}: {', '.join(parts) or 'none has begun'}")
     if job.get("attempts"):
         _attempts(job["attempts"])
     if "verdict" in job:

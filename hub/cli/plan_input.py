@@ -60,13 +60,17 @@ class Settings:
 
     def state(self, sources: Iterable[Source], *, live: bool) -> tuple[Objects, State]:
         """What is wrong with a live hub's objects is decided about; what is wrong with files is an error."""
+        from hub.controllers.logs import configure
+
+        # Everything worth knowing is in the document or among the warnings.
+        configure("critical", "logfmt")
         objects = sort_objects(sources)
         for configuration in objects.of("Configuration"):
             self.warn(no_effect(configuration))
         state = State(objects, self.now, self.scorers(objects), live=live)
         if not live:
             objects.check()
-        self.warn(sorted(state.notes | queue_notes(objects)))
+        self.warn(sorted(state.notes | state.problems() | queue_notes(objects)))
         return objects, state
 
     def warn(self, lines: Iterable[str]) -> None:

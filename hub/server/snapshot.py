@@ -85,6 +85,13 @@ class State:
             scorers=self.scorers,
         )
 
+    def problems(self) -> set[str]:
+        """What of clusters, sets and queues could not be read or agreed, in words."""
+        world = self.world
+        found = {f"cluster {name}: {problem}" for name, problem in world.fleet.problems.items()}
+        found |= {f"cluster set or binding {name}: {problem}" for name, problem in world.sets.problems.items()}
+        return found | {f"{name}: {problem}" for name, problem in world.quotas.problems.items()}
+
     def usage(self) -> dict[str, dict[FlavorResource, int]]:
         """What is held, by ClusterQueue."""
         total = {queue: dict(used) for queue, used in self._holdings.usage.items()}
