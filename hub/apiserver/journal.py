@@ -110,7 +110,7 @@ class Journal:
         return db
 
     def _connect(self) -> sqlite3.Connection:
-        return sqlite3.connect(self.path, timeout=2.0, isolation_level=None, check_same_thread=False)
+        return sqlite3.connect(self.path, timeout=0.5, isolation_level=None, check_same_thread=False)
 
     @staticmethod
     def _meta(db: sqlite3.Connection, key: str, default: int) -> int:
@@ -135,7 +135,7 @@ class Journal:
             for id, collection, crc, data in self._db.execute(
                 "SELECT id, collection, crc, data FROM objects ORDER BY id"
             ):
-                if zlib.crc32(data) != crc:
+                if not isinstance(data, bytes) or zlib.crc32(data) != crc:
                     raise CorruptStoreError(
                         f"{self.path} is damaged: object {id} ({data[:120]!r} …) does not match its checksum",
                         hint=_RECOVER,
@@ -182,7 +182,8 @@ class Journal:
         with _storage_errors(self.path):
             free = int(self._db.execute("PRAGMA freelist_count").fetchone()[0])
             if free > 1024:
-                self._db.execute(f"PRAGMA incremental_vacuum({min(free - 1024, 512)})").fetchall()
+                # As a script: a plain statement would free one page and stop.
+                self._db.executescript(f"PRAGMA incremental_vacuum({min(free - 1024, 512)});")
 
     def close(self) -> None:
         """Everything into the database file, and the lock released."""
