@@ -14,6 +14,7 @@ import numpy as np
 
 from hub.api.errors import UsageError
 from hub.api.reasons import Reason
+from hub.placement.filters import verdicts
 from hub.planner.cycle import Cycle, in_order
 from hub.planner.explanation import ClusterLine, Explanation, FlavorLine, QuotaLine, ScoreLine
 from hub.planner.places import Option, Wish, shape_at
@@ -137,7 +138,8 @@ def _flavor(cycle: Cycle, wish: Wish, option: Option) -> FlavorLine:
 def _clusters(cycle: Cycle, wish: Wish, options: Sequence[Option]) -> tuple[tuple[ClusterLine, ...], dict[str, str]]:
     """Every cluster in name order; ranked by the first flavors that have room, as the cycle would."""
     places, demand = cycle.places, wish.demand
-    verdicts = places.verdicts(demand.rule, demand.running)
+    snapshot = cycle.snapshot
+    against = verdicts(places.fleet, snapshot.sets, demand.rule, snapshot.now, demand.running)
     possible = [o for o in options if cycle.ledger.possible(wish.queue.name, o.choice.requests, wish.together)]
     among = places.candidates(wish, possible)
     rooms = [places.room(option) for option in options]
@@ -156,7 +158,7 @@ def _clusters(cycle: Cycle, wish: Wish, options: Sequence[Option]) -> tuple[tupl
         ranks = {cluster: number + 1 for number, cluster in enumerate(fitting)}
     lines = []
     for cluster, name in enumerate(places.names):
-        verdict = verdicts[name]
+        verdict = against[name]
         code = message = ""
         room = capacity = None
         if verdict is not None:

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hub.api.reasons import Reason
 from hub.fleet.changes import Charge
 from hub.fleet.facts import ClusterFacts
 from hub.fleet.shape import TaskShape
@@ -73,6 +71,7 @@ class Places:
         self.names = snapshot.fleet.names
         self._snapshot = snapshot
         self._allowed: dict[tuple[ClusterRule, tuple[str, ...]], Mask] = {}
+        self._verdicts: dict[tuple[ClusterRule, tuple[str, ...]], Mapping[str, str]] = {}
         self._scorers: dict[ClusterRule, tuple[WeightedScorer, ...]] = {}
         self._options: dict[tuple[TaskShape, FlavorChoice], Option] = {}
         self._charges = 0
@@ -85,11 +84,14 @@ class Places:
             self._allowed[rule, current] = mask
         return mask
 
-    def verdicts(
-        self, rule: ClusterRule, current: tuple[str, ...] = ()
-    ) -> Mapping[str, tuple[Reason, Mapping[str, Any]] | None]:
-        """The same, cluster by cluster, with why not."""
-        return verdicts(self.fleet, self._snapshot.sets, rule, self._snapshot.now, current)
+    def verdicts(self, rule: ClusterRule, current: tuple[str, ...] = ()) -> Mapping[str, str]:
+        """The same, cluster by cluster in the order of `names`, with why not in words; empty: allowed."""
+        found = self._verdicts.get((rule, current))
+        if found is None:
+            answers = verdicts(self.fleet, self._snapshot.sets, rule, self._snapshot.now, current)
+            found = {name: "" if v is None else v[0].message(**v[1]) for name, v in answers.items()}
+            self._verdicts[rule, current] = found
+        return found
 
     def option(self, shape: TaskShape, choice: FlavorChoice) -> Option:
         known = self._options.get((shape, choice))

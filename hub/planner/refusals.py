@@ -7,7 +7,7 @@ quota is there but no room, the room; else the quota.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from hub.api.reasons import Reason
@@ -16,8 +16,9 @@ from hub.queueing.amount import readable
 from hub.queueing.ledger import QuotaLedger
 from hub.queueing.quotas import Denial
 
-# A message names so many clusters, and counts the rest.
+# A message names so many clusters, and counts the rest; of clusters that are too small, so many are looked into.
 SHOWN: Final = 3
+EXPLAINED: Final = 16
 
 
 def shortage(places: Places, ledger: QuotaLedger, wish: Wish, options: tuple[Option, ...] | Denial) -> Denial:
@@ -101,7 +102,7 @@ def _nowhere(places: Places, wish: Wish, options: Sequence[Option]) -> str:
     """What keeps clusters from it, the commonest first."""
     count: Counter[str] = Counter()
     example: dict[str, str] = {}
-    for name, sentence in obstacles(places, wish, options).items():
+    for name, sentence in _obstacles(places, wish, options):
         count[sentence] += 1
         example.setdefault(sentence, name)
     order = sorted(count, key=lambda text: (-count[text], text))
@@ -111,26 +112,27 @@ def _nowhere(places: Places, wish: Wish, options: Sequence[Option]) -> str:
     return _listed(parts, len(order))
 
 
-def obstacles(places: Places, wish: Wish, options: Sequence[Option]) -> dict[str, str]:
-    """By cluster, why not a task of `wish` could ever run there, whatever it is paid from."""
-    found: dict[str, str] = {}
-    for name, verdict in places.verdicts(wish.demand.rule, wish.demand.running).items():
-        if verdict is not None:
-            found[name] = verdict[0].message(**verdict[1])
+def _obstacles(places: Places, wish: Wish, options: Sequence[Option]) -> Iterator[tuple[str, str]]:
+    """(cluster, why not a task of `wish` could ever run there, whatever it is paid from)."""
+    explained = 0
+    for cluster, (name, refused) in enumerate(places.verdicts(wish.demand.rule, wish.demand.running).items()):
+        if refused:
+            yield name, refused
             continue
-        cluster = places.fleet.position(name)
         option = max(options, key=lambda o: int(o.capacity[cluster]))
         most = int(option.capacity[cluster])
         shape = shape_at(option, cluster)
         if most >= wish.together:
             continue
         if shape is None:
-            found[name] = Reason.FLAVOR_MISMATCH.message(flavor=flavor_names(option))
+            yield name, Reason.FLAVOR_MISMATCH.message(flavor=flavor_names(option))
         elif most:
-            found[name] = Reason.TOO_SMALL_TOGETHER.message(capacity=most, wanted=wish.together)
+            yield name, Reason.TOO_SMALL_TOGETHER.message(capacity=most, wanted=wish.together)
+        elif explained < EXPLAINED:
+            explained += 1
+            yield name, places.fleet.explain_fit(name, shape).message
         else:
-            found[name] = places.fleet.explain_fit(name, shape).message
-    return found
+            yield name, "no node that could ever hold a task"
 
 
 def flavor_names(option: Option) -> str:
