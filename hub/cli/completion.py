@@ -18,6 +18,10 @@ def complete_cluster(ctx: click.Context, param: click.Parameter, incomplete: str
     return _complete(ctx, "MANAGED_CLUSTERS", incomplete, namespaced=False)
 
 
+def complete_queue(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    return _complete(ctx, "LOCAL_QUEUES", incomplete, namespaced=True)
+
+
 def _complete(ctx: click.Context, kind: str, incomplete: str, *, namespaced: bool) -> list[CompletionItem]:
     from hub.api import resource
     from hub.api.errors import QuarterdeckError

@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import click
+
+from hub.server.view import Column as Column
+from hub.server.view import Section, Table
 
 Format = Literal["table", "wide", "json", "yaml", "name"]
 
 _STYLES = {
     **dict.fromkeys(("Succeeded", "True", "available", "ready"), "green"),
     **dict.fromkeys(("Running", "Admitted"), "cyan"),
-    **dict.fromkeys(("Failed", "Lost", "unreachable", "False"), "red"),
-    **dict.fromkeys(("Pending", "Queued", "Cancelled", "Unknown"), "yellow"),
+    **dict.fromkeys(("Failed", "Lost", "unreachable", "unavailable", "False"), "red"),
+    **dict.fromkeys(("Pending", "Queued", "Cancelled", "Unknown", "not accepted", "joining", "leaving"), "yellow"),
+    "simulated": "magenta",
 }
 
 output_option = click.option(
@@ -32,27 +35,55 @@ output_option = click.option(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
-    title: str
-    # Only with -o wide.
-    wide: bool = False
-    right: bool = False
-    # May be cut with … when the terminal is narrow; the others keep their width.
-    elastic: bool = False
-
-
 def print_table(columns: Sequence[Column], rows: Sequence[Sequence[object]], *, wide: bool = False) -> None:
     """Left-aligned columns two spaces apart, cut to the terminal's width; piped output is never cut."""
-    shown = [number for number, column in enumerate(columns) if wide or not column.wide]
-    cells = [[str(row[number]) if row[number] not in (None, "") else "-" for number in shown] for row in rows]
-    heads = [columns[number] for number in shown]
-    widths = [max([len(head.title), *(len(row[i]) for row in cells)]) for i, head in enumerate(heads)]
-    if sys.stdout.isatty():
-        _shrink(widths, heads, shutil.get_terminal_size().columns)
-    click.echo(_line([head.title for head in heads], widths, heads, bold=True))
-    for row in cells:
-        click.echo(_line(row, widths, heads))
+    GrowingTable(columns, wide=wide).add(rows)
+
+
+class GrowingTable:
+    """A table whose rows come one after the other: the head once, and each line as wide as those before it."""
+
+    def __init__(self, columns: Sequence[Column], *, wide: bool = False, indent: int = 0) -> None:
+        self._shown = [number for number, column in enumerate(columns) if wide or not column.wide]
+        self._heads = [columns[number] for number in self._shown]
+        self._widths: list[int] = []
+        self._indent = indent
+
+    def add(self, rows: Iterable[Sequence[object]]) -> None:
+        cells = [[str(row[number]) if row[number] not in (None, "") else "-" for number in self._shown] for row in rows]
+        first = not self._widths
+        if first:
+            self._widths = [len(head.title) for head in self._heads]
+        widths = [max([width, *(len(row[i]) for row in cells)]) for i, width in enumerate(self._widths)]
+        if sys.stdout.isatty():
+            _shrink(widths, self._heads, shutil.get_terminal_size().columns - self._indent)
+        self._widths = widths
+        margin = " " * self._indent
+        if first:
+            click.echo(margin + _line([head.title for head in self._heads], widths, self._heads, bold=True))
+        for row in cells:
+            click.echo(margin + _line(row, widths, self._heads))
+
+
+def print_view(table: Table, *, wide: bool = False) -> None:
+    print_table(table.columns, table.rows, wide=wide)
+
+
+def print_sections(sections: Iterable[Section]) -> None:
+    """Facts beneath each other, tables and lines indented below the section's title."""
+    for section in sections:
+        if section.title:
+            click.echo("\n" + click.style(section.title, bold=True))
+        width = max((len(label) for label, _ in section.facts), default=0) + 1
+        for label, value in section.facts:
+            head = f"{label}:" if label else ""
+            click.echo(f"{head:<{width}}  {status_text(str(value))}")
+        if section.table is not None:
+            GrowingTable(section.table.columns, wide=True, indent=2).add(section.table.rows)
+        for line in section.lines:
+            click.echo(f"  {line}")
+        if section.table is None and not section.lines and not section.facts:
+            click.echo(f"  {section.empty or 'nothing'}")
 
 
 def print_objects(objects: Sequence[dict[str, Any]], form: str, *, single: bool = False) -> None:

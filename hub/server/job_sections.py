@@ -1,0 +1,226 @@
+"""Everything about one job, in the order in which a person asks: how is it, where did it run, why did it fail."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from hub.api import names
+from hub.api.errors import InvalidObjectError
+from hub.api.indexset import IndexSet
+from hub.api.reasons import Reason
+from hub.jobs.memory import memory_of
+from hub.server.jobs import job_row
+from hub.server.view import Cell, Column, Section, Table, age, moment, span
+
+Json = Mapping[str, Any]
+MAX_FAILED: Final = 10
+LAST_LINES: Final = 8
+
+
+def job_sections(job: Json, logs: Iterable[Json], events: Iterable[Json], now: float) -> list[Section]:
+    """`logs` are the TaskLogs that carry the job's uid, `events` the Events about it."""
+    found = [_overview(job, now), _attempts(job, now)]
+    if (failures := failed_tasks(job, logs)) is not None:
+        found.append(failures)
+    found.append(_conditions(job, now))
+    found.append(_events(events, now))
+    return found
+
+
+def failed_tasks(job: Json, logs: Iterable[Json]) -> Section | None:
+    """The last lines of the first tasks that failed, from their newest attempt; None when no task has failed."""
+    failed = memory_of(job).failed
+    if not failed:
+        return None
+    last: dict[int, tuple[tuple[int, str], Json]] = {}
+    for log in logs:
+        meta = log.get("metadata") or {}
+        if names.LOG_REQUEST in (meta.get("labels") or {}):
+            # An answer to somebody's question, not what is shipped of every failure.
+            continue
+        for entry in log.get("entries") or ():
+            if not isinstance(entry, Mapping) or not isinstance(entry.get("task"), int):
+                continue
+            order = (int(entry.get("attempt") or 0), str(meta.get("name") or ""))
+            known = last.get(entry["task"])
+            if entry["task"] in failed and (known is None or known[0] <= order):
+                last[entry["task"]] = (order, {**entry, "cluster": meta.get("namespace")})
+    lines: list[str] = []
+    for task in failed.take(MAX_FAILED):
+        if task not in last:
+            lines.append(f"task {task}: its site has sent nothing of it")
+            continue
+        entry = last[task][1]
+        ending = f"exit code {entry['exitCode']}" if entry.get("exitCode") is not None else "no exit code"
+        ending += f", {entry['reason']}" if entry.get("reason") else ""
+        lines.append(f"task {task} on {entry['cluster']}, attempt {entry.get('attempt') or 1}: {ending}")
+        text = str(entry.get("text") or "").splitlines()[-LAST_LINES:]
+        lines += [f"  {line}" for line in text]
+    if len(failed) > MAX_FAILED:
+        rest = failed - failed.take(MAX_FAILED)
+        lines.append(f"and {len(rest)} more: {rest}; `quarterdeck logs {job['metadata']['name']} --failed`")
+    return Section("Failed tasks", lines=tuple(lines))
+
+
+def _overview(job: Json, now: float) -> Section:
+    row, memory = job_row(job), memory_of(job)
+    spec = job.get("spec") or {}
+    retry = spec.get("retry") or {}
+    facts: list[tuple[str, Cell]] = [
+        ("Name", row.name),
+        ("Namespace", row.namespace),
+        ("Kind", row.kind),
+        ("Queue", row.queue),
+        ("Priority class", row.priority),
+        ("Phase", row.phase),
+        ("Reason", row.reason),
+        ("", row.message),
+        ("Tasks", _tasks(row.total, row.active, memory.succeeded, memory.failed, row.succeeded)),
+        ("At once", spec.get("parallelism")),
+        ("GPU a task", row.gpu),
+        ("Attempts a task", _attempts_allowed(row.kind, spec, retry)),
+        ("Clusters", ", ".join(row.clusters)),
+        ("Submitted", _when(row.created, now)),
+        ("Started", _when(row.started, now)),
+        ("Ended", _when(row.finished, now)),
+        ("Took", span(row.started, row.finished, now)),
+        ("Used", _usage(memory.usage.cpu, memory.usage.gpu, memory.usage.wall)),
+        ("Command", _command(spec)),
+    ]
+    return Section("", facts=tuple((label, value) for label, value in facts if value not in (None, "")))
+
+
+def _tasks(total: int, active: int, succeeded: IndexSet, failed: IndexSet, count: int) -> str:
+    done = len(succeeded) or count
+    parts = [f"{done} of {total} succeeded" + (f" ({succeeded})" if succeeded and len(succeeded) < total else "")]
+    if failed:
+        parts.append(f"{len(failed)} failed ({failed})")
+    waiting = total - done - len(failed) - active
+    parts += [f"{active} running"] if active else []
+    parts += [f"{waiting} waiting"] if waiting > 0 else []
+    return ", ".join(parts)
+
+
+def _attempts_allowed(kind: str, spec: Json, retry: Json) -> str:
+    if kind == "Job":
+        return ""
+    text = str(retry.get("limitPerTask") or 1)
+    codes = retry.get("onExitCodes") or {}
+    for name, words in (("in", "after exit codes"), ("notIn", "not after exit codes")):
+        if codes.get(name):
+            text += f", {words} {', '.join(str(code) for code in codes[name])}"
+    return text + (", on the same cluster too" if retry.get("elsewhere") is False else "")
+
+
+def _attempts(job: Json, now: float) -> Section:
+    columns = (
+        Column("EPOCH", right=True),
+        Column("ATTEMPT", right=True),
+        Column("CLUSTER"),
+        Column("TASKS", elastic=True),
+        Column("STATE"),
+        Column("SUCCEEDED", elastic=True),
+        Column("FAILED", elastic=True),
+        Column("EXIT CODES", elastic=True),
+        Column("STARTED", right=True),
+        Column("TOOK", right=True),
+        Column("NOTE", elastic=True),
+    )
+    rows: list[tuple[Cell, ...]] = []
+    for attempt in memory_of(job).attempts:
+        note = attempt.message
+        if attempt.stale:
+            stale = Reason.STALE_RESULT.message(cluster=attempt.cluster, tasks=attempt.stale)
+            note = f"{note}; {stale}" if note else stale
+        rows.append(
+            (
+                attempt.epoch,
+                attempt.attempt,
+                attempt.cluster,
+                str(attempt.tasks),
+                attempt.state,
+                str(attempt.succeeded),
+                str(attempt.failed),
+                ", ".join(f"{code}: {tasks}" for code, tasks in attempt.exit_codes),
+                age(attempt.started_at, now),
+                span(attempt.started_at, attempt.finished_at, now) if attempt.finished_at or attempt.live else None,
+                note,
+            )
+        )
+    table = Table(columns, tuple(rows)) if rows else None
+    return Section("Slices", table=table, empty="none of it has been sent to a cluster yet")
+
+
+def _conditions(job: Json, now: float) -> Section:
+    return condition_section((job.get("status") or {}).get("conditions"), now)
+
+
+def condition_section(conditions: Any, now: float) -> Section:
+    columns = (
+        Column("TYPE"),
+        Column("STATUS"),
+        Column("SINCE", right=True),
+        Column("REASON"),
+        Column("MESSAGE", elastic=True),
+    )
+    rows = tuple(
+        (
+            str(entry.get("type")),
+            str(entry.get("status")),
+            age(moment(entry.get("lastTransitionTime")), now),
+            str(entry.get("reason") or ""),
+            str(entry.get("message") or ""),
+        )
+        for entry in (conditions if isinstance(conditions, list) else ())
+        if isinstance(entry, Mapping)
+    )
+    return Section("Conditions", table=Table(columns, rows) if rows else None, empty="none yet")
+
+
+def _events(events: Iterable[Json], now: float) -> Section:
+    columns = (
+        Column("LAST", right=True),
+        Column("TYPE"),
+        Column("REASON"),
+        Column("COUNT", right=True),
+        Column("NOTE", elastic=True),
+    )
+    rows = []
+    for event in events:
+        series = event.get("series") or {}
+        first = moment(event.get("eventTime")) or moment((event.get("metadata") or {}).get("creationTimestamp"))
+        last = moment(series.get("lastObservedTime")) or moment(event.get("deprecatedLastTimestamp")) or first
+        count = int(series.get("count") or event.get("deprecatedCount") or 1)
+        row = (age(last, now), str(event.get("type") or ""), str(event.get("reason") or ""), count,
+               str(event.get("note") or ""))  # fmt: skip
+        rows.append((last or 0.0, str((event.get("metadata") or {}).get("name")), row))
+    rows.sort()
+    table = Table(columns, tuple(row for _, _, row in rows)) if rows else None
+    return Section("Events", table=table, empty="none")
+
+
+def _when(at: float | None, now: float) -> str:
+    from hub.api.timestamps import format_time, from_timestamp
+
+    return "" if at is None else f"{format_time(from_timestamp(at))} ({age(at, now)} ago)"
+
+
+def _usage(cpu: float, gpu: float, wall: float) -> str:
+    from hub.api.timestamps import format_duration
+
+    amounts = ((cpu, "of CPU"), (gpu, "of GPU"), (wall, "of running"))
+    return ", ".join(f"{format_duration(amount)} {what}" for amount, what in amounts if amount)
+
+
+def _command(spec: Json) -> str:
+    import shlex
+
+    try:
+        containers = spec["template"]["spec"]["containers"]
+        first = containers[0]
+        words = [str(word) for word in (*(first.get("command") or ()), *(first.get("args") or ()))]
+    except (InvalidObjectError, LookupError, TypeError, AttributeError):
+        return ""
+    image = str(first.get("image") or "")
+    return f"{shlex.join(words)}" + (f"  (image {image})" if image else "")

@@ -1,0 +1,169 @@
+"""Jobs as people read them: FleetJobs and the plain Jobs that came in through a queue, one row each.
+
+Reads objects as the API has them and judges nothing: what a phase or a reason means is hub/jobs. A plain Job's phase is
+read from its conditions, since its status has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hub.api import names
+from hub.api.conditions import condition_is, find_condition
+from hub.api.reasons import Reason
+from hub.server.view import Cell, Column, Table, age, moment, some, span
+
+Json = Mapping[str, Any]
+ENDED = frozenset({"Succeeded", "Failed", "Cancelled"})
+
+
+@dataclass(frozen=True, slots=True)
+class JobRow:
+    """Times are epoch seconds. `gpu` is what one task asks for, in words."""
+
+    kind: str
+    namespace: str
+    name: str
+    queue: str
+    phase: str
+    total: int
+    succeeded: int
+    failed: int
+    active: int
+    clusters: tuple[str, ...]
+    reason: str
+    message: str
+    gpu: str
+    priority: str
+    attempts: int
+    created: float | None
+    started: float | None
+    finished: float | None
+
+    @property
+    def tasks(self) -> str:
+        return f"{self.succeeded}/{self.total}"
+
+
+def is_fleets(job: Json) -> bool:
+    """Whether a listed object is a job of the fleet: of plain Jobs only those that name a queue."""
+    return job.get("kind") != "Job" or names.QUEUE_NAME in ((job.get("metadata") or {}).get("labels") or {})
+
+
+def job_row(job: Json) -> JobRow:
+    meta, spec = job["metadata"], job.get("spec") or {}
+    status = job.get("status") or {}
+    plain = job.get("kind") == "Job"
+    labels = meta.get("labels") or {}
+    counts = status if plain else status.get("tasks") or {}
+    total = spec.get("completions") if plain else spec.get("tasks")
+    phase, reason, message = _plain_phase(status) if plain else _phase(status)
+    return JobRow(
+        kind="Job" if plain else "FleetJob",
+        namespace=str(meta.get("namespace") or ""),
+        name=str(meta["name"]),
+        queue=str((labels.get(names.QUEUE_NAME) if plain else spec.get("queueName")) or names.DEFAULT_QUEUE),
+        phase=phase,
+        total=1 if total is None else int(total),
+        succeeded=int(counts.get("succeeded") or 0),
+        failed=int(counts.get("failed") or 0),
+        active=int(counts.get("active") or 0),
+        clusters=tuple(str(name) for name in status.get("clusters") or ()),
+        reason=reason,
+        message=message,
+        gpu=gpu_text(spec.get("gpu")),
+        priority=str((labels.get(names.PRIORITY_CLASS) if plain else spec.get("priorityClassName")) or ""),
+        attempts=len(status.get("attempts") or ()),
+        created=moment(meta.get("creationTimestamp")),
+        started=moment(status.get("startTime" if plain else "startedAt")),
+        finished=_plain_end(status) if plain else moment(status.get("finishedAt")),
+    )
+
+
+def job_table(rows: Iterable[JobRow], now: float, *, namespaces: bool = False) -> Table:
+    """Oldest first within a namespace, as they were submitted."""
+    columns = (
+        Column("NAME"),
+        Column("KIND", wide=True),
+        Column("QUEUE", elastic=True),
+        Column("PRIORITY", wide=True),
+        Column("PHASE"),
+        Column("TASKS", right=True),
+        Column("RUNNING", right=True),
+        Column("FAILED", right=True),
+        Column("GPU", wide=True),
+        Column("CLUSTERS", elastic=True),
+        Column("SLICES", wide=True, right=True),
+        Column("AGE", right=True),
+        Column("TOOK", right=True),
+        Column("REASON", elastic=True),
+        Column("MESSAGE", wide=True, elastic=True),
+    )
+    lines = []
+    for row in sorted(rows, key=lambda row: (row.namespace, row.created or 0.0, row.name, row.kind)):
+        line: tuple[Cell, ...] = (
+            row.name,
+            row.kind,
+            row.queue,
+            row.priority,
+            row.phase,
+            row.tasks,
+            row.active or None,
+            row.failed or None,
+            row.gpu,
+            some(row.clusters),
+            row.attempts or None,
+            age(row.created, now),
+            span(row.started, row.finished, now),
+            # The phase says it already.
+            row.reason if row.reason != row.phase else "",
+            row.message,
+        )
+        lines.append((row.namespace, *line) if namespaces else line)
+    return Table((Column("NAMESPACE"), *columns) if namespaces else columns, tuple(lines))
+
+
+def gpu_text(gpu: Any) -> str:
+    """``2 × A100/H100``, ``0.5 of a GPU``."""
+    if not isinstance(gpu, Mapping):
+        return ""
+    model = "/".join(str(model) for model in gpu.get("models") or ()) or "GPU"
+    if gpu.get("share") is not None:
+        text = f"{gpu['share']} of a {model}"
+    else:
+        count = gpu.get("count")
+        text = f"{1 if count is None else count} × {model}"
+    return text + (f" ≥ {gpu['minMemory']}" if gpu.get("minMemory") else "")
+
+
+def _phase(status: Json) -> tuple[str, str, str]:
+    if not status.get("phase"):
+        return "Pending", "", "the hub has not looked at it yet"
+    return str(status["phase"]), str(status.get("reason") or ""), str(status.get("message") or "")
+
+
+def _plain_phase(status: Json) -> tuple[str, str, str]:
+    conditions = status.get("conditions")
+    for kind, phase in (("Complete", "Succeeded"), ("Failed", "Failed")):
+        verdict = find_condition(conditions, kind)
+        if verdict is not None and verdict.get("status") == "True":
+            reason = str(verdict.get("reason") or "")
+            cancelled = reason == Reason.CANCELLED.code
+            return ("Cancelled" if cancelled else phase), reason, str(verdict.get("message") or "")
+    if status.get("active"):
+        return "Running", "", ""
+    suspended = find_condition(conditions, "Suspended")
+    if suspended is None:
+        return "Pending", "", "the hub has not looked at it yet"
+    if condition_is(conditions, "Suspended"):
+        return "Queued", str(suspended.get("reason") or ""), str(suspended.get("message") or "")
+    return "Admitted", "", str(suspended.get("message") or "")
+
+
+def _plain_end(status: Json) -> float | None:
+    if status.get("completionTime"):
+        return moment(status["completionTime"])
+    failed = find_condition(status.get("conditions"), "Failed")
+    return moment(failed.get("lastTransitionTime")) if failed is not None and failed.get("status") == "True" else None
