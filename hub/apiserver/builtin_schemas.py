@@ -416,7 +416,7 @@ CUSTOM_RESOURCE_DEFINITION: Final = obj(
                 selectableFields=many(obj(need=("jsonPath",), jsonPath=STRING)),
             )
         ),
-        conversion=obj(keep=True, strategy=STRING),
+        conversion=obj(keep=True, strategy=choice("None", "Webhook")),
         preserveUnknownFields=BOOLEAN,
     ),
     status=obj(keep=True, conditions=CONDITIONS, storedVersions=many(STRING)),

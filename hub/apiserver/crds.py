@@ -14,6 +14,8 @@ from hub.api import jsonpath
 from hub.api.conditions import with_condition
 from hub.api.errors import InvalidObjectError
 from hub.api.meta import DNS_LABEL_PATTERN, DNS_SUBDOMAIN_PATTERN
+from hub.apiserver.builtin_schemas import CUSTOM_RESOURCE_DEFINITION
+from hub.apiserver.schema import compile_schema
 
 Object = Mapping[str, Any]
 
@@ -21,6 +23,7 @@ _COLUMN_TYPES: Final = ("integer", "number", "string", "boolean", "date")
 _LABEL, _SUBDOMAIN = re.compile(DNS_LABEL_PATTERN), re.compile(DNS_SUBDOMAIN_PATTERN)
 _CAMEL = re.compile(r"[A-Z][A-Za-z0-9]*")
 _SCALE_PATHS: Final = (("specReplicasPath", ".spec."), ("statusReplicasPath", ".status."))
+_SHAPE: Final = compile_schema(CUSTOM_RESOURCE_DEFINITION, root=True)
 # Groups whose versions are converted here, so that the webhook their CRDs name is not needed.
 _CONVERTED: Final = frozenset({"kueue.x-k8s.io"})
 
@@ -38,6 +41,8 @@ def with_defaults(crd: Object) -> dict[str, Any]:
 
 def check(crd: Object) -> None:
     """Raises `InvalidObjectError` with the first field that keeps `crd` from being served."""
+    for error in _SHAPE.conform(crd).errors:
+        raise InvalidObjectError(error.message, field=error.field)
     spec = _object(crd, "spec", "spec")
     group = _text(spec, "group", "spec.group")
     if not _SUBDOMAIN.fullmatch(group) or "." not in group:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from hub.api.errors import InvalidObjectError
 from hub.apiserver.constraints import Findings, Path
 from hub.apiserver.invalid import FieldError
 from hub.apiserver.rules import RuleNode, compile_rules
@@ -67,10 +68,13 @@ def compile_schema(openapi: Mapping[str, Any], *, where: str = "", root: bool = 
     """
     if root:
         written = openapi.get("properties") or {}
+        if not isinstance(written, Mapping):
+            raise InvalidObjectError("expected an object", field=f"{where}.properties")
         properties: dict[str, Any] = {name: dict(_KEPT) for name in _ROOT_FIELDS}
         # A schema may narrow what names are allowed, nothing else of metadata.
-        narrowed = (written.get("metadata") or {}).get("properties") or {}
-        names = {name: narrowed[name] for name in ("name", "generateName") if name in narrowed}
+        metadata = written.get("metadata")
+        narrowed = metadata.get("properties") if isinstance(metadata, Mapping) else None
+        names = {name: narrowed[name] for name in ("name", "generateName") if name in narrowed} if narrowed else None
         if names:
             properties["metadata"]["properties"] = names
         openapi = {**openapi, "properties": {**written, **properties}}

@@ -247,8 +247,10 @@ def test_other_writes_move_what_they_change() -> None:
 def test_writes_keep_no_record_of_what_was_never_applied() -> None:
     assert track(THING, thing({"n": 1}), thing({"n": 2}), manager="x", now=NOW) is None
     live = stored(None, thing({"n": 1}), "one")
-    cleared = {**live, "metadata": {**live["metadata"], "managedFields": []}}
+    cleared = {**live, "metadata": {**live["metadata"], "managedFields": [{}]}}
     assert track(THING, live, cleared, manager="x", now=NOW) is None
+    careless = {**live, "metadata": {**live["metadata"], "managedFields": []}}
+    assert track(THING, live, careless, manager="x", now=NOW) == live["metadata"]["managedFields"]
 
 
 def test_fields_survive_their_written_form() -> None:
