@@ -128,8 +128,8 @@ def track(
 ) -> list[dict[str, Any]] | None:
     """managedFields of `new`, written by `manager` in place of `old` by anything but apply; None: it has none.
 
-    A client that sends the record itself decides it; one empty entry takes it away, as in Kubernetes (an empty list, which
-    careless clients send, does not).
+    A client that sends the record itself decides it. One empty entry takes it away, as in Kubernetes; an empty list,
+    which careless clients send, does not.
     """
     sent = new["metadata"].get("managedFields")
     if isinstance(sent, list) and sent and not any(sent):
