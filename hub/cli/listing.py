@@ -186,7 +186,7 @@ CLUSTERS: Final = Kind(
 QUEUES: Final = Kind(
     "queues",
     ("queue", "localqueues", "localqueue", "lq"),
-    (*_QUOTA, resource.WORKLOADS, *_RUNNING),
+    (*_QUOTA, resource.MANAGED_CLUSTERS, resource.CLUSTER_CAPACITIES, resource.WORKLOADS, *_RUNNING),
     namespaced=True,
     local=False,
     things=_queues,
