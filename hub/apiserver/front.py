@@ -20,8 +20,9 @@ from hub.apiserver.status import dump_status, method_not_allowed, no_such_path, 
 from hub.apiserver.verbs import Call
 
 _log = logging.getLogger(__name__)
-_HEALTH: Final = frozenset({"healthz", "livez", "readyz"})
-# What is shown to everybody: the wire that we speak, not what this is built of.
+# What is shown to everybody.
+_PUBLIC: Final = frozenset({"healthz", "livez", "readyz", "version"})
+# The wire that we speak, not what this is built of.
 VERSION: Final = {
     "major": "1",
     "minor": "33",
@@ -55,11 +56,8 @@ class Front:
     def _handle(self, exchange: Exchange) -> None:
         parts = segments(exchange.path)
         head = parts[0] if parts else ""
-        if head in _HEALTH:
-            self._health(exchange, head)
-            return
-        if head == "version":
-            self._answer(exchange, Answer(200, self._version))
+        if head in _PUBLIC and len(parts) == 1:
+            self._public(exchange, head)
             return
         user = self._user(exchange)
         name, parts = split_cluster(parts)
@@ -91,8 +89,8 @@ class Front:
             if target is not None:
                 Call(self._plane, cluster, target, exchange, parse_query(exchange.query), user, self._tokens).run()
                 return
-        if head in _HEALTH:
-            self._health(exchange, head)
+        if head in _PUBLIC and len(parts) == 1:
+            self._public(exchange, head)
             return
         answer = self._document(exchange, cluster, parts)
         if answer is None:
@@ -111,8 +109,6 @@ class Front:
         if parts == ["openapi", "v2"]:
             content_type, body = openapi_v2(exchange.headers.get(b"accept", ""))
             return Answer(200, body, content_type)
-        if parts == ["version"]:
-            return Answer(200, self._version)
         if parts == ["metrics"]:
             return Answer(200, self._metrics(), "text/plain; version=0.0.4; charset=utf-8")
         return None
@@ -131,7 +127,12 @@ class Front:
         ]
         return plane.metrics.text(gauges, objects).encode()
 
-    def _health(self, exchange: Exchange, path: str) -> None:
+    def _public(self, exchange: Exchange, path: str) -> None:
+        if exchange.method not in ("GET", "HEAD"):
+            raise method_not_allowed(exchange.method)
+        if path == "version":
+            self._answer(exchange, Answer(200, self._version))
+            return
         failed = self._plane.store.failed
         if path == "readyz" and self.stopping:
             self._answer(exchange, Answer(503, b"stopping", _TEXT))

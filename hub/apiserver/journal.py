@@ -87,11 +87,14 @@ class Journal:
             raise
 
     def _open(self) -> sqlite3.Connection:
+        new = not self.path.exists()
         db = self._connect()
         try:
+            if new and not self.power_safe:
+                # Nothing is acknowledged yet; waiting for the disk would only make starting slow.
+                db.execute("PRAGMA synchronous=OFF")
             db.executescript("PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0;")
-            # Durable against kill -9 as it is; the flush that a power cut asks for is ours, off the loop's thread.
-            db.executescript("PRAGMA synchronous=NORMAL; PRAGMA cache_size=-16384; PRAGMA journal_size_limit=33554432;")
+            db.executescript("PRAGMA cache_size=-16384; PRAGMA journal_size_limit=33554432;")
             found = db.execute("PRAGMA user_version").fetchone()[0]
             if found not in (0, _FORMAT):
                 raise CorruptStoreError(
@@ -99,11 +102,14 @@ class Journal:
                     hint="A newer Quarterdeck wrote it: start that one.",
                 )
             db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={_FORMAT}; COMMIT;")
+            # Durable against kill -9 as it is; the flush that a power cut asks for is ours, off the loop's thread.
+            db.execute("PRAGMA synchronous=NORMAL")
             self.clean = bool(self._meta(db, "clean", 1))
             db.execute("INSERT OR REPLACE INTO meta VALUES ('clean', 0)")
             os.chmod(self.path, 0o600)
             self._wal = os.open(f"{self.path}-wal", os.O_RDWR)
-            _flush_directory(self.path.parent)
+            if self.power_safe:
+                _flush_directory(self.path.parent)
         except BaseException:
             db.close()
             raise
