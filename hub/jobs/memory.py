@@ -17,8 +17,8 @@ from hub.api.indexset import IndexSet
 from hub.api.reasons import Reason
 from hub.api.timestamps import parse_time
 from hub.jobs.attempt import Attempt, AttemptState, Usage
+from hub.jobs.feedback import parse_exit_codes
 from hub.jobs.state import ENDED, Phase
-from hub.jobs.works import parse_exit_codes
 
 _EMPTY: Final = IndexSet()
 _REASONS: Final = {reason.code: reason for reason in Reason}

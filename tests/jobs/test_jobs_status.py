@@ -18,11 +18,11 @@ from hub.api.fleetjob import FleetJob
 from hub.api.indexset import IndexSet
 from hub.api.workload import Workload
 from hub.jobs.attempt import Attempt, Usage
+from hub.jobs.feedback import parse_exit_codes
 from hub.jobs.fold import fold
 from hub.jobs.memory import NOTHING, memory_of
 from hub.jobs.spec import JobSpec
 from hub.jobs.status import fleet_job_status, invalid_status
-from hub.jobs.works import parse_exit_codes
 
 
 def test_a_status_says_all_and_is_valid() -> None:

@@ -14,8 +14,9 @@ from hub.api import jsonpath, names
 from hub.api.errors import InvalidObjectError
 from hub.api.indexset import IndexSet
 from hub.api.work import ManifestWork
+from hub.jobs.feedback import parse_exit_codes
 from hub.jobs.spec import JobSpec
-from hub.jobs.works import attempt_from_work, parse_exit_codes, slice_to_work
+from hub.jobs.works import attempt_from_work, slice_to_work
 
 FLAVORS = (("nvidia.com/gpu", "a100"), ("cpu", "default"))
 
