@@ -91,7 +91,7 @@ def ended_job() -> dict[str, Any]:
 
 def test_retries_say_where_from_where_to_and_why() -> None:
     assert retries(ended_job()) == [
-        "task 7,23: exit code 1 on harbour → foundry, failed there too",
+        "tasks 7,23: exit code 1 on harbour → foundry, failed there too",
         "task 41: exit code 1 on foundry → harbour, failed there too",
     ]
 

@@ -62,6 +62,7 @@ class Screen:
                 looking.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await looking
+            self._sites = await read_sites(self._api, self._job, time.time())
             if live is not None:
                 live.update(self._render())
         if live is None:

@@ -27,9 +27,7 @@ def read_contigs(path: Path) -> list[str]:
             contigs[-1] += line
     for (name, length), bases in zip(expected, contigs, strict=True):
         if len(bases) != length:
-            raise ValueError(
-                f"{path.name}: {name} should have {length} bases, the file ends after {len(bases)}: truncated?"
-            )
+            raise ValueError(f"{path.name}: {name} has {len(bases)} of its {length} bases: truncated?")
     return contigs
 
 

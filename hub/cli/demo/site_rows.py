@@ -26,7 +26,7 @@ from hub.scoring.interface import ScoreRequest
 class SiteRow:
     """`slots`: tasks of the job that it could run if nothing of ours ran there (0: not this job's hardware).
 
-    `score` is None where the site is no candidate. `price` is of one task for an hour, None where unknown.
+    `score` is the scorers' weighted mean, 100 at best, None where the site is no candidate. `price` is of one task for an hour, None where unknown.
     """
 
     name: str
@@ -54,11 +54,13 @@ async def read_sites(api: KubeApi, job: Mapping[str, Any], now: float) -> list[S
 def site_rows(fleet: Fleet, shape: TaskShape, now: float) -> list[SiteRow]:
     """In the order of names."""
     slots, free = fleet.capacity(shape), fleet.fit(shape)
-    ranking = rank(fleet, ScoreRequest(shape, 1, now), default_scorers(), slots > 0)
+    scorers = default_scorers()
+    weights = sum(abs(entry.weight) for entry in scorers)
+    ranking = rank(fleet, ScoreRequest(shape, 1, now), scorers, slots > 0)
     rows = []
     for position, name in enumerate(fleet.names):
         site = fleet.site(name)
-        price, score = task_hour(site, shape), float(ranking.total[position])
+        price, score = task_hour(site, shape), float(ranking.total[position]) / weights
         rows.append(
             SiteRow(
                 name,

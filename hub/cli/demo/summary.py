@@ -57,7 +57,8 @@ def retries(job: dict[str, Any]) -> list[str]:
                 codes = ", ".join(part.partition("=")[0] for part in str(earlier.get("exitCodes") or "").split(";"))
                 again = IndexSet.parse(str(later.get("failed") or "")) & shared
                 end = "failed there too" if again == shared else "succeeded there"
-                lines.append(f"task {shared}: exit code {codes} on {earlier['cluster']} → {later['cluster']}, {end}")
+                word = "task" if len(shared) == 1 else "tasks"
+                lines.append(f"{word} {shared}: exit code {codes} on {earlier['cluster']} → {later['cluster']}, {end}")
     return lines
 
 
