@@ -26,7 +26,8 @@ from hub.scoring.interface import ScoreRequest
 class SiteRow:
     """`slots`: tasks of the job that it could run if nothing of ours ran there (0: not this job's hardware).
 
-    `score` is the scorers' weighted mean, 100 at best, None where the site is no candidate. `price` is of one task for an hour, None where unknown.
+    `score` is the scorers' weighted mean, 100 at best, None where the site is no candidate. `price` is of one task for
+    an hour, None where unknown.
     """
 
     name: str
