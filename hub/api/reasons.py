@@ -71,6 +71,22 @@ class Reason(Enum):
         "ClusterQueue {queue} is StrictFIFO and {ahead} before it still waits",
         "See why that one waits, or let the queue be BestEffortFIFO.",
     )
+    WAITING_FOR_PREEMPTED = _Entry(
+        "WaitingForPreemptedWorkloads", "Queue", "waits until {victims} have given their quota back", ""
+    )
+    PENDING_EVALUATION = _Entry("PendingEvaluation", "Queue", "{detail}", "")
+    MISCONFIGURED = _Entry("Misconfigured", "Queue", "{detail}", "Correct the queue name, the queue or the workload.")
+    QUEUE_SUSPENDED = _Entry(
+        "Suspended",
+        "Queue",
+        "ClusterQueue {queue} admits nothing now: {detail}",
+        "See `quarterdeck describe queue {queue}`.",
+    )
+    ON_HOLD = _Entry("OnHold", "Queue", "{detail}", "")
+    WAITING_FOR_PODS_READY = _Entry(
+        "WaitingForPodsReady", "Queue", "waits until all that is admitted runs: {detail} does not yet", ""
+    )
+    ADMISSION_GATED = _Entry("AdmissionGated", "Queue", "{detail}", "Whoever put the gate there has to open it.")
     SUSPENDED = _Entry("Suspended", "Job", "suspended by its owner", "Set spec.suspend to false.")
     PARALLELISM_REACHED = _Entry("ParallelismReached", "Job", "{active} tasks run; parallelism allows no more", "")
 

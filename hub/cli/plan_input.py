@@ -17,23 +17,27 @@ from hub.scoring.interface import WeightedScorer
 from hub.server.reading import CONFIG_GROUP, READ, Objects, Source, sort_objects
 from hub.server.snapshot import State
 
-# The parts of Kueue's Configuration that say how the queue decides; none of them is decided by yet.
+# The parts of Kueue's Configuration that say how the queue decides; mode fleet does not decide by them yet.
 _KUEUE_PARTS = ("fairSharing", "admissionFairSharing", "waitForPodsReady", "resources", "multiKueue")
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`now` is epoch seconds. `weights`: of scorers, by name. `said`: warnings, each of which is said once."""
+    """`now` is epoch seconds. `weights`: of scorers, by name. `said`: warnings, each of which is said once.
+
+    `queue`: the queue's part of the configuration, or Kueue's, as it was read; of several the input's comes last.
+    """
 
     now: float
     cycles: int | Literal["settle"]
     weights: Mapping[str, float]
+    mode: Literal["fleet", "kueue"] = "fleet"
+    queue: Mapping[str, Any] = field(default_factory=dict)
     said: set[str] = field(default_factory=set)
 
     @staticmethod
     def read(moment: str | None, cycles: str, config: Path | None, mode: str | None) -> Settings:
         """Raises `UsageError` for what cannot be done, by option."""
-        _refuse_kueue(mode, "--mode")
         count: int | Literal["settle"]
         if cycles == "settle":
             count = "settle"
@@ -42,13 +46,22 @@ class Settings:
         else:
             raise UsageError(f"{cycles!r} is neither a number of cycles from 1 nor `settle`", field="--cycles")
         now = parse_time(moment).timestamp() if moment else time.time()
-        return Settings(now, count, _weights(config) if config is not None else {})
+        weights, queue = _configured(config) if config is not None else ({}, {})
+        chosen = mode or queue.get("mode") or "fleet"
+        if chosen not in ("fleet", "kueue"):
+            raise UsageError(f"found {chosen!r}; allowed: fleet, kueue", field=f"queue.mode of {config}")
+        settings = Settings(now, count, weights, "kueue" if chosen == "kueue" else "fleet", queue)
+        if settings.mode == "fleet":
+            _warn(no_effect(queue))
+        return settings
 
     def decide(self, sources: Iterable[Source], *, live: bool = False, key: str | None = None) -> dict[str, Any]:
         """The plan's document. Raises `InvalidObjectError` before anything is decided, if something is malformed."""
         from hub.server.explanation_document import explanation_document
         from hub.server.plan_document import plan_document
 
+        if self.mode == "kueue":
+            return self._decide_as_kueue(sources, live=live, key=key)
         objects, state = self.state(sources, live=live)
         explained = None
         if key is not None:
@@ -58,16 +71,35 @@ class Settings:
         document = plan_document(objects, state, self.cycles)
         return document if explained is None else document | {"explain": explained}
 
-    def state(self, sources: Iterable[Source], *, live: bool) -> tuple[Objects, State]:
-        """What is wrong with a live hub's objects is decided about; what is wrong with files is an error."""
+    def _decide_as_kueue(self, sources: Iterable[Source], *, live: bool, key: str | None) -> dict[str, Any]:
+        from hub.queueing.kueue.settings import read_settings
+        from hub.server.kueue_plan import KueuePlan
+
+        if key is not None:
+            raise UsageError("explains mode fleet only", field="--explain", hint="The reasons are in `pending`.")
+        objects, state = self._read(sources, live=live)
+        parts = dict(self.queue)
+        for configuration in objects.of("Configuration"):
+            parts.update(configuration)
+        plan = KueuePlan(objects, state, read_settings(parts))
+        if not live:
+            objects.check()
+        self.warn(sorted(state.problems()))
+        return plan.document(self.cycles)
+
+    def _read(self, sources: Iterable[Source], *, live: bool) -> tuple[Objects, State]:
         from hub.controllers.logs import configure
 
         # Everything worth knowing is in the document or among the warnings.
         configure("critical", "logfmt")
         objects = sort_objects(sources)
+        return objects, State(objects, self.now, self.scorers(objects), live=live)
+
+    def state(self, sources: Iterable[Source], *, live: bool) -> tuple[Objects, State]:
+        """What is wrong with a live hub's objects is decided about; what is wrong with files is an error."""
+        objects, state = self._read(sources, live=live)
         for configuration in objects.of("Configuration"):
             self.warn(no_effect(configuration))
-        state = State(objects, self.now, self.scorers(objects), live=live)
         if not live:
             objects.check()
         self.warn(sorted(state.notes | state.problems() | queue_notes(objects)))
@@ -139,8 +171,8 @@ def queue_notes(objects: Objects) -> set[str]:
     return found
 
 
-def _weights(path: Path) -> dict[str, float]:
-    """The scorers' weights of the hub's configuration; of Kueue's, nothing but a warning."""
+def _configured(path: Path) -> tuple[dict[str, float], Mapping[str, Any]]:
+    """The scorers' weights of the hub's configuration and its queue part; of Kueue's, all is about the queue."""
     import yaml
 
     from hub.controllers.config import parse_config
@@ -154,30 +186,16 @@ def _weights(path: Path) -> dict[str, float]:
     if not isinstance(document, Mapping):
         raise UsageError(f"{path} holds no settings", field="--config")
     if str(document.get("apiVersion") or "").startswith(CONFIG_GROUP):
-        _warn(no_effect(document))
-        return {}
+        return {}, document
     settings = dict(document)
     queue = settings.pop("queue", None) or {}
     if not isinstance(queue, Mapping):
         raise UsageError(f"found {queue!r}; expected settings", field="queue")
-    _refuse_kueue(queue.get("mode"), f"queue.mode of {path}")
-    _warn(no_effect(queue))
     unknown = sorted(set(queue) - {"mode", *_KUEUE_PARTS})
     if unknown:
         known = ", ".join(("mode", *_KUEUE_PARTS))
         raise UsageError(f"there is no such setting; known here: {known}", field=f"queue.{unknown[0]}")
-    return dict(parse_config(settings, str(path)).scorers.weights)
-
-
-def _refuse_kueue(mode: object, where: str) -> None:
-    if mode == "kueue":
-        raise UsageError(
-            "this version does not decide as Kueue does: no preemption, no fair sharing, no cycles of one head",
-            field=where,
-            hint="Leave it out: mode fleet has Kueue's quotas, cohorts and flavors, ordered by priority and age.",
-        )
-    if mode not in (None, "fleet"):
-        raise UsageError(f"found {mode!r}; allowed: fleet", field=where)
+    return dict(parse_config(settings, str(path)).scorers.weights), queue
 
 
 def _warn(lines: Sequence[str]) -> None:
