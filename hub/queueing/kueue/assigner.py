@@ -263,11 +263,10 @@ class _Walk:
 
 
 def _better(one: _Quality, other: _Quality, policy: Fungibility) -> bool:
+    """Of two flavors without candidates, the one that borrows less: that is where capacity is kept for it."""
     for hopeless in (Mode.NO_FIT, Mode.NO_CANDIDATES):
-        if one[0] is hopeless:
-            return False
-        if other[0] is hopeless:
-            return True
+        if (one[0] is hopeless) != (other[0] is hopeless):
+            return other[0] is hopeless
     if policy.avoid_borrowing:
         return (-one[1], one[0]) > (-other[1], other[0])
     return (one[0], -one[1]) > (other[0], -other[1])
