@@ -121,6 +121,18 @@ class Scheduler:
         self._close(admitted, preempted)
         return Outcome(tuple(admitted), tuple(preempted), moved or bool(admitted or preempted))
 
+    def finish(self, keys: Iterable[str]) -> None:
+        """Holders that have ended give their quota back; whoever is parked in their trees is looked at again."""
+        woken: set[int] = set()
+        for key in keys:
+            one = self._held.pop(key)
+            self._unready.discard(key)
+            place = self._places.get(one.cluster_queue)
+            if place is not None:
+                place[0].standing.release(place[1], one)
+                woken.add(id(place[0]))
+        self._wake(woken)
+
     # Heads.
 
     def _nominate(self, name: str, workload: Workload) -> Entry | None:
@@ -297,7 +309,7 @@ class Scheduler:
         for one in admitted:
             ready = one.workload.key not in self._unready
             self._hold(Held(one.workload, one.queue, one.amounts, self._now, ready=ready))
-        woken: list[_Tree] = []
+        woken: set[int] = set()
         for tree in self._trees.values():
             for key, victim in sorted(tree.gone.items()):
                 del self._held[key]
@@ -305,11 +317,15 @@ class Scheduler:
                 tree.standing.release(victim.position, victim.held)
                 self._queue(victim.held.workload)
             if tree.gone:
-                woken.append(tree)
+                woken.add(id(tree))
                 tree.gone = {}
-        for name, (tree, _) in self._places.items():
-            if any(tree is other for other in woken):
-                self._lines[name].wake(self._may_return)
+        self._wake(woken)
+
+    def _wake(self, trees: set[int]) -> None:
+        if trees:
+            for name, (tree, _) in self._places.items():
+                if id(tree) in trees:
+                    self._lines[name].wake(self._may_return)
 
     def _wake_rested(self) -> bool:
         rested = [w for w in self._outside.values() if 0.0 < w.not_before <= self._now]
