@@ -18,7 +18,8 @@ from hub.server.reading import CONFIG_GROUP, READ, Objects, Source, sort_objects
 from hub.server.snapshot import State
 
 # The parts of Kueue's Configuration that say how the queue decides; mode fleet does not decide by them yet.
-_KUEUE_PARTS = ("fairSharing", "admissionFairSharing", "waitForPodsReady", "resources", "multiKueue")
+_BEYOND = ("resources", "multiKueue")
+_KUEUE_PARTS = ("fairSharing", "admissionFairSharing", "waitForPodsReady", *_BEYOND)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +52,7 @@ class Settings:
         if chosen not in ("fleet", "kueue"):
             raise UsageError(f"found {chosen!r}; allowed: fleet, kueue", field=f"queue.mode of {config}")
         settings = Settings(now, count, weights, "kueue" if chosen == "kueue" else "fleet", queue)
-        if settings.mode == "fleet":
-            _warn(no_effect(queue))
+        settings.warn(no_effect(queue, settings.mode))
         return settings
 
     def decide(self, sources: Iterable[Source], *, live: bool = False, key: str | None = None) -> dict[str, Any]:
@@ -81,10 +81,12 @@ class Settings:
         parts = dict(self.queue)
         for configuration in objects.of("Configuration"):
             parts.update(configuration)
+            self.warn(no_effect(configuration, self.mode))
         plan = KueuePlan(objects, state, read_settings(parts))
         if not live:
             objects.check()
-        self.warn(sorted(state.problems()))
+        notes = {"mode kueue decides about quota only: nothing is placed on a cluster"} if state.placing else set()
+        self.warn(sorted(state.problems() | plan.notes | notes))
         return plan.document(self.cycles)
 
     def _read(self, sources: Iterable[Source], *, live: bool) -> tuple[Objects, State]:
@@ -99,7 +101,7 @@ class Settings:
         """What is wrong with a live hub's objects is decided about; what is wrong with files is an error."""
         objects, state = self._read(sources, live=live)
         for configuration in objects.of("Configuration"):
-            self.warn(no_effect(configuration))
+            self.warn(no_effect(configuration, self.mode))
         if not live:
             objects.check()
         self.warn(sorted(state.notes | state.problems() | queue_notes(objects)))
@@ -144,11 +146,12 @@ async def hub_objects(ctx: click.Context) -> list[Source]:
     return found
 
 
-def no_effect(configuration: Mapping[str, Any]) -> list[str]:
-    """What of Kueue's Configuration this queue does not decide by."""
+def no_effect(configuration: Mapping[str, Any], mode: str) -> list[str]:
+    """What of Kueue's Configuration the queue does not decide by."""
+    parts = _KUEUE_PARTS if mode == "fleet" else _BEYOND
     return [
-        f"{CONFIG_GROUP} Configuration: {name} has no effect in mode fleet yet"
-        for name in _KUEUE_PARTS
+        f"{CONFIG_GROUP} Configuration: {name} has no effect in mode {mode} yet"
+        for name in parts
         if configuration.get(name)
     ]
 

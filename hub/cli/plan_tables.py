@@ -28,6 +28,12 @@ def print_plan(document: Json) -> None:
             )
         else:
             click.echo("nothing is admitted")
+        if cycle["preempted"]:
+            click.echo()
+            print_table(
+                [Column("PREEMPTED"), Column("CLUSTERQUEUE"), Column("REASON"), Column("FOR", elastic=True)],
+                [(e["workload"], e["clusterQueue"], e["reason"], e["preemptor"]) for e in cycle["preempted"]],
+            )
         if cycle["pending"]:
             click.echo()
             print_table(

@@ -28,7 +28,7 @@ from hub.server.placements import placement_documents
 from hub.server.plan_document import SETTLE, by_name, job_row, moment_of, queue_rows
 from hub.server.reading import Json as Object
 from hub.server.reading import Objects
-from hub.server.snapshot import State
+from hub.server.snapshot import Job, State
 from hub.server.workloads import mirrored
 
 Json = dict[str, Any]
@@ -50,6 +50,8 @@ class KueuePlan:
         waiting: list[Workload] = []
         held: list[Held] = []
         self._deactivated: list[tuple[str, str]] = []
+        self._reserved: dict[str, str] = {}
+        self.notes: set[str] = set()
         for source in objects.sources(resource.WORKLOADS):
             obj = state.dated(source.obj, "Workload")
             if mirrored(obj, state.jobs):
@@ -59,6 +61,10 @@ class KueuePlan:
             except InvalidObjectError as error:
                 objects.problem(source, error)
                 continue
+            if any(pods.get("topologyRequest") for pods in (obj.get("spec") or {}).get("podSets") or ()):
+                self.notes.add(
+                    f"Workload {meta_key(obj)}: topologyRequest: places within a cluster are not decided about"
+                )
             if isinstance(found, Held):
                 held.append(found)
             elif found is not None:
@@ -86,6 +92,9 @@ class KueuePlan:
         for number in range(1, (SETTLE if cycles == "settle" else cycles) + 1):
             outcome = self._scheduler.cycle(state.now)
             done.append(self._cycle(number, outcome))
+            self._reserved |= {entry.workload.key: entry.queue for entry in outcome.admitted}
+            for gone in outcome.preempted:
+                self._reserved.pop(gone.held.key, None)
             state.now += 1.0
             settled = not outcome.moved
             if settled and cycles == "settle":
@@ -106,7 +115,7 @@ class KueuePlan:
             "placements": placement_documents(
                 state.snapshot(), objects.of(resource.PLACEMENTS), objects.of(resource.PLACEMENT_DECISIONS)
             ),
-            "jobs": [job_row(job) for job in sorted(state.jobs.values(), key=by_name)],
+            "jobs": [self._job(job) for job in sorted(state.jobs.values(), key=by_name)],
             "ignored": sorted(objects.ignored),
         }
 
@@ -166,7 +175,19 @@ class KueuePlan:
     def _note_deactivated(self, obj: Object, quotas: Quotas) -> None:
         meta = obj["metadata"]
         local = quotas.local_queues.get((str(meta["namespace"]), str((obj.get("spec") or {}).get("queueName"))))
-        self._deactivated.append((f"{meta['namespace']}/{meta['name']}", local.cluster_queue if local else ""))
+        self._deactivated.append((meta_key(obj), local.cluster_queue if local else ""))
+
+    def _job(self, job: Job) -> Json:
+        """What is given quota here waits for nothing more of the queue, whatever its state says."""
+        queue = self._reserved.get(job.key)
+        row = job_row(job)
+        if queue is None:
+            return row
+        return row | {"reason": Reason.QUOTA_RESERVED.code, "message": Reason.QUOTA_RESERVED.message(queue=queue)}
+
+
+def meta_key(obj: Object) -> str:
+    return f"{obj['metadata']['namespace']}/{obj['metadata']['name']}"
 
 
 def inactive_queues(quotas: Quotas, checks: list[Object]) -> dict[str, str]:
