@@ -14,6 +14,7 @@ from hub.queueing.kueue.verdict import Outcome
 from hub.queueing.kueue.workload import Constraints, Held, PodSet, Workload
 from hub.queueing.quotas import Quotas
 
+PLAIN = Settings()
 FAIR = Settings(strategies=(FINAL, INITIAL))
 TAKES_ALL = {"reclaimWithinCohort": "Any", "withinClusterQueue": "LowerPriority"}
 
@@ -47,7 +48,7 @@ def scene(
     objects: Iterable[dict[str, Any]],
     waiting: Iterable[Workload] = (),
     held: Iterable[Held] = (),
-    settings: Settings = Settings(),
+    settings: Settings = PLAIN,
     *,
     inactive: dict[str, str] | None = None,
     past: dict[tuple[str, str], Past] | None = None,
