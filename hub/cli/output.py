@@ -115,7 +115,7 @@ def _line(cells: Sequence[str], widths: Sequence[int], heads: Sequence[Column], 
     parts = []
     for cell, width, head in zip(cells, widths, heads, strict=True):
         text = cell if len(cell) <= width else cell[: max(width - 1, 0)] + "…"
-        padded = text.rjust(width) if head.right else text.ljust(width)
+        padded = text.rjust(width) if head.right else text if head is heads[-1] else text.ljust(width)
         parts.append(click.style(padded, bold=True) if bold else padded.replace(text, status_text(text), 1))
     return "  ".join(parts).rstrip()
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from hub.api import names
 from hub.api.errors import InvalidObjectError
 from hub.api.indexset import IndexSet
 from hub.api.reasons import Reason
-from hub.jobs.memory import memory_of
+from hub.jobs.attempt import Attempt
+from hub.jobs.memory import known_attempts, memory_of
+from hub.jobs.works import attempt_from_work
 from hub.server.jobs import job_row
 from hub.server.view import Cell, Column, Section, Table, age, moment, span
 
@@ -18,14 +20,29 @@ MAX_FAILED: Final = 10
 LAST_LINES: Final = 8
 
 
-def job_sections(job: Json, logs: Iterable[Json], events: Iterable[Json], now: float) -> list[Section]:
-    """`logs` are the TaskLogs that carry the job's uid, `events` the Events about it."""
-    found = [_overview(job, now), _attempts(job, now)]
+def job_sections(
+    job: Json, works: Iterable[Json], logs: Iterable[Json], events: Iterable[Json], now: float
+) -> list[Section]:
+    """`works` and `logs` are the ManifestWorks and TaskLogs that carry the job's uid, `events` the Events about it."""
+    attempts = all_attempts(job, works)
+    found = [_overview(job, attempts, now), _attempts(attempts, now)]
     if (failures := failed_tasks(job, logs)) is not None:
         found.append(failures)
     found.append(_conditions(job, now))
     found.append(_events(events, now))
     return found
+
+
+def all_attempts(job: Json, works: Iterable[Json]) -> list[Attempt]:
+    """Every slice that is known, by epoch: a long history is not all in the status, and a plain Job's has none."""
+    found = []
+    for work in works:
+        try:
+            found.append(attempt_from_work(work))
+        except (InvalidObjectError, LookupError, TypeError, ValueError, AttributeError):
+            # Somebody edited what makes it a slice.
+            continue
+    return known_attempts(found, memory_of(job))
 
 
 def failed_tasks(job: Json, logs: Iterable[Json]) -> Section | None:
@@ -63,8 +80,9 @@ def failed_tasks(job: Json, logs: Iterable[Json]) -> Section | None:
     return Section("Failed tasks", lines=tuple(lines))
 
 
-def _overview(job: Json, now: float) -> Section:
+def _overview(job: Json, attempts: Sequence[Attempt], now: float) -> Section:
     row, memory = job_row(job), memory_of(job)
+    clusters = row.clusters or tuple(sorted({attempt.cluster for attempt in attempts}))
     spec = job.get("spec") or {}
     retry = spec.get("retry") or {}
     facts: list[tuple[str, Cell]] = [
@@ -80,7 +98,7 @@ def _overview(job: Json, now: float) -> Section:
         ("At once", spec.get("parallelism")),
         ("GPU a task", row.gpu),
         ("Attempts a task", _attempts_allowed(row.kind, spec, retry)),
-        ("Clusters", ", ".join(row.clusters)),
+        ("Clusters", ", ".join(clusters)),
         ("Submitted", _when(row.created, now)),
         ("Started", _when(row.started, now)),
         ("Ended", _when(row.finished, now)),
@@ -113,7 +131,7 @@ def _attempts_allowed(kind: str, spec: Json, retry: Json) -> str:
     return text + (", on the same cluster too" if retry.get("elsewhere") is False else "")
 
 
-def _attempts(job: Json, now: float) -> Section:
+def _attempts(attempts: Sequence[Attempt], now: float) -> Section:
     columns = (
         Column("EPOCH", right=True),
         Column("ATTEMPT", right=True),
@@ -128,7 +146,7 @@ def _attempts(job: Json, now: float) -> Section:
         Column("NOTE", elastic=True),
     )
     rows: list[tuple[Cell, ...]] = []
-    for attempt in memory_of(job).attempts:
+    for attempt in attempts:
         note = attempt.message
         if attempt.stale:
             stale = Reason.STALE_RESULT.message(cluster=attempt.cluster, tasks=attempt.stale)

@@ -6,7 +6,7 @@ for the LocalQueue alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from hub.api import names
@@ -81,7 +81,7 @@ def queue_table(rows: Iterable[QueueRow], now: float, *, namespaces: bool = Fals
     )
     lines = []
     for row in rows:
-        quota = [line for line in row.quota if line.nominal or line.used]
+        quota = _worth_showing(row.quota)
         line: tuple[Cell, ...] = (
             row.name,
             row.cluster_queue,
@@ -89,7 +89,7 @@ def queue_table(rows: Iterable[QueueRow], now: float, *, namespaces: bool = Fals
             row.strategy,
             row.pending,
             row.running,
-            ", ".join(f"{line} of {line.flavor}" if _several(row) else str(line) for line in quota),
+            ", ".join(f"{line} of {line.flavor}" if _several(quota) else str(line) for line in quota),
             row.status,
             age(row.created, now),
         )
@@ -241,9 +241,21 @@ def _jobs(title: str, jobs: list[Job], state: State, now: float, *, waiting: boo
     return Section(title, table=Table(columns, tuple(rows)) if rows else None, empty="none")
 
 
-def _several(row: QueueRow) -> bool:
+def _worth_showing(quota: Iterable[QuotaLine]) -> list[QuotaLine]:
+    """What people think of first, and what is in use; thousandths of GPUs only where whole ones have no quota."""
+    lines = [line for line in quota if line.nominal or line.used]
+    whole = {line.flavor for line in lines if line.resource == names.GPU}
+    return [
+        line
+        for line in lines
+        if (line.used or line.resource in ("cpu", "memory", names.GPU))
+        and not (line.resource == names.GPU_MILLI and line.flavor in whole)
+    ]
+
+
+def _several(quota: Sequence[QuotaLine]) -> bool:
     """Whether a resource comes in more than one flavor, so that its name alone says too little."""
-    resources = [line.resource for line in row.quota if line.nominal or line.used]
+    resources = [line.resource for line in quota]
     return len(set(resources)) < len(resources)
 
 

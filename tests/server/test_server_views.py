@@ -283,7 +283,7 @@ def test_everything_about_a_job() -> None:
          "note": "n", "series": {"count": 4, "lastObservedTime": "2023-11-14T22:22:20Z"}},
         {"metadata": {"name": "e1"}, "eventTime": "2023-11-14T22:14:20Z", "type": "Normal", "reason": "Admitted"},
     ]  # fmt: skip
-    sections = job_sections(job, [*logs, answer], events, NOW)
+    sections = job_sections(job, [], [*logs, answer], events, NOW)
     facts = _facts(sections)
     assert facts["Tasks"] == "2 of 4 succeeded (0,3), 2 failed (1-2)"
     assert (facts["Attempts a task"], facts["Took"]) == ("3, not after exit codes 2", "2m")
