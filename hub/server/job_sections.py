@@ -98,6 +98,7 @@ def _overview(job: Json, attempts: Sequence[Attempt], now: float) -> Section:
         ("At once", spec.get("parallelism")),
         ("GPU a task", row.gpu),
         ("Attempts a task", _attempts_allowed(row.kind, spec, retry)),
+        ("Expected a task", spec.get("expectedDuration")),
         ("Clusters", ", ".join(clusters)),
         ("Submitted", _when(row.created, now)),
         ("Started", _when(row.started, now)),
