@@ -7,7 +7,7 @@ What it does not hold: how many tasks there are, or where they may run (that is 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hub.api import names
@@ -37,6 +37,9 @@ class Toleration:
         return self.operator == "Exists" or self.value == value
 
 
+_HASHED = ("requests", "gpu_share", "gpu_models", "gpu_min_memory", "node_selector", "tolerations", "images")
+
+
 @dataclass(frozen=True, slots=True)
 class TaskShape:
     """`requests`: sorted (resource, amount), cpu in thousandths, all else in whole units; GPUs as ``nvidia.com/gpu``.
@@ -51,6 +54,18 @@ class TaskShape:
     node_selector: tuple[tuple[str, str], ...] = ()
     tolerations: tuple[Toleration, ...] = ()
     images: tuple[str, ...] = ()
+    # The key of every cache of fits: hashed once, not at each look.
+    _hash: int = field(init=False, repr=False, compare=False, default=0)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_hash", hash(tuple(getattr(self, name) for name in _HASHED)))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __reduce__(self) -> tuple[type[TaskShape], tuple[object, ...]]:
+        # A hash of strings is another one in another process.
+        return TaskShape, tuple(getattr(self, name) for name in _HASHED)
 
     def request(self, resource: str) -> int:
         return next((amount for name, amount in self.requests if name == resource), 0)

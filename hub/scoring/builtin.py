@@ -36,18 +36,20 @@ class FreeShare:
     name = "FreeShare"
 
     def score(self, fleet: Fleet, request: ScoreRequest) -> Floats:
-        least = np.full(len(fleet.names), np.inf)
-        for resource, amount in _asked(request.shape):
-            offered = fleet.allocatable(resource)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                share = (fleet.free(resource) - amount) / offered
+        asked = _asked(request.shape)
+        if not asked:
+            return np.where(fleet.reported, 1.0, np.nan)
+        resources = tuple(resource for resource, _ in asked)
+        free, offered = fleet.free_of(resources), fleet.allocatable_of(resources)
+        least: Floats | None = None
+        for column, (_, amount) in enumerate(asked):
+            there = offered[:, column]
             # A cluster without any of it has nothing left of it.
-            least = np.minimum(
-                least, np.where(offered > 0, np.clip(share, 0.0, 1.0), np.where(offered == 0, 0.0, np.nan))
-            )
-        if not _asked(request.shape):
-            least = np.ones(len(fleet.names))
-        return np.where(fleet.reported, least, np.nan)
+            share = (free[:, column] - amount) / np.where(there > 0, there, np.inf)
+            share = np.minimum(np.maximum(share, 0.0), 1.0)
+            least = share if least is None else np.minimum(least, share)
+        assert least is not None, "something is asked for"
+        return least
 
 
 class Price:
