@@ -196,9 +196,7 @@ class Cycle:
             else:
                 room = self.places.room(option)
                 fits = among & (room >= wish.together)
-                if not fits.any():
-                    continue
-                for cluster in self.places.ranking(demand.rule, option, paid, fits).order.tolist():
+                for cluster in self.places.best_first(demand.rule, option, paid, fits):
                     name = self.places.names[cluster]
                     if demand.rule.limit is not None and name not in held and len(held) >= demand.rule.limit:
                         continue
