@@ -11,7 +11,9 @@ from hub.apiserver.server import ApiServer
 
 WORKS = "/apis/work.open-cluster-management.io/v1/namespaces/default/manifestworks"
 WORK = """{"apiVersion": "work.open-cluster-management.io/v1", "kind": "ManifestWork", "metadata": {"name": "w"},
-"spec": {"workload": {"manifests": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": DEEP}]}}}"""
+"spec": {"workload": {"manifests": [
+  {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": DEEP}
+]}}}"""
 LAUGHS = "a: &a [x,x]\n" + "".join(
     f"{chr(98 + n)}: &{chr(98 + n)} [*{chr(97 + n)},*{chr(97 + n)}]\n" for n in range(24)
 )
