@@ -106,7 +106,7 @@ class Call:
     # Reading
 
     def _get(self) -> None:
-        if flag(self.query, "watch"):
+        if flag(self.query, "watch") and self.exchange.method == "GET":
             self._watch(f"metadata.name={self.target.name}")
             return
         record = self.cluster.get(self.target.kind, self._key)
@@ -116,7 +116,7 @@ class Call:
         self._answer(200, self._rendering().one(record))
 
     def _list(self) -> None:
-        if flag(self.query, "watch"):
+        if flag(self.query, "watch") and self.exchange.method == "GET":
             self._watch("")
             return
         cluster, query = self.cluster, self.query
