@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import click
+import structlog
 
 from hub.api.errors import NotFoundError, UsageError
 from hub.api.timestamps import parse_time
@@ -49,21 +52,18 @@ class Settings:
         from hub.server.explanation_document import explanation_document
         from hub.server.plan_document import plan_document
 
-        objects, state = self.state(sources, live=live)
-        explained = None
-        if key is not None:
-            explained = explanation_document(objects, state, key)
-            if explained is None:
-                raise UsageError(f"no job, Workload or Placement is called {key}", field="--explain")
-        document = plan_document(objects, state, self.cycles)
+        with quiet():
+            objects, state = self.state(sources, live=live)
+            explained = None
+            if key is not None:
+                explained = explanation_document(objects, state, key)
+                if explained is None:
+                    raise UsageError(f"no job, Workload or Placement is called {key}", field="--explain")
+            document = plan_document(objects, state, self.cycles)
         return document if explained is None else document | {"explain": explained}
 
     def state(self, sources: Iterable[Source], *, live: bool) -> tuple[Objects, State]:
         """What is wrong with a live hub's objects is decided about; what is wrong with files is an error."""
-        from hub.controllers.logs import configure
-
-        # Everything worth knowing is in the document or among the warnings.
-        configure("critical", "logfmt")
         objects = sort_objects(sources)
         for configuration in objects.of("Configuration"):
             self.warn(no_effect(configuration))
@@ -87,6 +87,17 @@ class Settings:
             entries.append(WeightedScorer(scorer, float(spec.get("weight", 1))))
         weighted = [WeightedScorer(e.scorer, self.weights.get(e.scorer.name, e.weight)) for e in entries]
         return tuple(entry for entry in weighted if entry.weight)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the log lines of a hub: what they would say is in the document or among the warnings."""
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
 
 
 def file_sources(name: str, text: str) -> list[Source]:
