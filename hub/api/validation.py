@@ -110,11 +110,13 @@ def _documents(text: str, source: str) -> Iterator[tuple[str, Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """Keys become strings, as they would on the way through JSON."""
+    """Keys become strings, as they would on the way through JSON; so do numbers that only a quantity can hold."""
     if isinstance(value, dict):
         return {key if isinstance(key, str) else _show(key): _plain(member) for key, member in value.items()}
     if isinstance(value, list):
         return [_plain(member) for member in value]
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return str(value)
     return value
 
 

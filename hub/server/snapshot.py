@@ -164,9 +164,10 @@ class State:
             self._fold(job)
 
     def _read_workloads(self, objects: Objects) -> None:
+        keys = {job.key for job in self.jobs.values()}
         for source in objects.sources(resource.WORKLOADS):
             obj = self._dated(source.obj, "Workload")
-            if mirrored(obj, self.jobs):
+            if mirrored(obj, self.jobs, keys):
                 continue
             try:
                 found = read_workload(obj, self.world.quotas, place=self.placing)
