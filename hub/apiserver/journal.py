@@ -103,7 +103,7 @@ class Journal:
                     hint="Use a local file system: network file systems do not carry it.",
                 )
             db.execute("PRAGMA wal_autocheckpoint=0")
-            db.executescript("PRAGMA cache_size=-16384; PRAGMA journal_size_limit=33554432;")
+            db.executescript("PRAGMA cache_size=-4096; PRAGMA journal_size_limit=33554432;")
             found = db.execute("PRAGMA user_version").fetchone()[0]
             if found not in (0, _FORMAT):
                 raise CorruptStoreError(
