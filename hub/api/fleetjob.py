@@ -135,7 +135,7 @@ class FleetJobSpec(Model):
     )
     suspend: Bool = Field(
         False,
-        description="While true nothing of the job runs; what runs is stopped, and counts as no attempt. Example: false",
+        description="While true nothing of the job runs; what runs is stopped and counts as no attempt. Example: false",
     )
     cancel: Bool = Field(
         False, description="True ends the job: its processes are stopped, its phase is Cancelled. Example: true"
