@@ -33,6 +33,7 @@ class Owner(Protocol):
     namespace: str
     name: str
     deleting: bool
+    gone: bool
     on_idle: Callable[[], None]
 
     @property
@@ -126,6 +127,7 @@ class Controller(Generic[T]):
             return
         if self._names.get((item.namespace, item.name)) is item:
             del self._names[item.namespace, item.name]
+        item.gone = True
         if item.busy:
             self._going[uid] = item
             item.begin_deletion()

@@ -205,29 +205,33 @@ class ProcessRuntime:
             if process.session_leader and shim.is_shim(process.pid)
         }
 
-    def adopt(self, record: Record, launch: Launch, ended: Ended) -> bool:
+    def adopt(self, record: Record, launch: Launch, ended: Ended) -> float | None:
         run, text = record.run, str(record.run)
+        ago = max(0.0, self._now() - record.started)
         if record.code is not None:
             self._later(ended, self._end_of(record, record.code, record.reason))
-            return True
+            return ago
         found = self._found.pop(text, None)
-        if found is not None and self._pin(found, record, launch, ended):
-            return True
+        if found is not None:
+            # The kernel's word for it: the clock may have been set since.
+            age = procfs.age(found.pid)
+            if age is not None and self._pin(found, record, launch, ended, age):
+                return age
         again = self._records.read(run)
         if again is not None and again.code is not None:
             # It ended between the two looks.
             self._later(ended, self._end_of(again, again.code, again.reason))
-            return True
+            return ago
         if not record.marked_start and found is None:
             self._records.remove_run(run)
-            return False
+            return None
         procfs.kill_marked(self._token, self._running(), only=(text,))
         reason = record.reason or Reason.RUNTIME_KILLED.code
         self._records.note(run, reason)
         self._later(ended, self._end_of(record, _KILLED, reason))
-        return True
+        return ago
 
-    def _pin(self, found: procfs.Marked, record: Record, launch: Launch, ended: Ended) -> bool:
+    def _pin(self, found: procfs.Marked, record: Record, launch: Launch, ended: Ended, age: float) -> bool:
         try:
             pidfd = os.pidfd_open(found.pid)
         except OSError:
@@ -235,9 +239,8 @@ class ProcessRuntime:
         if not procfs.still_marked(found.pid, self._token, found.run):
             os.close(pidfd)
             return False
-        elapsed = max(0.0, self._now() - record.started)
         child = _is_child(found.pid)
-        live = _Live(launch, ended, found.pid, pidfd, child, time.monotonic() - elapsed, reason=record.reason)
+        live = _Live(launch, ended, found.pid, pidfd, child, time.monotonic() - age, reason=record.reason)
         live.cgroup = self._cgroups is not None and os.path.isdir(self._cgroups.path(found.run))
         self._watch(live)
         if record.reason is not None:

@@ -57,6 +57,7 @@ Json = dict[str, Any]
 _log = logging.getLogger("agent.edge.site")
 _TRIM_SECONDS: Final = 2.0
 _GPU_SECONDS: Final = 5.0
+_WRITE_SECONDS: Final = 5.0
 
 
 class EdgeSite:
@@ -194,7 +195,9 @@ class EdgeSite:
             owner.stop(Reason.STOPPED)
         while any(owner.busy for owner in owners):
             await asyncio.sleep(0.01)
-        await host.patcher.idle()
+        # What a full disk keeps from being written is in the records.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(host.patcher.idle(), _WRITE_SECONDS)
         host.machinery.runtime.forget_strangers()
 
     async def read_log(

@@ -63,6 +63,7 @@ class SiteJob:
         self.plan: JobPlan | None = None
         self.dials: JobDials | None = None
         self.deleting = False
+        self.gone = False
         self._configs: Found | None = None
         self._fetching: asyncio.Task[None] | None = None
         self._timers = Timers()
@@ -190,6 +191,7 @@ class SiteJob:
 
     def close(self) -> None:
         """It is gone, or the site goes: nothing more happens to it."""
+        self.gone = True
         self._timers.cancel_all()
         if self._fetching is not None:
             self._fetching.cancel()
@@ -215,7 +217,14 @@ class SiteJob:
 
     def wants_start(self) -> bool:
         dials, progress = self.dials, self.progress
-        if self.plan is None or dials is None or self._configs is None or self.deleting or self.host.draining:
+        if (
+            self.plan is None
+            or dials is None
+            or self._configs is None
+            or self.deleting
+            or self.gone
+            or self.host.draining
+        ):
             return False
         if progress.over or progress.verdict is not None or progress.suspended:
             return False
@@ -372,6 +381,8 @@ class SiteJob:
 
     def changed(self) -> None:
         """Its status is to be written: an end at once, a beginning a little later, the rest spaced."""
+        if self.gone:
+            return
         loop = asyncio.get_running_loop()
         if self.progress.over or self.deleting:
             delay = 0.0

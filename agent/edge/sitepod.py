@@ -39,7 +39,9 @@ class SitePod:
         self.foreign = names.JOB_UID not in (metadata.get("labels") or {})
         self.plan: PodPlan | None = None
         self.deleting = False
+        self.gone = False
         self._task: Task | None = None
+        self._last: Task | None = None
         self._end: TaskEnd | None = None
         self._attempt = 0
         self._phase = "Pending"
@@ -128,6 +130,7 @@ class SitePod:
             self._task.stop(reason.code)
 
     def close(self) -> None:
+        self.gone = True
         if self._fetching is not None:
             self._fetching.cancel()
         if self._retry is not None:
@@ -141,7 +144,7 @@ class SitePod:
 
     def wants_start(self) -> bool:
         waits = self._phase == "Pending" and self._task is None and self._configs is not None
-        return waits and self.plan is not None and not self.deleting and not self.host.draining
+        return waits and self.plan is not None and not self.deleting and not self.gone and not self.host.draining
 
     def start_one(self, place: Place) -> None:
         task = self._new_task(place)
@@ -200,8 +203,6 @@ class SitePod:
         if self.deleting:
             self.on_idle()
 
-    _last: Task | None = None
-
     def refuse(self, reason: Reason, message: str) -> None:
         _log.warning("pod refused", extra={"fields": {"pod": self, "reason": reason.code, "why": message}})
         self._phase, self._why = "Failed", (reason.code, message)
@@ -216,6 +217,8 @@ class SitePod:
             self.changed()
 
     def changed(self) -> None:
+        if self.gone:
+            return
         over = self._phase in ("Succeeded", "Failed") or self.deleting
         loop = asyncio.get_running_loop()
         delay = 0.0 if over else max(SETTLE, self._written + INTERVAL - loop.time())

@@ -12,6 +12,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from agent.edge.container import container_name, engine_command
@@ -110,10 +111,12 @@ class Task:
         for number, record in latest.items():
             self.restarts[number] = record.run.restart
             launch = self._bare_launch(record.run, record.started)
-            if self.machinery.runtime.adopt(record, launch, lambda end, n=number: self._run_ended(n, end)):  # type: ignore[misc]
+            ago = self.machinery.runtime.adopt(record, launch, partial(self._run_ended, number))
+            if ago is not None:
                 found = True
                 self.live[number] = record.run
-                self.started = min(self.started or record.started, record.started)
+                started = self.machinery.now() - ago
+                self.started = min(self.started or started, started)
         return found
 
     def stop(self, reason: str, grace: float | None = None) -> None:
@@ -172,7 +175,7 @@ class Task:
         run = RunId(self.owner, self.index, self.attempt, number, self.restarts.get(number, 0))
         now = self.machinery.now()
         launch = self._bare_launch(run, now) if self.machinery.time_scale is not None else self._full_launch(run, now)
-        self.machinery.runtime.start(launch, lambda end: self._run_ended(number, end))
+        self.machinery.runtime.start(launch, partial(self._run_ended, number))
         self.live[number] = run
         self.changed(self)
 

@@ -44,14 +44,20 @@ def run(arguments: list[str]) -> int:
     _image, *command = arguments
     environment = {name: os.environ[name] for name in options.get("--env", [])}
     workdir = options.get("--workdir", ["/"])[0]
+    # A container is known by its name before anything in it runs.
+    gate = ["/bin/sh", "-c", 'read _; exec "$@"', "gate"]
     container = subprocess.Popen(
-        [*options["--entrypoint"], *command],
+        [*gate, *options["--entrypoint"], *command],
+        stdin=subprocess.PIPE,
         env={"PATH": "/usr/bin:/bin", **environment},
         cwd=workdir,
         start_new_session=True,
     )
     path = STATE / f"{options['--name'][0]}.pid"
     path.write_text(str(container.pid))
+    assert container.stdin is not None
+    container.stdin.write(b"\n")
+    container.stdin.flush()
     signal.signal(signal.SIGTERM, lambda *_: os.killpg(container.pid, signal.SIGTERM))
     code = container.wait()
     path.unlink(missing_ok=True)

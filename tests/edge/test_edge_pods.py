@@ -68,8 +68,12 @@ async def test_a_pod_of_policy_always_is_started_again(rig: Rig) -> None:
         return (await rig.log("a")).count("x") >= 3
 
     await until(restarted)
-    status = await phase(rig, "a", "Running")
-    assert status["containerStatuses"][0]["restartCount"] >= 1
+
+    async def counted() -> bool:
+        status = await phase(rig, "a", "Running")
+        return bool(status["containerStatuses"][0]["restartCount"] >= 1)
+
+    await until(counted)
     await rig.site.api.delete(PODS, "a", "default")
     await until(lambda: _gone(rig, "a"))
 
