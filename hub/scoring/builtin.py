@@ -77,9 +77,10 @@ class ColumnScorer:
 
 
 def task_hour(site: Site | None, shape: TaskShape) -> float:
-    """NaN where a price that matters is not stated.
+    """NaN where nothing that the task asks for has a price.
 
-    Where GPUs have a price and CPU or memory have none, they are taken to be part of the GPU's, as clouds sell them.
+    What has none beside what has one is taken to be part of it, as clouds sell machines: memory with the CPU, both
+    with the GPU. A GPU without a price is never free.
     """
     if site is None:
         return math.nan
@@ -97,8 +98,6 @@ def task_hour(site: Site | None, shape: TaskShape) -> float:
         (shape.request("cpu") / 1000, prices.cpu_hour),
         (shape.request("memory") / _GIB, prices.memory_gib_hour),
     ):
-        if amount and price is None and not shape.gpu_milli:
-            return math.nan
         total += amount * (price or 0.0)
     return total if shape.gpu_milli or prices.cpu_hour is not None or prices.memory_gib_hour is not None else math.nan
 
