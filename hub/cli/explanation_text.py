@@ -69,7 +69,7 @@ def _verdict(found: Json) -> None:
         click.echo(f"{click.style('waits', fg='yellow')}  {verdict['reason']}: {verdict['message']}")
     if found["smallestChange"]:
         click.echo(f"  → would start if you: {found['smallestChange']}")
-    elif verdict["advice"]:
+    elif verdict["advice"] and "quarterdeck explain" not in verdict["advice"]:
         click.echo(f"  → {verdict['advice']}")
 
 

@@ -56,7 +56,10 @@ def _job(state: State, snapshot: Snapshot, job: Job) -> Json:
     now = job.entry.state
     if now is None:
         return {"kind": job.seen.ref.kind, "phase": "Pending", "reason": "InvalidSpec", "message": job.trouble}
-    demands = {demand.key: demand for demand in snapshot.demands}
+    found = explain(snapshot, job.key) if any(d.key == job.key for d in snapshot.demands) else None
+    if found is not None:
+        # The hub tells a job why it waits as soon as it has decided; so does this.
+        now = state.told(job, found.refusal)
     document: Json = {
         "kind": job.seen.ref.kind,
         "phase": now.phase,
@@ -72,8 +75,8 @@ def _job(state: State, snapshot: Snapshot, job: Job) -> Json:
         },
         "attempts": [_attempt(attempt, now.attempts) for attempt in now.attempts],
     }
-    if job.key in demands:
-        document |= decision_document(explain(snapshot, job.key))
+    if found is not None:
+        document |= decision_document(found)
     elif not now.ended and job.seen.spec is not None:
         spec = job.seen.spec
         rule = state.world.rule_of(spec)

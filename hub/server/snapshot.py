@@ -20,6 +20,7 @@ from hub.controllers.table import JobEntry
 from hub.controllers.world import World
 from hub.fleet.changes import Charge, ScoresSeen
 from hub.jobs.fold import demand_of, fold
+from hub.jobs.state import JobState
 from hub.jobs.works import attempt_from_work, slice_to_work
 from hub.placement.rule import ClusterRule
 from hub.planner.plan import Plan, Refusal, Slice, Snapshot
@@ -116,6 +117,13 @@ class State:
             if refusal != job.refusal or job.key in refusals:
                 job.refusal = refusal
             self._fold(job)
+
+    def told(self, job: Job, refusal: Refusal | None) -> JobState:
+        """The job's state once it knows why it waits."""
+        job.refusal = refusal
+        self._fold(job)
+        assert job.entry.state is not None, "only a job that can be read is decided about"
+        return job.entry.state
 
     # What is read.
 

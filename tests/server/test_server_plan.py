@@ -312,6 +312,12 @@ def test_a_job_of_which_nothing_waits_is_explained_by_one_more_task() -> None:
     assert explanation_document(found, state, "default/nobody") is None
 
 
+def test_the_first_line_of_an_explanation_is_what_was_decided() -> None:
+    found = explanation_document(*state_of(a_fleet()), "default/train")
+    assert found is not None
+    assert (found["job"]["reason"], found["job"]["verdict"]["reason"]) == ("NoClusterFits", "NoClusterFits")
+
+
 def test_old_kueue_objects_and_kinds_that_nobody_reads() -> None:
     objects = queue("q", cpu=4)
     objects[1]["apiVersion"] = "kueue.x-k8s.io/v1beta1"
