@@ -165,6 +165,18 @@ class Cluster:
         row = self.held.table.rows.get(resource)
         return 0.0 if row is None else float(np.maximum(self.held.free[row], 0).sum(dtype=np.float64))
 
+    def free_of(self, resources: Sequence[str]) -> list[float]:
+        """`free` of each, with one look at the nodes."""
+        held = self.held
+        if held is None:
+            return [math.nan] * len(resources)
+        rows = held.table.rows
+        sums = np.maximum(held.free, 0).sum(axis=1, dtype=np.float64).tolist()
+        return [
+            float(held.gpus_total.sum()) / WHOLE_GPU if name == names.GPU else sums[rows[name]] if name in rows else 0.0
+            for name in resources
+        ]
+
     def allocatable(self, resource: str) -> float:
         """Over all nodes; NaN unknown."""
         if self.site is None:

@@ -214,7 +214,7 @@ class Fleet:
         clusters = self._clusters
         return self._cache.get(
             ("free of", resources), self.names, self._versions,
-            lambda at: [clusters[at].free(resource) for resource in resources],
+            lambda at: clusters[at].free_of(resources),
             np.dtype((np.float64, (len(resources),))),
         )  # fmt: skip
 

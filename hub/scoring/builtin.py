@@ -41,15 +41,12 @@ class FreeShare:
             return np.where(fleet.reported, 1.0, np.nan)
         resources = tuple(resource for resource, _ in asked)
         free, offered = fleet.free_of(resources), fleet.allocatable_of(resources)
-        least: Floats | None = None
-        for column, (_, amount) in enumerate(asked):
-            there = offered[:, column]
-            # A cluster without any of it has nothing left of it.
-            share = (free[:, column] - amount) / np.where(there > 0, there, np.inf)
-            share = np.minimum(np.maximum(share, 0.0), 1.0)
-            least = share if least is None else np.minimum(least, share)
-        assert least is not None, "something is asked for"
-        return least
+        # A cluster without any of it has nothing left of it.
+        share = (free - [amount for _, amount in asked]) / np.where(offered > 0, offered, np.inf)
+        least = share[:, 0]
+        for column in range(1, len(asked)):
+            least = np.minimum(least, share[:, column])
+        return np.minimum(np.maximum(least, 0.0), 1.0)
 
 
 class Price:

@@ -141,8 +141,9 @@ def _normalise(
     # Halved, so that the distance of two huge values is still a number.
     spread = high / 2 - low / 2
     flat = ~(spread > 0)
-    spread[flat] = np.inf
-    low[flat] = 0.0
+    if flat.any():
+        spread[flat] = np.inf
+        low[flat] = 0.0
     normalised = (values / 2 - (low / 2)[:, None]) / spread[:, None] * 100.0
     weights = np.empty((len(entries), 1))
     for row, entry in enumerate(entries):
