@@ -63,6 +63,8 @@ class Cycle:
         on_orphan: Callable[[JobEntry], None] = lambda entry: None,
         on_state: Callable[[JobEntry], None] = lambda entry: None,
     ) -> None:
+        # Set at an orderly end: what happens is still noted, but nothing new is placed.
+        self.closing = False
         self.turns = 0
         self.plans = 0
         self.scorers = tuple(scorers)
@@ -133,7 +135,9 @@ class Cycle:
         if not self._replan and self._planned == self._world.version:
             return
         self._replan, self._planned = False, self._world.version
-        if self._demands:
+        if self._demands and not self.closing:
+            # With what the jobs just looked at hold, or hold no more.
+            self._world.refresh()
             self._decide()
 
     # One job.

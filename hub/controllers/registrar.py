@@ -40,7 +40,7 @@ _LOOK: Final = 1.0
 class Registrar:
     """`run()` until cancelled. `heard_api` says when (on `clock`, monotonic) this hub last renewed its own Lease.
 
-    `gap`: seconds without that after which this hub was cut off itself. `finalizers`: what accepted clusters are held by.
+    `gap`: seconds without that after which this hub was cut off itself. `finalizers`: what holds accepted clusters.
     """
 
     def __init__(
