@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from agent.edge.host import Host
+from agent.edge.logs import LogPlace
 from agent.edge.records import RunId
-from agent.edge.sitejob import LogPlace
 from hub.api import names
 from hub.api.reasons import Reason
 from hub.api.resource import Resource

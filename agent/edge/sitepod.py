@@ -10,10 +10,10 @@ from typing import Any
 from agent.edge.configs import Found
 from agent.edge.environment import TaskFacts, check_environments, sources
 from agent.edge.host import INTERVAL, SETTLE, Host
+from agent.edge.logs import LogPlace
 from agent.edge.nodes import Need, Place
 from agent.edge.podplan import PodPlan, PodRefused, plan_pod
 from agent.edge.records import Record, RunId
-from agent.edge.sitejob import LogPlace
 from agent.edge.task import Task, TaskEnd
 from hub.api import names
 from hub.api.conditions import with_condition
@@ -67,7 +67,7 @@ class SitePod:
         return () if self._task is None else (self._task,)
 
     def log_paths(self) -> list[str]:
-        return [] if self._task is None else [self.host.machinery.records.log(self.uid, 0)]
+        return [self.host.machinery.records.log(self.uid, 0)] if self._task or self._last else []
 
     def take_in(self, left: Iterable[RunId]) -> None:
         phase = (self.obj.get("status") or {}).get("phase")
@@ -230,10 +230,12 @@ class SitePod:
         status = self._status(previous)
         patch = {key: value for key, value in status.items() if previous.get(key) != value}
         patch |= {key: None for key in ("reason", "message") if key in previous and key not in status}
-        return MergePatch({"metadata": {"uid": self.uid}, "status": patch}) if patch else None
+        if not patch:
+            return None
+        self._written = asyncio.get_running_loop().time()
+        return MergePatch({"metadata": {"uid": self.uid}, "status": patch})
 
     def _done(self, answer: Json | None) -> None:
-        self._written = asyncio.get_running_loop().time()
         if answer is not None:
             self.obj = answer
 

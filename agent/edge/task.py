@@ -96,7 +96,8 @@ class Task:
         if self.plan.deadline is not None and self._deadline is None:
             left = self.started + self.plan.deadline - self.machinery.now()
             self._deadline = asyncio.get_running_loop().call_later(max(0.0, left), self._deadline_passed)
-        self._advance(first=True)
+        # One that was taken up has begun: what it cannot start now it starts later.
+        self._advance(first=not self.live)
 
     def adopt(self, records: Iterable[Record]) -> bool:
         """Takes up the runs of before. False when none of them ever started."""
@@ -191,7 +192,9 @@ class Task:
     def _full_launch(self, run: RunId, now: float) -> Launch:
         container, machinery = self.containers[run.container], self.machinery
         gpus = machinery.gpu_names(self.place.node, self._gpus_of(run.container))
-        given = {**self.given, **self._gpu_variables(container, gpus)}
+        # In a container only its own GPUs are there, and counted from 0.
+        visible = self._gpu_variables(container, gpus) if container.target == HOST else {}
+        given = {**self.given, **visible}
         variables = container_environment(container, self.plan, self.facts, given, self.configs)
         command, args = command_line(container, variables)
         environment = {**machinery.base_environment, "HOSTNAME": self.facts.name, **variables}

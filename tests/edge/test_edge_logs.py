@@ -13,8 +13,7 @@ from conftest import Rig, job, until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.edge.logs import Trimmer, first_kept, read_log, tail_offset
-from agent.edge.sitejob import LogPlace
+from agent.edge.logs import LogPlace, Trimmer, first_kept, read_log, tail_offset
 from agent.local import LogChunk
 from hub.api.errors import NotFoundError
 
