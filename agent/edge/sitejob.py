@@ -60,6 +60,8 @@ class SiteJob:
         self._fetching: asyncio.Task[None] | None = None
         self._timers = Timers()
         self._written = 0.0
+        # The status as last asked for, and as last taken by the API, which may drop or respell of it what it likes.
+        self._asked: Json | None = None
         self._was_written: Json | None = None
         self._ended_logs: list[int] = []
 
@@ -363,18 +365,18 @@ class SiteJob:
         patch |= {key: None for key in ("startTime", "completionTime") if key in previous and key not in status}
         if not patch or status == self._was_written:
             return None
-        self._was_written = status
+        self._asked = status
         self._written = asyncio.get_running_loop().time()
         return MergePatch({"metadata": {"uid": self.uid}, "status": patch})
 
     def _done(self, answer: Json | None) -> None:
+        self._was_written = self._asked
         if answer is not None:
             self.obj = answer
         if self.progress.over:
             self._expire()
 
     def _not_written(self, key: WriteKey, error: Exception) -> None:
-        self._was_written = None
         # What the API refuses it would refuse again, and a Job that is gone needs no status; a full disk gets space.
         if not isinstance(error, ApiError):
             self._timers.set("write", 1.0, self.changed)

@@ -17,7 +17,7 @@ from conftest import Rig, job, message_of, reason_of, shell, until
 from agent.edge import jobrun, records
 from hub.api import names
 from hub.api.conditions import find_condition
-from hub.api.errors import ConflictError, NotFoundError
+from hub.api.errors import ConflictError, NotFoundError, OverloadedError
 from hub.api.resource import CONFIG_MAPS, JOBS, NAMESPACES, SECRETS
 
 PROBED = shell("true", livenessProbe={"exec": {"command": ["x"]}})
@@ -283,6 +283,23 @@ async def test_a_full_disk_makes_tasks_wait_and_loses_nothing(rig: Rig, monkeypa
     status = await rig.ended("a")
     assert (status["succeeded"], status["failed"]) == (2, 0)
     assert find_condition(status["conditions"], "Blocked") is None
+
+
+async def test_an_api_that_refuses_for_a_while_is_told_later(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when its disk is full: the end is known, kept, and written once that works again."""
+    api = rig.site._api
+    real, refused = api.patch, []
+
+    async def patch(*args: Any, **how: Any) -> Any:
+        if how.get("subresource") == "status" and len(refused) < 4:
+            refused.append(how)
+            raise OverloadedError(507, {"message": "the disk is full"})
+        return await real(*args, **how)
+
+    monkeypatch.setattr(api, "patch", patch)
+    status = await rig.run(job("a", "exit 3"))
+    assert len(refused) == 4
+    assert status["exitCodes"] == "3=0"
 
 
 async def test_a_task_without_room_waits_for_it(rig: Rig) -> None:
