@@ -227,7 +227,9 @@ class State:
         assert spec is not None, "only a job that can be read has a demand"
         for part in parts:
             epoch = job.entry.next_epoch()
-            work = slice_to_work(spec, part.cluster, part.tasks, part.attempt, part.slots, part.flavors, queue, epoch)
+            work = slice_to_work(
+                spec, part.cluster, part.tasks, part.attempt, part.slots, part.flavors, queue, epoch, part.decision
+            )
             job.entry.assumed[epoch] = attempt_from_work(work)
 
     def _reserve(self, waiting: Waiting, queue: str, parts: Iterable[Slice]) -> None:
