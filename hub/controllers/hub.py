@@ -138,8 +138,9 @@ class Hub:
 
     async def run(self) -> None:
         # Asked before anything is listed: who leads from then on has missed nothing of what it lists.
+        timeout = self.config.leadership.renewDeadline / 2
         with contextlib.suppress(QuarterdeckError, TimeoutError):
-            await asyncio.wait_for(self.elector.step(), self.config.leadership.renewDeadline / 2)
+            await asyncio.wait_for(self.elector.step(), timeout)
         if self.elector.is_leader:
             self._first_term = self.elector.term
         async with asyncio.TaskGroup() as tasks:
@@ -161,6 +162,10 @@ class Hub:
                     tasks.create_task(self.garbage.run(), name="garbage"),
                     tasks.create_task(self._measure_lag(), name="lag"),
                 ]
+                if not self.elector.is_leader:
+                    # The API may have come back only now: its next look at the Lease need not be waited for.
+                    with contextlib.suppress(QuarterdeckError, TimeoutError):
+                        await asyncio.wait_for(self.elector.step(), timeout)
                 if self.elector.is_leader:
                     self._on_started(self.elector.term)
             await self._stopping.wait()
