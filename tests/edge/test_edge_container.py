@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Rig, alive, job, reason_of, until
+from edge_rig import Rig, alive, job, reason_of, until
 
 from agent.edge import shim
 from agent.edge.container import engine_command

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Rig, job, shell, until
+from edge_rig import Rig, job, shell, until
 
 from agent.edge.cgroup import Cgroups
 from agent.edge.hardware import GpuReading, memory_total, model_name, parse_smi, read_gpus, this_machine

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Rig, job, message_of, reason_of, shell, until
+from edge_rig import Rig, job, message_of, reason_of, shell, until
 
 from agent.edge import jobrun, records
 from hub.api import names

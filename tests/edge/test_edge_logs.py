@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Rig, job, until
+from edge_rig import Rig, job, until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conftest import Rig, shell, until
+from edge_rig import Rig, shell, until
 
 from hub.api.conditions import condition_is
 from hub.api.errors import NotFoundError

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import NODES, Rig, alive, job, shell, until
+from edge_rig import NODES, Rig, alive, job, shell, until
 
 from agent.edge import procfs, shim
 from agent.edge.jobrun import Usage

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import Rig, job, message_of, reason_of, until
+from edge_rig import Rig, job, message_of, reason_of, until
 
 from agent.edge.jobrun import Usage
 from hub.api import names
