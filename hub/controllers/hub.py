@@ -46,7 +46,7 @@ from hub.registration.heartbeats import Heartbeats
 _log = logger(__name__)
 _LIFECYCLE_AFTER: Final = 2.0
 """kopf takes a second of CPU to load: that is spent when the first jobs are on their way."""
-_SETTLE: Final = 0.3
+_SETTLE: Final = 0.04
 _FLUSH: Final = 3.0
 
 
@@ -189,9 +189,7 @@ class Hub:
         self.scores.stop()
         self.cycle.closing = self.writes.closing = True
         if self._may_decide():
-            # What is on its way is answered, and answers are noted.
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._settle(), _SETTLE)
+            await self._settle()
         elector = next(task for task in running if task.get_name() == "elector")
         for task in running:
             if task is not elector:
@@ -203,13 +201,10 @@ class Hub:
             self._taking_over.cancel()
 
     async def _settle(self) -> None:
-        self.table.mark_all()
-        while True:
+        """What is on its way is answered, and what the answers ask for is written, too."""
+        for _ in range(3):
             self.cycle.wake()
-            await asyncio.sleep(0.02)
-            await self.patcher.idle()
-            if not self.table.dirty and not self.writes.backlog:
-                return
+            await asyncio.sleep(_SETTLE)
 
     # Leading.
 
