@@ -7,7 +7,6 @@ look, which comes every few minutes and whenever the hub accepts this cluster an
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 from collections.abc import Callable, Mapping
@@ -16,6 +15,7 @@ from typing import Any
 
 from agent.link import TRANSIENT, HubLink
 from agent.local import LocalCluster
+from agent.waiting import came
 from hub.api.errors import AlreadyExistsError, NotFoundError, QuarterdeckError
 from hub.api.mergepatch import create_merge_patch
 from hub.api.resource import CLUSTER_CAPACITIES
@@ -73,8 +73,7 @@ class CapacityReporter:
                 await asyncio.sleep(retry or self._interval)
                 await self._link.ready()
             if not retry:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), max(0.0, next_look - loop.time()))
+                await came(self._wake, next_look - loop.time())
 
     async def _pass(self) -> tuple[bool, float]:
         """Whether something was written, and after how many seconds to try again (0: not before a change)."""

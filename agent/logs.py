@@ -18,6 +18,7 @@ from agent.link import HubLink
 from agent.local import LocalCluster, LogChunk
 from agent.logtext import TextStream, log_entry
 from agent.slices import TaskPlace, WorkSlice, slice_of, slices_of_job
+from agent.waiting import came
 from hub.api.conditions import condition_is
 from hub.api.errors import InvalidObjectError, NotFoundError, OverloadedError, QuarterdeckError, UnreachableError
 from hub.api.indexset import IndexSet
@@ -243,8 +244,7 @@ class LogService:
                         over.add(ref)
                 busy = over.union(reading.values())
                 waiting = [ref for ref in waiting if ref not in busy] if busy else waiting
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(changed.wait(), _PROBE_SECONDS)
+                await came(changed, _PROBE_SECONDS)
         finally:
             for work in works:
                 self._followers[work].discard(changed)

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from agent.lease import DEFAULT_DURATION, LeaseKeeper
 from agent.link import TRANSIENT, HubLink
 from agent.local import LocalCluster
+from agent.waiting import came
 from hub.api.conditions import condition_is, find_condition, with_condition
 from hub.api.errors import AlreadyExistsError, ConflictError, NotFoundError, QuarterdeckError
 from hub.api.mergepatch import create_merge_patch
@@ -109,8 +110,7 @@ class Registration:
             while True:
                 self._wake.clear()
                 delay = await self._pass()
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), delay)
+                await came(self._wake, delay)
 
     # What the hub says.
 
@@ -289,7 +289,8 @@ class Registration:
     async def _watch_health(self) -> None:
         while True:
             try:
-                await asyncio.wait_for(self._local.ready(), self._health_patience)
+                async with asyncio.timeout(self._health_patience):
+                    await self._local.ready()
                 healthy = True
             except (TimeoutError, QuarterdeckError):
                 healthy = False

@@ -71,7 +71,9 @@ class Elector:
             while True:
                 limit = self._renewed + self._deadline - self._clock() if self._leading else self._deadline
                 try:
-                    await asyncio.wait_for(self.step(), max(min(limit, self._deadline / 2), 0.001))
+                    # Not wait_for: up to Python 3.11 it may lose a cancellation.
+                    async with asyncio.timeout(max(min(limit, self._deadline / 2), 0.001)):
+                        await self.step()
                 except TimeoutError:
                     _log.warning("no answer about Lease %s in time", self._name)
                 except QuarterdeckError as error:

@@ -20,6 +20,7 @@ from agent.datadir import AgentDirectory
 from agent.journal import Journal
 from agent.options import Options, parse
 from agent.rooms import Rooms
+from agent.waiting import came
 from hub.api.errors import DataDirectoryBusyError, QuarterdeckError, UsageError
 from hub.api.resource import (
     CLUSTER_CAPACITIES,
@@ -230,6 +231,53 @@ async def test_a_room_that_crashes_is_started_again_and_takes_no_other_with_it(s
     await until(lambda: len(crashes) == 3)
     assert dict(agent.agent.rooms.restarts) == {"site": 2}
     await until(lambda: not agent.agent.rooms.failing)
+
+
+async def test_a_room_that_ignores_being_told_is_told_again_and_named(
+    start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("agent.assembly.CLOSE_SECONDS", 0.1)
+    site, told = FakeSite(), []
+
+    async def run() -> None:
+        while len(told) < 2:
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                told.append(1)
+        await asyncio.sleep(0)
+
+    site.run = run  # type: ignore[method-assign]
+    agent = start(site=site)
+    await agent.joined()
+    agent.stop_signal()
+    await asyncio.wait_for(agent.task, 3)
+    assert [record.fields for record in caplog.records if record.message == "still stopping"] == [  # type: ignore[attr-defined]
+        {"rooms": "site"}
+    ]
+
+
+async def test_a_wait_ends_when_told_to_even_in_the_moment_of_its_event() -> None:
+    event, rounds = asyncio.Event(), []
+
+    async def loop() -> None:
+        while True:
+            event.clear()
+            rounds.append(await came(event, 10.0))
+
+    for turns in range(4):
+        rounds.clear()
+        task = asyncio.create_task(loop())
+        await asyncio.sleep(0.01)
+        event.set()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait({task}, timeout=1.0)
+        assert task.cancelled(), turns
+    assert not await came(asyncio.Event(), 0.01)
+    event.set()
+    assert await came(event, 0.0)
 
 
 async def test_rooms_say_why_and_do_not_swallow_cancellation() -> None:
