@@ -113,7 +113,7 @@ class Controller(Generic[T]):
         item.on_idle = lambda: self._let_go_if_idle(uid)
         self._items[uid] = self._names[where] = item
         try:
-            item.take_in(list(self._host.machinery.records.runs(uid)))
+            item.take_in(self._host.machinery.records.runs(uid))
         except Exception as error:
             # Whatever is in it, it stops nothing but itself.
             _log.exception("object cannot be taken in", extra={"fields": {"object": key_of(obj)}})
