@@ -45,7 +45,8 @@ def test_the_program_reads_its_own_file_and_counts_it(tmp_path: Path) -> None:
         "bases": 12,
         "gc": round(8 / 12, 4),
         "n50": 8,
-        "kmers": 6,
+        "kmers": 10 + 8 + 6 + 4 + 3 + 2 + 1,
+        "distinct": {"2": 5, "3": 5, "4": 5, "5": 4, "6": 3, "7": 2, "8": 1, "9": 0},
         "top": ["ACGT", "CGTA", "GTAC"],
     }
 

@@ -25,7 +25,7 @@ def print_summary(
     kmers = sum(result["kmers"] for result in results)
     mean_gc = sum(result["gc"] * result["bases"] for result in results) / max(bases, 1)
     _head("Done")
-    click.echo(f"  {tasks['succeeded']} of {FILES} files read: {bases:,} bases, {kmers:,} 4-mers, GC {mean_gc:.1%}")
+    click.echo(f"  {tasks['succeeded']} of {FILES} files read: {bases:,} bases, {kmers:,} k-mers, GC {mean_gc:.1%}")
     click.echo(f"  submit to first task running: {first_running * 1000:.0f} ms; everything: {seconds:.1f} s")
     for cluster, count in sorted(_succeeded_by_cluster(job).items()):
         click.echo(f"  {cluster:<10} {count} tasks succeeded")
