@@ -36,7 +36,7 @@ Json = dict[str, Any]
 _log = logging.getLogger("agent")
 
 # Of an orderly end: tasks have their own grace inside this, and then what happened to them goes to the hub.
-STOP_TASKS_SECONDS = 35.0
+STOP_TASKS_SECONDS = 30.0
 REPORT_SECONDS = 5.0
 # A room's own order at its end, before it is told again.
 CLOSE_SECONDS = 6.0
@@ -161,8 +161,11 @@ class Agent:
 
     async def _end_and_report(self) -> None:
         await self.registration.leave()
-        async with asyncio.timeout(STOP_TASKS_SECONDS):
-            await self._local.stop_tasks()
+        try:
+            async with asyncio.timeout(STOP_TASKS_SECONDS):
+                await self._local.stop_tasks()
+        except TimeoutError:
+            _log.error("tasks still run", extra={"fields": {"after": f"{STOP_TASKS_SECONDS:.0f}s"}})
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(REPORT_SECONDS):
                 # What was recorded just now is heard of through the local watch.

@@ -51,6 +51,7 @@ class CapacityReporter:
         self._known: Json | None = None
         self._asked: tuple[Json, Json] | None = None
         self._refused = Backoff(1.0, 120.0)
+        self._absent = Backoff(0.2, 120.0)
         self._wake = asyncio.Event()
         local.on_capacity_change(self._wake.set)
 
@@ -84,9 +85,9 @@ class CapacityReporter:
             self._known = None
             return False, 0.05
         except NotFoundError:
-            # Gone in between, or the namespace is not there yet.
+            # Gone in between; or the namespace is not there yet; or the hub does not know the kind at all.
             self._known = None
-            return False, 0.5
+            return False, self._absent.next()
         except QuarterdeckError as error:
             self._known = None
             delay = self._refused.next()
@@ -94,6 +95,7 @@ class CapacityReporter:
             _log.error("capacity not written", extra={"fields": fields})
             return False, delay
         self._refused.reset()
+        self._absent.reset()
         return wrote, 0.0
 
     async def _write(self) -> bool:

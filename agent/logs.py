@@ -34,7 +34,7 @@ _log = logging.getLogger("agent.logs")
 READING = 8
 FOLLOWING = 32
 # Of one request that follows: tasks read at once, and tasks that have not started asked about in one look.
-_OPEN_TASKS = 64
+_OPEN_TASKS = 128
 _PROBES = 32
 _PROBE_SECONDS = 0.5
 _LOOK_SECONDS = 0.05
@@ -136,7 +136,7 @@ class LogService:
 
     async def _serve_follower(self, request: Json, answer: Answer, *, fresh: bool) -> None:
         if self._following >= FOLLOWING:
-            await answer.refuse(f"{self._cluster} follows {FOLLOWING} logs already: end one of them, or do not follow")
+            await answer.refuse(f"{FOLLOWING} logs are followed here already: end one of them, or do not follow")
             return
         self._following += 1
         try:
@@ -184,11 +184,11 @@ class LogService:
             await asyncio.sleep(0.05)
         if not parts:
             name = spec.get("work") or f"of the job with uid {spec.get('jobUID', '')}"
-            raise InvalidObjectError(f"{self._cluster} has no work {name}", field="spec.work")
+            raise InvalidObjectError(f"there is no work {name} here")
         refs = [(part, place) for part in parts for place in part.places(wanted)]
         if not refs:
             tasks = "; ".join(f"{part.work} has {part.tasks}" for part in parts)
-            raise InvalidObjectError(f"none of {wanted} is here: {tasks}", field="spec.tasks")
+            raise InvalidObjectError(f"none of the tasks {wanted} is here: {tasks}")
         return refs
 
     def _has_ended(self, part: WorkSlice) -> bool:

@@ -132,8 +132,7 @@ class Registration:
 
     def _enter(self, state: State) -> None:
         if state in ("accepted", "deleting"):
-            spec = (self._object or {}).get("spec") or {}
-            self._lease.keep(float(spec.get("leaseDurationSeconds") or DEFAULT_DURATION))
+            self._lease.keep(_lease_seconds(self._object or {}))
         else:
             self._lease.rest()
         if state == self.state:
@@ -317,6 +316,11 @@ def _state_of(obj: Mapping[str, Any] | None) -> State:
         return "accepted" if accepted is not None and accepted.get("status") == "True" else "waiting"
     denied = accepted is not None and accepted.get("reason") == "HubClusterAdminDenied"
     return "denied" if denied else "waiting"
+
+
+def _lease_seconds(obj: Mapping[str, Any]) -> float:
+    value = (obj.get("spec") or {}).get("leaseDurationSeconds")
+    return float(value) if isinstance(value, int) and value >= 1 else DEFAULT_DURATION
 
 
 def _listed(labels: Mapping[str, str]) -> str:

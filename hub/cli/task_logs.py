@@ -164,6 +164,7 @@ async def _answers(
                 for entry in item.get("entries") or ():
                     yield entry
                 if item.get("final"):
+                    await _say_ending(api, request, cluster, notice, patient=not item.get("entries"))
                     return
             arrived = []
             try:
@@ -194,6 +195,18 @@ async def _shipped(api: Session, job: Mapping[str, Any], source: Source) -> Asyn
             if int(entry.get("task", -1)) in source.tasks:
                 for text in str(entry.get("text", "")).splitlines():
                     yield LogLine(int(entry["task"]), source.cluster, text)
+
+
+async def _say_ending(api: Session, request: str, cluster: str, notice: Notice, *, patient: bool) -> None:
+    """What the site says of its answer, where it says anything: it does so right after the last entry."""
+    with contextlib.suppress(NotFoundError):
+        for _ in range(20 if patient else 1):
+            status = (await api.get(TASK_LOG_REQUESTS, request, cluster)).get("status") or {}
+            if status.get("state") in ("Done", "Failed"):
+                if status.get("message"):
+                    notice(f"{cluster}: {status['message']}")
+                return
+            await asyncio.sleep(0.05)
 
 
 async def _request_lives(api: Session, request: str, cluster: str) -> bool:

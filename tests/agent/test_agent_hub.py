@@ -135,6 +135,18 @@ async def test_the_command_line_follows_a_task_to_its_end(api: Session, site: Si
     assert found == ["one", "two"]
 
 
+async def test_the_command_line_says_why_there_is_no_log(api: Session, site: Site) -> None:
+    await run_job(api, site)
+    said: list[str] = []
+    for work, tasks in (("other", "0"), ("w1", "77"), ("w1", "3")):
+        source = Source(CLUSTER, work, 1, IndexSet.parse(tasks))
+        assert [line async for line in read_logs(api, JOB, source, said.append, tail=None, follow=False)] == []
+    assert said[:2] == [
+        "edge-1: there is no work other here",
+        "edge-1: none of the tasks 77 is here: w1 has 0-9",
+    ]
+
+
 async def test_failed_tasks_are_on_the_hub_for_when_the_site_is_not(api: Session, site: Site) -> None:
     await run_job(api, site)
     site.output(4).write(b"Traceback: no such file\n")

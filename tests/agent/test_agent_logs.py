@@ -243,8 +243,8 @@ async def test_a_request_that_is_taken_away_is_dropped(served: Served) -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ({"work": "nope"}, "spec.work: edge-1 has no work nope"),
-        ({"tasks": "99"}, "spec.tasks: none of 99 is here: w1 has 3,5-7"),
+        ({"work": "nope"}, "there is no work nope here"),
+        ({"tasks": "99"}, "none of the tasks 99 is here: w1 has 3,5-7"),
         ({"tasks": "7-3"}, "runs backwards"),
     ],
 )
@@ -359,7 +359,7 @@ async def test_more_followers_than_places_are_told_so(served: Served, monkeypatc
     await served.ask("two", tasks="3", follow=True)
     await served.done("two")
     assert served.state("two")["state"] == "Failed"
-    assert "follows 1 logs already" in served.state("two")["message"]
+    assert "1 logs are followed here already" in served.state("two")["message"]
     # Reading without following goes on beside it.
     await served.ask("three", tasks="3")
     await served.done("three")

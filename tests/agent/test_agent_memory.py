@@ -1,4 +1,4 @@
-"""What is kept of thousands of works that are done: little in memory, all on disk, and enough for what may still come."""
+"""What is kept of works that are done: little in memory, all on disk, and enough for what may still come."""
 
 from __future__ import annotations
 
