@@ -62,7 +62,7 @@ class Elector:
 
     @property
     def renewed_at(self) -> float:
-        """On `clock`: when the last renewal that arrived was sent. A hub that hears its API renews every few seconds."""
+        """On `clock`: when the last renewal that arrived was sent. Who leads and hears the API renews all the time."""
         return self._renewed
 
     async def run(self) -> None:
