@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from agent_fakes import until
 from agent_hub import deliver, eventually, let_in
+from agent_rig import CLUSTER, RUNNING, manifest_work
 from agent_site import FACTS, FakeSite
-from conftest import CLUSTER, RUNNING, manifest_work
 
 from agent.assembly import Agent, StopSignal
 from agent.journal import Journal

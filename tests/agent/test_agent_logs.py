@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 import pytest
 from agent_fakes import FakeApi, until
+from agent_rig import CLUSTER, job_manifest, manifest_work
 from agent_site import FakeSite
-from conftest import CLUSTER, job_manifest, manifest_work
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 from agent_fakes import FakeApi, until
+from agent_rig import CLUSTER, DONE, RUNNING, manifest_work
 from agent_site import FakeSite, accept, condition, deny
-from conftest import CLUSTER, DONE, RUNNING, manifest_work
 
 from agent.assembly import Agent, StopSignal
 from agent.datadir import AgentDirectory
@@ -350,7 +350,18 @@ clusters: [{name: hub, cluster: {server: "http://127.0.0.1:1"}}]
 """
 
 
-@pytest.mark.parametrize("case", ["arguments", "no kubeconfig", "broken kubeconfig", "not in a pod", "listen"])
+CASES = (
+    "arguments",
+    "no kubeconfig",
+    "broken kubeconfig",
+    "not in a pod",
+    "listen",
+    "site of another name",
+    "bad site",
+)
+
+
+@pytest.mark.parametrize("case", CASES)
 def test_bad_arguments_and_files_are_one_line_and_code_two(tmp_path: Path, case: str) -> None:
     hub = tmp_path / "hub.kubeconfig"
     if case != "no kubeconfig":
@@ -361,6 +372,9 @@ def test_bad_arguments_and_files_are_one_line_and_code_two(tmp_path: Path, case:
     if case == "listen":
         (tmp_path / "kubeconfig").write_text(KUBECONFIG)
         arguments += ["--kubeconfig", str(tmp_path / "kubeconfig"), "--metrics-listen", "nowhere"]
+    if "site" in case:
+        (tmp_path / "site.yaml").write_text("{name: y}" if case != "bad site" else "{name: x, nodes: [{cpu: much}]}")
+        arguments += ["--site-file", str(tmp_path / "site.yaml")]
     done = _agent(*arguments, KUBERNETES_SERVICE_HOST="")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from agent_fakes import until
-from conftest import CLUSTER, DONE, FAILED, Rig, job_manifest, manifest_work
+from agent_rig import CLUSTER, DONE, FAILED, Rig, job_manifest, manifest_work
 
 from agent.journal import Journal, Shipped
 from agent.slices import slice_of
