@@ -63,6 +63,7 @@ class Cycle:
         now: Callable[[], float] = time.time,
         on_orphan: Callable[[JobEntry], None] = lambda entry: None,
         on_state: Callable[[JobEntry], None] = lambda entry: None,
+        on_turn: Callable[[], None] = lambda: None,
     ) -> None:
         # Set at an orderly end: what happens is still noted, but nothing new is placed.
         self.closing = False
@@ -73,7 +74,7 @@ class Cycle:
         self._delivery, self._mirror, self._workloads = delivery, mirror, workloads
         self._tempo, self._metrics, self._config = tempo, metrics, config
         self._may_decide, self._now = may_decide, now
-        self._on_orphan, self._on_state = on_orphan, on_state
+        self._on_orphan, self._on_state, self._on_turn = on_orphan, on_state, on_turn
         self._demands: dict[str, Demand] = {}
         self._news = asyncio.Event()
         self._replan = False
@@ -122,6 +123,7 @@ class Cycle:
     async def turn(self) -> None:
         """Everything that is dirty, then one decision if one could differ from the last."""
         self.turns += 1
+        self._on_turn()
         self._world.refresh()
         while self._table.dirty:
             dirty = list(self._table.dirty)[:_CHUNK]

@@ -31,6 +31,7 @@ from hub.controllers.lifecycle import Lifecycle
 from hub.controllers.logs import logger
 from hub.controllers.metrics import HubMetrics
 from hub.controllers.mirror import Mirror
+from hub.controllers.queue_status import QueueStatus
 from hub.controllers.registrar import Registrar
 from hub.controllers.scores import Scores
 from hub.controllers.seen import read_job, read_work, read_workload
@@ -112,6 +113,7 @@ class Hub:
             now=now,
             on_orphan=self._orphaned,
             on_state=self._on_state,
+            on_turn=lambda: self.queue_status.news(),
         )
         self.registrar = Registrar(
             self.writes,
@@ -125,6 +127,7 @@ class Hub:
             finalizers=(names.HUB_FINALIZER,) if connect is not None and config.lifecycle else (),
         )
         self.watching = Watching(api, self.table, self.world, self.cycle, self.registrar, self.garbage, self.scores)
+        self.queue_status = QueueStatus(self.table, self.world, self.holdings, self.writes, self.watching.store, now)
         self.lifecycle = Lifecycle(connect) if connect is not None and config.lifecycle else None
         self._deciding = False
         self._first_term = 0
@@ -160,6 +163,7 @@ class Hub:
                     tasks.create_task(self.cycle.run(), name="cycle"),
                     tasks.create_task(self.registrar.run(), name="registrar"),
                     tasks.create_task(self.garbage.run(), name="garbage"),
+                    tasks.create_task(self.queue_status.run(), name="queue status"),
                     tasks.create_task(self._measure_lag(), name="lag"),
                 ]
                 if not self.elector.is_leader:

@@ -89,6 +89,10 @@ class Watching:
             *(make(api, resource, self._on_quota) for resource in QUOTA_RESOURCES),
         )
 
+    def store(self, resource: Resource) -> Mapping[str, Any]:
+        """What is known of one resource, by key."""
+        return next(informer.store for informer in self.informers if informer.resource is resource)
+
     async def synced(self) -> None:
         for informer in self.informers:
             await informer.synced.wait()

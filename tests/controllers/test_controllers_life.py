@@ -486,3 +486,38 @@ async def test_foreign_fields_of_a_job_stay(scene: Scene) -> None:
     assert job["metadata"]["labels"] == {"mine": "yes"}
     assert job["metadata"]["annotations"]["note"] == "mine"
     assert job["status"]["phase"] == "Succeeded"
+
+
+async def test_queues_say_how_many_wait_and_what_is_in_use(scene: Scene) -> None:
+    hub = await scene.hub()
+    hub.queue_status._calm = 0.3
+    ash = await scene.agent("ash", cpu=2, plan=lambda work, tasks: Told(seconds=2.5))
+    await scene.available("ash")
+    await scene.submit("runs", cpu="2")
+    await until(lambda: ash.started)
+    await scene.submit("waits", cpu="2")
+
+    async def says(pending: int, admitted: int, cpu: str) -> bool:
+        for resource, namespace in ((CLUSTER_QUEUES, None), (LOCAL_QUEUES, "default")):
+            status = (await scene.api.get(resource, "default", namespace)).get("status") or {}
+            if (status.get("pendingWorkloads"), status.get("admittedWorkloads")) != (pending, admitted):
+                return False
+            if status["flavorsUsage"][0]["resources"][0]["total"] != cpu:
+                return False
+            if not condition_is(status["conditions"], "Active"):
+                return False
+        return True
+
+    await until(lambda: says(1, 1, "2"))
+    await scene.phase("waits", "Succeeded")
+    await until(lambda: says(0, 0, "0"))
+    await scene.api.patch(CLUSTER_QUEUES, "default", {"spec": {"stopPolicy": "Hold"}})
+
+    async def stopped() -> bool:
+        queue = await scene.api.get(CLUSTER_QUEUES, "default")
+        local = await scene.api.get(LOCAL_QUEUES, "default", "default")
+        first = find_condition(queue["status"]["conditions"], "Active") or {}
+        second = find_condition(local["status"]["conditions"], "Active") or {}
+        return (first.get("reason"), second.get("reason")) == ("Stopped", "ClusterQueueIsInactive")
+
+    await until(stopped)
