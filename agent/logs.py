@@ -244,7 +244,8 @@ class LogService:
                         over.add(ref)
                 busy = over.union(reading.values())
                 waiting = [ref for ref in waiting if ref not in busy] if busy else waiting
-                await came(changed, _PROBE_SECONDS)
+                if waiting or reading:
+                    await came(changed, _PROBE_SECONDS)
         finally:
             for work in works:
                 self._followers[work].discard(changed)

@@ -284,8 +284,8 @@ async def test_the_lease_is_renewed_while_everything_else_is_slow(start: Start) 
     started = loop.time()
     await until(lambda: joined.lease_writes >= before + 4)
     spent = loop.time() - started
-    assert 0.25 * 4 * 0.7 < spent < 0.25 * 4 * 2
-    assert joined.lease.age < 0.3
+    assert 0.25 * 4 * 0.7 < spent < 0.25 * 4 * 4
+    assert joined.lease.age < 1.0
 
 
 async def test_renewing_is_one_write_and_no_read(start: Start) -> None:
