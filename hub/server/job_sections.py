@@ -135,16 +135,16 @@ def _attempts_allowed(kind: str, spec: Json, retry: Json) -> str:
 def _attempts(attempts: Sequence[Attempt], now: float) -> Section:
     columns = (
         Column("EPOCH", right=True),
-        Column("ATTEMPT", right=True),
+        Column("ATTEMPT", right=True, spare=2),
         Column("CLUSTER"),
         Column("TASKS", elastic=True),
         Column("STATE"),
-        Column("SUCCEEDED", elastic=True),
+        Column("SUCCEEDED", elastic=True, spare=1),
         Column("FAILED", elastic=True),
         Column("EXIT CODES", elastic=True),
-        Column("STARTED", right=True),
-        Column("TOOK", right=True),
-        Column("NOTE", elastic=True),
+        Column("STARTED", right=True, spare=4),
+        Column("TOOK", right=True, spare=3),
+        Column("NOTE", prose=True),
     )
     rows: list[tuple[Cell, ...]] = []
     for attempt in attempts:
@@ -181,7 +181,7 @@ def condition_section(conditions: Any, now: float) -> Section:
         Column("STATUS"),
         Column("SINCE", right=True),
         Column("REASON"),
-        Column("MESSAGE", elastic=True),
+        Column("MESSAGE", prose=True),
     )
     rows = tuple(
         (
@@ -202,8 +202,8 @@ def _events(events: Iterable[Json], now: float) -> Section:
         Column("LAST", right=True),
         Column("TYPE"),
         Column("REASON"),
-        Column("COUNT", right=True),
-        Column("NOTE", elastic=True),
+        Column("COUNT", right=True, spare=1),
+        Column("NOTE", prose=True),
     )
     rows = []
     for event in events:

@@ -85,21 +85,21 @@ def job_row(job: Json) -> JobRow:
 def job_table(rows: Iterable[JobRow], now: float, *, namespaces: bool = False) -> Table:
     """Oldest first within a namespace, as they were submitted."""
     columns = (
-        Column("NAME"),
-        Column("KIND", wide=True),
-        Column("QUEUE", elastic=True),
-        Column("PRIORITY", wide=True),
+        Column("NAME", elastic=True),
+        Column("KIND", wide=True, spare=9),
+        Column("QUEUE", elastic=True, spare=4),
+        Column("PRIORITY", wide=True, spare=8),
         Column("PHASE"),
         Column("TASKS", right=True),
-        Column("RUNNING", right=True),
-        Column("FAILED", right=True),
-        Column("GPU", wide=True),
-        Column("CLUSTERS", elastic=True),
-        Column("SLICES", wide=True, right=True),
-        Column("AGE", right=True),
-        Column("TOOK", right=True),
-        Column("REASON", elastic=True),
-        Column("MESSAGE", wide=True, elastic=True),
+        Column("RUNNING", right=True, spare=5),
+        Column("FAILED", right=True, spare=1),
+        Column("GPU", wide=True, spare=6),
+        Column("CLUSTERS", elastic=True, spare=3),
+        Column("SLICES", wide=True, right=True, spare=8),
+        Column("AGE", right=True, spare=2),
+        Column("TOOK", right=True, spare=5),
+        Column("REASON", elastic=True, spare=1),
+        Column("MESSAGE", wide=True, elastic=True, spare=7),
     )
     lines = []
     for row in sorted(rows, key=lambda row: (row.namespace, row.created or 0.0, row.name, row.kind)):
@@ -122,7 +122,7 @@ def job_table(rows: Iterable[JobRow], now: float, *, namespaces: bool = False) -
             row.message,
         )
         lines.append((row.namespace, *line) if namespaces else line)
-    return Table((Column("NAMESPACE"), *columns) if namespaces else columns, tuple(lines))
+    return Table((Column("NAMESPACE", elastic=True), *columns) if namespaces else columns, tuple(lines))
 
 
 def gpu_text(gpu: Any) -> str:

@@ -65,12 +65,14 @@ async def _demo(data: Path, seed: int) -> int:
 async def _collect(api: Any, job: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[int, str]]:
     """What the tasks printed: a JSON line of each that succeeded, the last line of each that failed."""
     from hub.api.indexset import IndexSet
+    from hub.cli.jobs import attempts_of
     from hub.cli.task_logs import read_logs, sources
 
     tasks = job["status"]["tasks"]
     results, errors = [], {}
+    attempts = await attempts_of(api, job)
     for wanted in (IndexSet.parse(tasks.get("succeededIndexes", "")), IndexSet.parse(tasks.get("failedIndexes", ""))):
-        for source in sources(job, wanted) if wanted else ():
+        for source in sources(job, attempts, wanted) if wanted else ():
             async for line in read_logs(api, job, source, click.echo, tail=1, follow=False):
                 if line.text.startswith("{"):
                     results.append(json.loads(line.text))
