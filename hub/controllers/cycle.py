@@ -158,7 +158,7 @@ class Cycle:
 
     def _look(self, entry: JobEntry) -> None:
         seen = entry.seen
-        if seen is None:
+        if seen is None or seen.deleting:
             self._set_demand(entry, None)
             entry.state = entry.trouble = None
             # Its processes run until their agents have stopped them: the room is not free before.

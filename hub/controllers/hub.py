@@ -143,7 +143,8 @@ class Hub:
         # Asked before anything is listed: who leads from then on has missed nothing of what it lists.
         timeout = self.config.leadership.renewDeadline / 2
         with contextlib.suppress(QuarterdeckError, TimeoutError):
-            await asyncio.wait_for(self.elector.step(), timeout)
+            async with asyncio.timeout(timeout):
+                await self.elector.step()
         if self.elector.is_leader:
             self._first_term = self.elector.term
         async with asyncio.TaskGroup() as tasks:
@@ -169,7 +170,8 @@ class Hub:
                 if not self.elector.is_leader:
                     # The API may have come back only now: its next look at the Lease need not be waited for.
                     with contextlib.suppress(QuarterdeckError, TimeoutError):
-                        await asyncio.wait_for(self.elector.step(), timeout)
+                        async with asyncio.timeout(timeout):
+                            await self.elector.step()
                 if self.elector.is_leader:
                     self._on_started(self.elector.term)
             await self._stopping.wait()

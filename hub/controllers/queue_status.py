@@ -77,7 +77,8 @@ class QueueStatus:
                     break
                 self._news.clear()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._news.wait(), min(calm_at - loop.time(), _ACTIVE))
+                    async with asyncio.timeout(min(calm_at - loop.time(), _ACTIVE)):
+                        await self._news.wait()
             self._news.clear()
             self.write()
 

@@ -335,6 +335,21 @@ async def test_deleting_a_job_takes_works_workload_and_logs_with_it(scene: Scene
     await until(lambda: job["metadata"]["uid"] not in hub.table.entries)
 
 
+async def test_a_job_that_is_held_while_it_is_deleted_runs_no_longer(scene: Scene) -> None:
+    await scene.hub()
+    agent = await scene.agent("ash", plan=lambda work, tasks: Told(seconds=30.0))
+    await scene.available("ash")
+    await scene.submit("held")
+    await until(lambda: agent.started)
+    await scene.api.patch(FLEET_JOBS, "held", {"metadata": {"finalizers": ["example.com/audit"]}}, "default")
+    await scene.api.delete(FLEET_JOBS, "held", "default")
+    await until(lambda: _empty(scene))
+    assert agent.stopped
+    assert (await scene.job("held"))["metadata"]["deletionTimestamp"]
+    await scene.api.patch(FLEET_JOBS, "held", {"metadata": {"finalizers": None}}, "default")
+    await gone(scene, FLEET_JOBS, "held")
+
+
 async def test_a_job_made_anew_under_the_same_name_is_another_job(scene: Scene) -> None:
     await scene.hub()
     agent = await scene.agent("ash", cpu=1, plan=lambda work, tasks: Told(seconds=0.3))
