@@ -7,11 +7,11 @@ import sys
 
 import click
 
-from hub.cli.completion import complete_job
+from hub.cli.completion import complete_live_job
 
 
 @click.command(name="cancel")
-@click.argument("jobs", nargs=-1, required=True, metavar="JOB…", shell_complete=complete_job)
+@click.argument("jobs", nargs=-1, required=True, metavar="JOB…", shell_complete=complete_live_job)
 @click.pass_context
 def command(ctx: click.Context, jobs: tuple[str, ...]) -> None:
     """End JOB…; tasks get their grace period, then are killed."""

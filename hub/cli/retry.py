@@ -7,11 +7,11 @@ import sys
 
 import click
 
-from hub.cli.completion import complete_job
+from hub.cli.completion import complete_failed_job
 
 
 @click.command(name="retry")
-@click.argument("jobs", nargs=-1, required=True, metavar="JOB…", shell_complete=complete_job)
+@click.argument("jobs", nargs=-1, required=True, metavar="JOB…", shell_complete=complete_failed_job)
 @click.option("--failed", is_flag=True, required=True, help="The tasks that failed (the only kind there is to retry).")
 @click.pass_context
 def command(ctx: click.Context, jobs: tuple[str, ...], failed: bool) -> None:

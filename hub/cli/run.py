@@ -14,14 +14,15 @@ import click
 
 from hub.api import names
 from hub.api.errors import UsageError
+from hub.cli.completion import complete_priority, complete_queue
 from hub.server.jobs import ENDED
 
 
 @click.command(name="run", context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False})
 @click.argument("arguments", nargs=-1, required=True, metavar="-- COMMAND [ARG]…", type=click.UNPROCESSED)
 @click.option("--name", help="The job's name (default: made from the command).")
-@click.option("--queue", metavar="NAME", help="The LocalQueue (default: `default`).")
-@click.option("--priority", metavar="CLASS", help="A WorkloadPriorityClass.")
+@click.option("--queue", metavar="NAME", shell_complete=complete_queue, help="The LocalQueue (default: `default`).")
+@click.option("--priority", metavar="CLASS", shell_complete=complete_priority, help="A WorkloadPriorityClass.")
 @click.option("--gpu", type=click.IntRange(0), default=0, metavar="N", help="GPUs a task.")
 @click.option("--gpu-model", multiple=True, metavar="MODEL", help="Only these models; may be given several times.")
 @click.option("--cpu", default="1", show_default=True, metavar="Q", help="CPU a task.")
@@ -87,6 +88,7 @@ async def _run(ctx: click.Context, job: dict[str, Any], detach: bool) -> int:
     from hub.api.errors import AlreadyExistsError
     from hub.api.resource import FLEET_JOBS
     from hub.cli.connection import connect, namespace
+    from hub.cli.submit import warn_of_missing_queues
 
     where = namespace(ctx)
     async with connect(ctx) as api:
@@ -101,6 +103,7 @@ async def _run(ctx: click.Context, job: dict[str, Any], detach: bool) -> int:
         name = created["metadata"]["name"]
         if detach:
             click.echo(name)
+            await warn_of_missing_queues(api, [created])
             return 0
         following = asyncio.create_task(_follow(api, created))
         loop = asyncio.get_running_loop()

@@ -38,6 +38,12 @@ def test_a_mistake_is_named(tmp_path: Path, document: object, says: str) -> None
         read_fleet(_write(tmp_path, document))
 
 
+def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "fleet.yaml").write_bytes(b"\x82\xff")
+    with pytest.raises(UsageError, match="is not text in UTF-8"):
+        read_fleet(tmp_path / "fleet.yaml")
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No such file"):
         read_fleet(tmp_path / "none.yaml")
