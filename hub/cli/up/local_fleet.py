@@ -80,7 +80,6 @@ class LocalFleet:
         # HTTPS even here: kubectl sends no token over plain HTTP.
         self.url = f"https://127.0.0.1:{port}"
         self._write_credentials()
-        write_private(self.paths.sites, yaml.safe_dump([dict(site) for site in self.sites], sort_keys=False))
         await self.processes.start([self._api_process(port)])
         async with Session.from_kubeconfig(self.paths.kubeconfig) as api:
             await self._until_ready(api)
@@ -96,6 +95,8 @@ class LocalFleet:
                 ]
             )
             await self._until_joined(api)
+        # Only what could be started is worth starting again.
+        write_private(self.paths.sites, yaml.safe_dump([dict(site) for site in self.sites], sort_keys=False))
 
     def _write_credentials(self) -> None:
         ca = authority(self.paths.api)
@@ -189,7 +190,8 @@ class LocalFleet:
     def _fail_if_dying(self, process: str) -> None:
         member = self.processes[process]
         if member.refused:
-            raise UsageError(f"{process} cannot start: {member.tail(3)}", hint="Its log: " + str(member.spec.log))
+            words = member.tail(3).replace("quarterdeck-agent: ", "")
+            raise UsageError(f"{process} cannot start: {words}", hint=f"Its log: {member.spec.log}")
         if member.restarts >= 2:
             raise QuarterdeckError(
                 f"{process} does not stay up; its last words:\n{member.tail()}",

@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+# Looked up here: after a fork nothing may be loaded any more.
+_PRCTL = ctypes.CDLL(None, use_errno=True).prctl
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +102,7 @@ class Supervised:
                 stderr=log,
                 env={**os.environ, **self.spec.environment},
                 start_new_session=True,
+                preexec_fn=_end_with_parent,
             )
 
     async def _keep(self) -> None:
@@ -119,6 +125,11 @@ class Supervised:
                 self._notice(tail)
             await asyncio.sleep(delay)
             await self._spawn()
+
+
+def _end_with_parent() -> None:
+    """Asks the kernel to end this process when its supervisor is killed: nothing may go on holding the data unseen."""
+    _PRCTL(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class ProcessGroup:
