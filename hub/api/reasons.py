@@ -165,7 +165,6 @@ class Reason(Enum):
         "",
     )
     WORK_REFUSED = _Entry("WorkRefused", "Attempt", "{cluster} could not apply the work: {detail}", "")
-    PREEMPTED = _Entry("Preempted", "Attempt", "gave its quota to {preemptor}", "")
 
     # What a site without Kubernetes says of the tasks it runs.
     POD_NOT_SUPPORTED = _Entry(
