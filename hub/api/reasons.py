@@ -150,7 +150,7 @@ class Reason(Enum):
     RETRYING = _Entry(
         "Retrying",
         "Attempt",
-        "tasks {tasks} failed on {cluster} ({detail}); attempt {attempt} of {limit} elsewhere",
+        "tasks {tasks} failed on {cluster} ({detail}); attempt {attempt} of {limit} follows",
         "",
     )
     RETRIES_EXHAUSTED = _Entry("RetriesExhausted", "Task", "failed {attempts} times; last on {cluster}: {detail}", "")

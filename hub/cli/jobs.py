@@ -48,10 +48,11 @@ def has_ended(job: Mapping[str, Any]) -> bool:
     return phase(job) in ENDED
 
 
-def failed_tasks(job: Mapping[str, Any]) -> IndexSet:
-    from hub.jobs.memory import memory_of
+def failed_tasks(job: Mapping[str, Any], attempts: Iterable[Attempt] = ()) -> IndexSet:
+    """Those that failed in the end; of a plain Job its `attempts` may be all that tells."""
+    from hub.server.job_sections import results
 
-    return memory_of(job).failed
+    return results(job, attempts)[1]
 
 
 async def get_job(api: KubeApi, name: str, namespace: str) -> Json:
@@ -145,7 +146,8 @@ def exit_code(job: Mapping[str, Any], attempts: Iterable[Attempt]) -> int:
         return 0
     if ending == "Cancelled":
         return 130
-    failed = failed_tasks(job)
+    attempts = list(attempts)
+    failed = failed_tasks(job, attempts)
     codes = (code for attempt in attempts for code, tasks in attempt.exit_codes if code and tasks & failed)
     return min(codes, default=1)
 

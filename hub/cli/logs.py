@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import Any
 
 import click
 
@@ -36,15 +35,15 @@ async def _logs(
     from contextlib import aclosing
 
     from hub.cli.connection import connect, namespace
-    from hub.cli.jobs import attempts_of, get_job, message, total
+    from hub.cli.jobs import attempts_of, failed_tasks, get_job, message, total
     from hub.cli.task_logs import follow_job, read_logs, sources
 
     if follow and failed:
         raise UsageError("give --follow or --failed, not both: which tasks fail is not known before they end")
     async with connect(ctx) as api:
         job = await get_job(api, name, namespace(ctx))
-        count = total(job)
-        wanted = _wanted(job, tasks, failed, count)
+        count, attempts = total(job), await attempts_of(api, job)
+        wanted = _wanted(tasks, failed_tasks(job, attempts) if failed else None, count)
         several = (len(wanted) if wanted is not None else count) > 1
         show = Printer(prefix if prefix is not None else several, count)
         if follow:
@@ -55,7 +54,7 @@ async def _logs(
         if wanted is not None and not wanted:
             _notice(f"no task of {name} has failed")
             return 0
-        found = sources(job, await attempts_of(api, job), wanted)
+        found = sources(job, attempts, wanted)
         if not found:
             _notice(f"nothing to print yet: {message(job) or 'no task has started'}")
         for source in found:
@@ -80,18 +79,16 @@ class Printer:
             click.echo(text)
 
 
-def _wanted(job: dict[str, Any], tasks: str | None, failed: bool, total: int) -> IndexSet | None:
-    from hub.cli.jobs import failed_tasks
-
+def _wanted(tasks: str | None, failed: IndexSet | None, total: int) -> IndexSet | None:
     if tasks is None:
-        return failed_tasks(job) if failed else None
+        return failed
     try:
         wanted = IndexSet.parse(tasks)
     except InvalidIndexSetError as error:
         raise UsageError(str(error), field="--task") from None
     if beyond := wanted - IndexSet.span(total):
         raise UsageError(f"the job has tasks 0-{total - 1}; there is no task {beyond}", field="--task")
-    return wanted & failed_tasks(job) if failed else wanted
+    return wanted if failed is None else wanted & failed
 
 
 def _notice(text: str) -> None:

@@ -88,7 +88,7 @@ async def _run(ctx: click.Context, job: dict[str, Any], detach: bool) -> int:
     from hub.api.errors import AlreadyExistsError
     from hub.api.resource import FLEET_JOBS
     from hub.cli.connection import connect, namespace
-    from hub.cli.submit import warn_of_missing_queues
+    from hub.cli.submit import warn_of_idle_jobs
 
     where = namespace(ctx)
     async with connect(ctx) as api:
@@ -103,7 +103,7 @@ async def _run(ctx: click.Context, job: dict[str, Any], detach: bool) -> int:
         name = created["metadata"]["name"]
         if detach:
             click.echo(name)
-            await warn_of_missing_queues(api, [created])
+            await warn_of_idle_jobs(api, [created])
             return 0
         following = asyncio.create_task(_follow(api, created))
         loop = asyncio.get_running_loop()
@@ -151,5 +151,6 @@ async def _follow(api: Any, job: dict[str, Any]) -> int:
     ended = await get_job(api, name, job["metadata"]["namespace"])
     code = exit_code(ended, await attempts_of(api, ended))
     if code:
-        notice(f"{name}: {phase(ended).lower()}: {message(ended)}")
+        # Of a single task there is nothing to count.
+        notice(f"{name}: {phase(ended).lower()}: {message(ended).removeprefix('1 of 1 tasks failed: 0; ')}")
     return code

@@ -11,11 +11,12 @@ from typing import Any
 
 import click
 
+from hub.api import names
 from hub.api.errors import AlreadyExistsError, ApiError, InvalidObjectError, UsageError
 from hub.api.resource import FLEET_JOBS, JOBS, LOCAL_QUEUES, Resource
 from hub.cli.output import output_option, print_objects
 from hub.client.interface import KubeApi
-from hub.server.jobs import is_fleets, job_row
+from hub.server.jobs import job_row
 
 
 @click.command(name="submit")
@@ -97,7 +98,7 @@ async def _submit(ctx: click.Context, objects: list[dict[str, Any]], output: str
             if output is None:
                 verb = "would be created" if dry_run else "created"
                 click.echo(f"{verb}  {resource.kind} {answer['metadata']['name']}")
-        await warn_of_missing_queues(api, created)
+        await warn_of_idle_jobs(api, created)
     if output is not None and created:
         print_objects(created, output, single=len(objects) == 1)
     return 1 if refused else 0
@@ -109,13 +110,21 @@ def _instead(resource: Resource) -> str:
     return "To change what is there: `kubectl apply -f FILE` with the hub's kubeconfig."
 
 
-async def warn_of_missing_queues(api: KubeApi, jobs: Sequence[Mapping[str, Any]]) -> None:
+async def warn_of_idle_jobs(api: KubeApi, jobs: Sequence[Mapping[str, Any]]) -> None:
     """A job may come before its queue, so it is no error: but usually a slip of the pen."""
+    from hub.jobs.spec import is_ours
+
     known: dict[str, set[str]] = {}
     for job in jobs:
-        if job.get("kind") not in ("FleetJob", "Job") or not is_fleets(job):
+        if job.get("kind") not in ("FleetJob", "Job"):
             continue
         row = job_row(job)
+        if job["kind"] == "Job" and not is_ours(job):
+            _warn(
+                f"nobody runs Job {row.name} here: the hub takes those with the label {names.QUEUE_NAME} that are "
+                f"suspended or managed by {names.MANAGED_BY}"
+            )
+            continue
         if row.namespace not in known:
             try:
                 listing = await api.list(LOCAL_QUEUES, row.namespace)
@@ -124,5 +133,8 @@ async def warn_of_missing_queues(api: KubeApi, jobs: Sequence[Mapping[str, Any]]
             known[row.namespace] = {str(item["metadata"]["name"]) for item in listing.items}
         if row.queue not in known[row.namespace]:
             there = ", ".join(sorted(known[row.namespace])) or "none yet"
-            text = f"{row.name} waits: there is no queue {row.queue} in namespace {row.namespace} ({there})"
-            click.echo(f"{click.style('warning:', fg='yellow')} {text}", err=True)
+            _warn(f"{row.name} waits: there is no queue {row.queue} in namespace {row.namespace}; there is: {there}")
+
+
+def _warn(text: str) -> None:
+    click.echo(f"{click.style('warning:', fg='yellow')} {text}", err=True)

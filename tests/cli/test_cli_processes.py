@@ -81,3 +81,24 @@ asyncio.run(main())
 
 def _is_zombie(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+async def test_a_process_that_refuses_what_it_was_given_is_not_started_again(tmp_path: Path) -> None:
+    said: list[str] = []
+    group = ProcessGroup(said.append)
+    (tmp_path / "picky.log").write_text("words of an earlier life\n")
+    await group.start([_spec(tmp_path, "picky", "import sys; print('no such field: node'); sys.exit(2)")])
+    await _until(lambda: group["picky"].refused)
+    assert (group["picky"].restarts, group["picky"].tail(), said) == (0, "no such field: node", [])
+
+
+async def test_what_is_about_to_be_stopped_is_not_started_again(tmp_path: Path) -> None:
+    said: list[str] = []
+    group = ProcessGroup(said.append)
+    await group.start([_spec(tmp_path, "sleeper", "import time; time.sleep(60)")])
+    group.let_die()
+    group.kill()
+    await _until(lambda: group["sleeper"].pid is None)
+    await asyncio.sleep(0.5)
+    assert (group["sleeper"].pid, said) == (None, [])
+    await group.stop(["sleeper"])

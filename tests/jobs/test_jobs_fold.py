@@ -66,7 +66,7 @@ def test_a_failed_task_is_tried_elsewhere_and_the_others_keep_their_results() ->
     assert demand is not None
     assert [(str(group.tasks), group.attempt, group.avoid) for group in demand.groups] == [("2", 2, ("ash",))]
     assert (state.phase, state.reason) == ("Queued", Reason.RETRYING)
-    assert state.message == "tasks 2 failed on ash (exit code 3); attempt 2 of 2 elsewhere"
+    assert state.message == "tasks 2 failed on ash (exit code 3); attempt 2 of 2 follows"
 
     second = world.start("elm", "2", attempt=2)
     world.report(second, active=1)
@@ -428,7 +428,7 @@ def test_what_is_said_of_a_slice_whose_tasks_are_tried_again() -> None:
     state = world.state()
     (attempt,) = state.attempts
     assert retry_note(world.spec, attempt, state.failed) == (
-        "tasks 0 failed on ash (exit code 1); attempt 2 of 2 elsewhere"
+        "tasks 0 failed on ash (exit code 1); attempt 2 of 2 follows"
     )
     assert retry_note(world.spec, attempt, tasks("0-1")) == ""
 
