@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from agent.link import TRANSIENT, HubLink
 from agent.logtext import Bundle
+from agent.waiting import came
 from hub.api import names
 from hub.api.errors import AlreadyExistsError, NotFoundError, QuarterdeckError
 from hub.api.resource import TASK_LOG_REQUESTS, TASK_LOGS
@@ -169,8 +170,7 @@ class Answer:
         while True:
             await self._dirty.wait()
             if not self._closing:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._urgent.wait(), COALESCE_SECONDS)
+                await came(self._urgent, COALESCE_SECONDS)
             self._urgent.clear()
             self._dirty.clear()
             final = self._closing

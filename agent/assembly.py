@@ -27,6 +27,7 @@ from agent.rooms import Room, Rooms
 from agent.shipping import FailureShipper
 from agent.work.executor import WorkExecutor
 from hub.api.conditions import condition_is
+from hub.api.errors import StorageError
 from hub.api.resource import Resource
 from hub.client.backoff import Backoff
 from hub.client.interface import KubeApi
@@ -35,8 +36,10 @@ Json = dict[str, Any]
 _log = logging.getLogger("agent")
 
 # Of an orderly end: tasks have their own grace inside this, and then what happened to them goes to the hub.
-STOP_TASKS_SECONDS = 35.0
+STOP_TASKS_SECONDS = 30.0
 REPORT_SECONDS = 5.0
+# A room's own order at its end, before it is told again.
+CLOSE_SECONDS = 6.0
 
 
 class StopSignal:
@@ -88,16 +91,16 @@ class Agent:
         }
         if self.server is not None:
             rooms["metrics"] = self.server.run
-        async with asyncio.TaskGroup() as tasks:
-            kept = [tasks.create_task(self.rooms.keep(name, room), name=name) for name, room in rooms.items()]
+        kept = [asyncio.create_task(self.rooms.keep(name, room), name=name) for name, room in rooms.items()]
+        try:
             await stop.asked.wait()
             _log.info("stopping", extra={"fields": {"tasks": "ended" if self._options.stop_tasks_on_exit else "left"}})
             if self._options.stop_tasks_on_exit:
                 await self._end_tasks(stop)
-            for task in kept:
-                task.cancel()
-        with contextlib.suppress(Exception):
-            await self._journal.flush()
+        finally:
+            await _close(kept, stop)
+            with contextlib.suppress(StorageError):
+                await self._journal.flush()
 
     # Rooms that wait for another.
 
@@ -158,8 +161,11 @@ class Agent:
 
     async def _end_and_report(self) -> None:
         await self.registration.leave()
-        async with asyncio.timeout(STOP_TASKS_SECONDS):
-            await self._local.stop_tasks()
+        try:
+            async with asyncio.timeout(STOP_TASKS_SECONDS):
+                await self._local.stop_tasks()
+        except TimeoutError:
+            _log.error("tasks still run", extra={"fields": {"after": f"{STOP_TASKS_SECONDS:.0f}s"}})
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(REPORT_SECONDS):
                 # What was recorded just now is heard of through the local watch.
@@ -236,6 +242,29 @@ class Agent:
                 )
             )
         return found
+
+
+async def _close(rooms: list[asyncio.Task[None]], stop: StopSignal) -> None:
+    """Ends them, whatever they do with being told; who takes long is named and told again."""
+    hurry = asyncio.create_task(_tell_when_hurried(rooms, stop))
+    patience = CLOSE_SECONDS
+    for task in rooms:
+        task.cancel()
+    while waiting := {task for task in rooms if not task.done()}:
+        _, late = await asyncio.wait(waiting, timeout=patience)
+        patience = 1.0
+        for task in late:
+            task.cancel()
+        if late:
+            names = ", ".join(sorted(task.get_name() for task in late))
+            _log.warning("still stopping", extra={"fields": {"rooms": names}})
+    hurry.cancel()
+
+
+async def _tell_when_hurried(rooms: list[asyncio.Task[None]], stop: StopSignal) -> None:
+    await stop.hurried.wait()
+    for task in rooms:
+        task.cancel()
 
 
 def _work_state(work: Mapping[str, Any]) -> str:

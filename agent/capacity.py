@@ -7,7 +7,6 @@ look, which comes every few minutes and whenever the hub accepts this cluster an
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 from collections.abc import Callable, Mapping
@@ -16,6 +15,7 @@ from typing import Any
 
 from agent.link import TRANSIENT, HubLink
 from agent.local import LocalCluster
+from agent.waiting import came
 from hub.api.errors import AlreadyExistsError, NotFoundError, QuarterdeckError
 from hub.api.mergepatch import create_merge_patch
 from hub.api.resource import CLUSTER_CAPACITIES
@@ -51,6 +51,7 @@ class CapacityReporter:
         self._known: Json | None = None
         self._asked: tuple[Json, Json] | None = None
         self._refused = Backoff(1.0, 120.0)
+        self._absent = Backoff(0.2, 120.0)
         self._wake = asyncio.Event()
         local.on_capacity_change(self._wake.set)
 
@@ -73,8 +74,7 @@ class CapacityReporter:
                 await asyncio.sleep(retry or self._interval)
                 await self._link.ready()
             if not retry:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), max(0.0, next_look - loop.time()))
+                await came(self._wake, next_look - loop.time())
 
     async def _pass(self) -> tuple[bool, float]:
         """Whether something was written, and after how many seconds to try again (0: not before a change)."""
@@ -85,9 +85,9 @@ class CapacityReporter:
             self._known = None
             return False, 0.05
         except NotFoundError:
-            # Gone in between, or the namespace is not there yet.
+            # Gone in between; or the namespace is not there yet; or the hub does not know the kind at all.
             self._known = None
-            return False, 0.5
+            return False, self._absent.next()
         except QuarterdeckError as error:
             self._known = None
             delay = self._refused.next()
@@ -95,6 +95,7 @@ class CapacityReporter:
             _log.error("capacity not written", extra={"fields": fields})
             return False, delay
         self._refused.reset()
+        self._absent.reset()
         return wrote, 0.0
 
     async def _write(self) -> bool:

@@ -7,6 +7,7 @@ disk before it is reported. A row goes with its work. It holds nothing that can 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,6 +30,10 @@ CREATE TABLE IF NOT EXISTS shipped (
     work TEXT PRIMARY KEY, sequence INTEGER, indexes TEXT) WITHOUT ROWID;
 """
 
+_OF_ONE = "FROM ended WHERE work = ? AND grp = ? AND plural = ? AND namespace = ? AND name = ?"
+_READ_ONE = f"SELECT object {_OF_ONE}"
+_FORGET_ONE = f"DELETE {_OF_ONE}"
+
 
 @dataclass(frozen=True, slots=True)
 class Ended:
@@ -45,20 +50,25 @@ class Shipped:
 
 
 class Journal:
-    """Reads come from memory; `await flush()` returns when all recorded before it is on disk.
+    """What is there is known from memory, what it says is read when asked; `await flush()` returns when all recorded
+    before it is on disk.
 
-    Works are named by uid. Raises `CorruptStoreError` or `StorageError` from `open` and `flush`.
+    Works are named by uid. Raises `CorruptStoreError` or `StorageError` from `open`, `ended` and `flush`.
     """
 
-    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+    def __init__(self, connection: sqlite3.Connection, reader: sqlite3.Connection, path: Path) -> None:
         self._connection = connection
+        self._reader = reader
         self._path = path
         self._lock = asyncio.Lock()
         self._pending: list[tuple[str, tuple[Any, ...]]] = []
+        # By work and object: the manifest's digest, and a hash of the object as it ended.
         self._ended: dict[str, dict[ObjectKey, tuple[str, bytes]]] = {}
+        # What is not on disk yet.
+        self._fresh: dict[tuple[str, ObjectKey], bytes] = {}
         self._shipped: dict[str, Shipped] = {}
         for work, group, plural, namespace, name, digest, blob in connection.execute("SELECT * FROM ended"):
-            self._ended.setdefault(work, {})[group, plural, namespace, name] = (digest, blob)
+            self._ended.setdefault(work, {})[group, plural, namespace, name] = (digest, _hash(blob))
         for work, sequence, indexes in connection.execute("SELECT * FROM shipped"):
             self._shipped[work] = Shipped(sequence, indexes)
 
@@ -67,7 +77,7 @@ class Journal:
         try:
             connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
             connection.executescript(_SCHEMA)
-            return cls(connection, path)
+            return cls(connection, sqlite3.connect(path, isolation_level=None), path)
         except sqlite3.OperationalError as error:
             raise StorageError(
                 f"cannot open the journal {path}: {error}", hint="Check the disk and its rights."
@@ -80,10 +90,14 @@ class Journal:
 
     def close(self) -> None:
         self._connection.close()
+        self._reader.close()
 
     def ended(self, work: str, key: ObjectKey) -> Ended | None:
         found = self._ended.get(work, {}).get(key)
-        return Ended(found[0], orjson.loads(found[1])) if found else None
+        if found is None:
+            return None
+        blob = self._fresh.get((work, key)) or self._read(work, key)
+        return Ended(found[0], orjson.loads(blob))
 
     def has_ended(self, work: str, key: ObjectKey, digest: str) -> bool:
         found = self._ended.get(work, {}).get(key)
@@ -93,9 +107,11 @@ class Journal:
         """Nothing when it says so already."""
         slim = {**obj, "metadata": {k: v for k, v in obj["metadata"].items() if k != "managedFields"}}
         blob = orjson.dumps(slim)
-        if self._ended.get(work, {}).get(key) == (digest, blob):
+        known = (digest, _hash(blob))
+        if self._ended.get(work, {}).get(key) == known:
             return
-        self._ended.setdefault(work, {})[key] = (digest, blob)
+        self._ended.setdefault(work, {})[key] = known
+        self._fresh[work, key] = blob
         self._pending.append(("INSERT OR REPLACE INTO ended VALUES (?,?,?,?,?,?,?)", (work, *key, digest, blob)))
 
     def shipped(self, work: str) -> Shipped:
@@ -108,8 +124,9 @@ class Journal:
 
     def forget(self, work: str) -> None:
         """The work is gone. Not urgent: it is on disk with the next flush, or never missed."""
-        if self._ended.pop(work, None) is not None:
-            self._pending.append(("DELETE FROM ended WHERE work = ?", (work,)))
+        for key in self._ended.pop(work, None) or ():
+            self._fresh.pop((work, key), None)
+            self._pending.append((_FORGET_ONE, (work, *key)))
         if self._shipped.pop(work, None) is not None:
             self._pending.append(("DELETE FROM shipped WHERE work = ?", (work,)))
 
@@ -123,6 +140,7 @@ class Journal:
             batch, self._pending = self._pending, []
             if not batch:
                 return
+            written = list(self._fresh.items())
             try:
                 await asyncio.to_thread(self._write, batch)
             except sqlite3.Error as error:
@@ -131,6 +149,19 @@ class Journal:
                     f"cannot write the journal {self._path}: {error}",
                     hint="Free some space: nothing is reported as ended before it is on disk.",
                 ) from error
+
+            for entry, blob in written:
+                if self._fresh.get(entry) is blob:
+                    del self._fresh[entry]
+
+    def _read(self, work: str, key: ObjectKey) -> bytes:
+        try:
+            row = self._reader.execute(_READ_ONE, (work, *key)).fetchone()
+        except sqlite3.Error as error:
+            raise StorageError(f"cannot read the journal {self._path}: {error}") from error
+        if row is None:
+            raise CorruptStoreError(f"the journal {self._path} has lost an entry of the work with uid {work}")
+        return bytes(row[0])
 
     def _write(self, batch: list[tuple[str, tuple[Any, ...]]]) -> None:
         self._connection.execute("BEGIN")
@@ -142,3 +173,7 @@ class Journal:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise
+
+
+def _hash(blob: bytes) -> bytes:
+    return hashlib.blake2b(blob, digest_size=16).digest()

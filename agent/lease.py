@@ -7,7 +7,6 @@ given up after its own short patience). The hub makes the Lease; nothing here cr
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import math
 import random
@@ -16,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from agent.link import HubLink
+from agent.waiting import came
 from hub.api import names
 from hub.api.errors import ConflictError, NotFoundError, QuarterdeckError, UnreachableError
 from hub.api.resource import LEASES
@@ -88,8 +88,7 @@ class LeaseKeeper:
             else:
                 backoff.cap = self.period
                 delay = backoff.next()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), max(0.0, started + delay - loop.time()))
+            await came(self._wake, started + delay - loop.time())
 
     async def _attempt(self, started: float) -> bool:
         try:

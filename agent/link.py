@@ -6,9 +6,9 @@ So a hub that comes back is met by one try, not by every work's. It does no I/O.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 
+from agent.waiting import came
 from hub.api.errors import OverloadedError, UnauthorizedError, UnreachableError
 from hub.client.backoff import Backoff
 
@@ -39,8 +39,7 @@ class HubLink:
     async def ready(self) -> None:
         """Returns when the pause is over, or at once when someone else's write got through."""
         while (remaining := self.pause) > 0:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._freed.wait(), remaining)
+            await came(self._freed, remaining)
 
     def failed(self, error: Exception) -> None:
         self.failures_total += 1

@@ -18,6 +18,7 @@ from agent.link import HubLink
 from agent.local import LocalCluster, LogChunk
 from agent.logtext import TextStream, log_entry
 from agent.slices import TaskPlace, WorkSlice, slice_of, slices_of_job
+from agent.waiting import came
 from hub.api.conditions import condition_is
 from hub.api.errors import InvalidObjectError, NotFoundError, OverloadedError, QuarterdeckError, UnreachableError
 from hub.api.indexset import IndexSet
@@ -33,7 +34,7 @@ _log = logging.getLogger("agent.logs")
 READING = 8
 FOLLOWING = 32
 # Of one request that follows: tasks read at once, and tasks that have not started asked about in one look.
-_OPEN_TASKS = 64
+_OPEN_TASKS = 128
 _PROBES = 32
 _PROBE_SECONDS = 0.5
 _LOOK_SECONDS = 0.05
@@ -135,7 +136,7 @@ class LogService:
 
     async def _serve_follower(self, request: Json, answer: Answer, *, fresh: bool) -> None:
         if self._following >= FOLLOWING:
-            await answer.refuse(f"{self._cluster} follows {FOLLOWING} logs already: end one of them, or do not follow")
+            await answer.refuse(f"{FOLLOWING} logs are followed here already: end one of them, or do not follow")
             return
         self._following += 1
         try:
@@ -183,11 +184,11 @@ class LogService:
             await asyncio.sleep(0.05)
         if not parts:
             name = spec.get("work") or f"of the job with uid {spec.get('jobUID', '')}"
-            raise InvalidObjectError(f"{self._cluster} has no work {name}", field="spec.work")
+            raise InvalidObjectError(f"there is no work {name} here")
         refs = [(part, place) for part in parts for place in part.places(wanted)]
         if not refs:
             tasks = "; ".join(f"{part.work} has {part.tasks}" for part in parts)
-            raise InvalidObjectError(f"none of {wanted} is here: {tasks}", field="spec.tasks")
+            raise InvalidObjectError(f"none of the tasks {wanted} is here: {tasks}")
         return refs
 
     def _has_ended(self, part: WorkSlice) -> bool:
@@ -243,8 +244,8 @@ class LogService:
                         over.add(ref)
                 busy = over.union(reading.values())
                 waiting = [ref for ref in waiting if ref not in busy] if busy else waiting
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(changed.wait(), _PROBE_SECONDS)
+                if waiting or reading:
+                    await came(changed, _PROBE_SECONDS)
         finally:
             for work in works:
                 self._followers[work].discard(changed)

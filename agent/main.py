@@ -13,6 +13,7 @@ from agent.options import Options, parse
 from hub.api.errors import InvalidObjectError, QuarterdeckError, UsageError
 
 if TYPE_CHECKING:
+    from contextlib import AsyncExitStack
     from pathlib import Path
 
     from agent.datadir import AgentDirectory
@@ -59,6 +60,7 @@ async def _serve(options: Options, directory: AgentDirectory) -> None:
     import logging
     import os
     import signal
+    from contextlib import AsyncExitStack
 
     from agent.assembly import Agent, StopSignal
     from agent.journal import Journal
@@ -68,31 +70,33 @@ async def _serve(options: Options, directory: AgentDirectory) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    hub = await _session(options.hub_kubeconfig, "--hub-kubeconfig")
-    async with hub:
+    async with AsyncExitStack() as stack:
+        hub = await stack.enter_async_context(await _session(options.hub_kubeconfig, "--hub-kubeconfig"))
         connection = await hub.connection()
-        local = await _local_cluster(options, directory)
+        local = await _local_cluster(options, directory, stack)
         journal = Journal.open(directory.path / "journal.db")
-        try:
-            agent = Agent(
-                options, hub, local, journal, agent_id=directory.agent_id(), hub_hash=hub_hash(connection.server)
-            )
-            fields = {"cluster": options.cluster, "hub": connection.server, "pid": os.getpid()}
-            logging.getLogger("agent").info("started", extra={"fields": fields})
-            await agent.run(stop)
-        finally:
-            journal.close()
+        stack.callback(journal.close)
+        agent = Agent(options, hub, local, journal, agent_id=directory.agent_id(), hub_hash=hub_hash(connection.server))
+        fields = {"cluster": options.cluster, "hub": connection.server, "pid": os.getpid()}
+        logging.getLogger("agent").info("started", extra={"fields": fields})
+        await agent.run(stop)
 
 
-async def _local_cluster(options: Options, directory: AgentDirectory) -> LocalCluster:
+async def _local_cluster(options: Options, directory: AgentDirectory, stack: AsyncExitStack) -> LocalCluster:
     if options.site_file is not None:
         from agent.edge.site import EdgeSite
         from agent.edge.sitefile import read_site_file
 
-        return EdgeSite(read_site_file(options.site_file), directory.path)
+        site = read_site_file(options.site_file)
+        if site.name != options.cluster:
+            raise UsageError(
+                f"{options.site_file} describes the site {site.name!r}, not {options.cluster!r}", field="--site-file"
+            )
+        return EdgeSite(site, directory.path)
     from agent.kubernetes import KubernetesCluster
 
-    return KubernetesCluster(await _session(options.kubeconfig, "--kubeconfig"), options.labels)
+    session = await stack.enter_async_context(await _session(options.kubeconfig, "--kubeconfig"))
+    return KubernetesCluster(session, options.labels)
 
 
 async def _session(kubeconfig: Path | None, option: str) -> Session:

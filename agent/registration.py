@@ -17,6 +17,7 @@ from typing import Any, Literal
 from agent.lease import DEFAULT_DURATION, LeaseKeeper
 from agent.link import TRANSIENT, HubLink
 from agent.local import LocalCluster
+from agent.waiting import came
 from hub.api.conditions import condition_is, find_condition, with_condition
 from hub.api.errors import AlreadyExistsError, ConflictError, NotFoundError, QuarterdeckError
 from hub.api.mergepatch import create_merge_patch
@@ -109,8 +110,7 @@ class Registration:
             while True:
                 self._wake.clear()
                 delay = await self._pass()
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), delay)
+                await came(self._wake, delay)
 
     # What the hub says.
 
@@ -132,8 +132,7 @@ class Registration:
 
     def _enter(self, state: State) -> None:
         if state in ("accepted", "deleting"):
-            spec = (self._object or {}).get("spec") or {}
-            self._lease.keep(float(spec.get("leaseDurationSeconds") or DEFAULT_DURATION))
+            self._lease.keep(_lease_seconds(self._object or {}))
         else:
             self._lease.rest()
         if state == self.state:
@@ -289,7 +288,8 @@ class Registration:
     async def _watch_health(self) -> None:
         while True:
             try:
-                await asyncio.wait_for(self._local.ready(), self._health_patience)
+                async with asyncio.timeout(self._health_patience):
+                    await self._local.ready()
                 healthy = True
             except (TimeoutError, QuarterdeckError):
                 healthy = False
@@ -316,6 +316,11 @@ def _state_of(obj: Mapping[str, Any] | None) -> State:
         return "accepted" if accepted is not None and accepted.get("status") == "True" else "waiting"
     denied = accepted is not None and accepted.get("reason") == "HubClusterAdminDenied"
     return "denied" if denied else "waiting"
+
+
+def _lease_seconds(obj: Mapping[str, Any]) -> float:
+    value = (obj.get("spec") or {}).get("leaseDurationSeconds")
+    return float(value) if isinstance(value, int) and value >= 1 else DEFAULT_DURATION
 
 
 def _listed(labels: Mapping[str, str]) -> str:

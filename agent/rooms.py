@@ -32,6 +32,8 @@ class Rooms:
     async def keep(self, name: str, room: Room) -> None:
         """Runs `room` until this is cancelled."""
         loop = asyncio.get_running_loop()
+        task = asyncio.current_task()
+        assert task is not None
         backoff = Backoff(self._first, self._longest)
         while True:
             started = loop.time()
@@ -40,15 +42,15 @@ class Rooms:
                 await room()
                 why: object = "it ended by itself"
             except asyncio.CancelledError:
-                task = asyncio.current_task()
-                if task is None or task.cancelling():
-                    raise
                 why = "it cancelled itself"
             except QuarterdeckError as error:
                 why = f"{error} ({error.hint})" if error.hint else error
             except Exception as error:
                 why = f"{type(error).__name__}: {error}"
                 _log.exception("a part of the agent crashed", extra={"fields": {"room": name}})
+            if task.cancelling():
+                # However it ended: it was told to.
+                raise asyncio.CancelledError
             if loop.time() - started > _STEADY_SECONDS:
                 backoff.reset()
             self.restarts[name] += 1

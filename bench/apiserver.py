@@ -193,7 +193,7 @@ def run() -> list[Figure]:
     apiserver = "kube-apiserver"
     return [
         Figure("creates", _rate(result, "create"), 4500, "/s", at_least=True, peer=(apiserver, 1317)),
-        Figure("creates of FleetJobs", _rate(result, "create jobs"), 4500, "/s", at_least=True, peer=(apiserver, 1317)),
+        Figure("creates of FleetJobs", _rate(result, "create jobs"), 4500, "/s", at_least=True),
         Figure("gets", _rate(result, "get"), 10000, "/s", at_least=True, peer=(apiserver, 2446)),
         Figure("status patches of FleetJobs", _rate(result, "patch job status"), None, "/s", at_least=True),
         Figure("deletes", _rate(result, "delete"), None, "/s", at_least=True),

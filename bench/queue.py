@@ -7,6 +7,7 @@ scheduler on the same work with its writes left out.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 from bench.report import Figure
 from hub.queueing.kueue.classical import classical_victims
@@ -108,7 +109,7 @@ def _objects(names: list[str], nominal: str, borrowing: str | None) -> list[dict
     return objects
 
 
-def _object(kind: str, name: str, spec: dict[str, object], namespace: str = "") -> dict[str, object]:
+def _object(kind: str, name: str, spec: Mapping[str, object], namespace: str = "") -> dict[str, object]:
     meta = {"name": name} | ({"namespace": namespace} if namespace else {})
     return {"apiVersion": _API, "kind": kind, "metadata": meta, "spec": spec}
 

@@ -145,7 +145,7 @@ async def _kill_some(fleet: LocalFleet, rng: random.Random, record: Round, marke
 def _job(name: str, history: Path, rng: random.Random) -> dict[str, Any]:
     environment = [
         {"name": "HISTORY", "value": str(history)},
-        {"name": "NAP", "value": f"{rng.uniform(0.05, 0.5):.2f}"},
+        {"name": "NAP", "value": f"{rng.uniform(0.2, 0.8):.2f}"},
     ]
     container = {"name": "main", "image": "host", "command": ["/bin/sh", "-c", _PROGRAM], "env": environment}
     container |= {"resources": {"requests": {"cpu": "1", "memory": "64Mi"}}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,14 @@ from hub.apiserver.kubeconfig import write_kubeconfig
 from hub.apiserver.server import ApiServer, serve
 from hub.client.session import Session
 
+# Read once a run: parsing them takes longer than starting a server.
+_crds = cache(installed_crds)
+
 
 @pytest.fixture
 async def api_server(tmp_path: Path) -> AsyncIterator[ApiServer]:
     """`url`, `token`, `in_process()`; its store is in the test's tmp_path."""
-    async with serve(tmp_path / "api", crds=installed_crds()) as server:
+    async with serve(tmp_path / "api", crds=_crds()) as server:
         yield server
 
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from agent.edge.host import Host
+from agent.edge.logs import LogPlace
 from agent.edge.records import RunId
-from agent.edge.sitejob import LogPlace
 from hub.api import names
 from hub.api.reasons import Reason
 from hub.api.resource import Resource
@@ -33,6 +33,7 @@ class Owner(Protocol):
     namespace: str
     name: str
     deleting: bool
+    gone: bool
     on_idle: Callable[[], None]
 
     @property
@@ -112,7 +113,7 @@ class Controller(Generic[T]):
         item.on_idle = lambda: self._let_go_if_idle(uid)
         self._items[uid] = self._names[where] = item
         try:
-            item.take_in(list(self._host.machinery.records.runs(uid)))
+            item.take_in(self._host.machinery.records.runs(uid))
         except Exception as error:
             # Whatever is in it, it stops nothing but itself.
             _log.exception("object cannot be taken in", extra={"fields": {"object": key_of(obj)}})
@@ -126,6 +127,7 @@ class Controller(Generic[T]):
             return
         if self._names.get((item.namespace, item.name)) is item:
             del self._names[item.namespace, item.name]
+        item.gone = True
         if item.busy:
             self._going[uid] = item
             item.begin_deletion()

@@ -17,7 +17,7 @@ from typing import Literal
 HOST = "host"
 Engine = Literal["podman", "docker"]
 _ENGINES: tuple[Engine, ...] = ("podman", "docker")
-_ANSWER_SECONDS = 10.0
+_ANSWER_SECONDS = 3.0
 _log = logging.getLogger("agent.edge.images")
 
 
@@ -61,7 +61,7 @@ def matches(image: str, pattern: str) -> bool:
 
 
 async def find_engine() -> ContainerEngine | None:
-    """podman or docker, whichever is on PATH and answers within ten seconds; a client without its service is none."""
+    """podman or docker, whichever is on PATH and answers within three seconds; a client without its service is none."""
     for engine in _ENGINES:
         path = shutil.which(engine)
         if path is None:

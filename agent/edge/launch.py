@@ -63,8 +63,8 @@ class Runtime(Protocol):
         """Once after a start of the site, before `adopt`: finds what still runs."""
         ...
 
-    def adopt(self, record: Record, launch: Launch, ended: Ended) -> bool:
-        """Takes up a run of before. False when it never started; else `ended` will be called."""
+    def adopt(self, record: Record, launch: Launch, ended: Ended) -> float | None:
+        """Takes up a run of before: how many seconds ago it started. None when it never did; else `ended` is called."""
         ...
 
     def stop(self, run: RunId, grace: float, reason: str) -> None:

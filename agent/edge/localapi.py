@@ -7,7 +7,6 @@ The store is opened when the site runs and closed when it stops; until then ever
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
 
 from hub.api.errors import UnreachableError
 from hub.api.resource import Resource
@@ -15,7 +14,6 @@ from hub.client.interface import KubeApi, Listing, Object, PatchType, WatchEvent
 
 # Called before an object is deleted; what it returns is called when that came to nothing.
 Hold = Callable[[str, str, str | None], Awaitable[Callable[[], None] | None]]
-OpenApi = Callable[[], AbstractAsyncContextManager[KubeApi]]
 
 
 class LocalApi:

@@ -12,8 +12,8 @@ import errno
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterable
+from typing import NamedTuple
 
-from agent.edge.sitejob import LogPlace
 from agent.local import LogChunk
 
 _log = logging.getLogger("agent.edge.logs")
@@ -25,6 +25,16 @@ _BLOCK = 4096
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+
+
+class LogPlace(NamedTuple):
+    """Where a task's log is, and how it ended; `code` None with `ended`: it never ran. `note`: in its place."""
+
+    path: str
+    ended: bool
+    code: int | None = None
+    reason: str | None = None
+    note: str = ""
 
 
 class Trimmer:

@@ -43,7 +43,8 @@ class _Families:
             self.heads[name] = f"# HELP {name} {text}\n# TYPE {name} {kind}\n"
             self.lines[name] = []
         inside = ",".join(f'{key}="{_escaped(member)}"' for key, member in labels.items())
-        self.lines[name].append(f"{name}{{{inside}}} {value:.10g}\n")
+        number = int(value) if value == int(value) else round(value, 6)
+        self.lines[name].append(f"{name}{{{inside}}} {number}\n")
 
     def text(self) -> str:
         return "".join(head + "".join(self.lines[name]) for name, head in self.heads.items())

@@ -14,12 +14,13 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from agent.edge import procfs, shim
 from agent.edge.cgroup import Cgroups
+from agent.edge.enginecalls import EngineCalls
 from agent.edge.images import ContainerEngine
 from agent.edge.launch import Ended, Launch, LaunchFailed, RunEnd
 from agent.edge.records import Record, Records, RunId, shortage
@@ -69,12 +70,13 @@ class ProcessRuntime:
         self._records = records
         self._token = token
         self._cgroups = cgroups
-        self._engine = engine
+        self._engine = EngineCalls(engine, token) if engine is not None else None
         self._now = now
         self._live: dict[RunId, _Live] = {}
         self._found: dict[str, procfs.Marked] = {}
         self._sweeper: asyncio.TimerHandle | None = None
-        self._chores: set[asyncio.Task[None]] = set()
+        # Until every object was taken in, a process without one is not yet a stranger.
+        self._all_known = False
 
     def live(self) -> int:
         return len(self._live)
@@ -136,7 +138,8 @@ class ProcessRuntime:
         reason = live.reason
         if code is None or not live.child or live.killed:
             procfs.kill_marked(self._token, self._running(), only=(text,))
-            self._remove_container(live)
+            if self._engine is not None and live.launch.engine_name:
+                self._engine.remove(live.launch.engine_name)
         if live.cgroup and self._cgroups is not None:
             if reason is None and self._cgroups.out_of_memory(text):
                 reason = Reason.OUT_OF_MEMORY.code
@@ -191,11 +194,6 @@ class ProcessRuntime:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(live.pid, number)
 
-    def _remove_container(self, live: _Live) -> None:
-        """An engine's container outlives a killed client."""
-        if live.launch.engine_name and self._engine is not None:
-            self._chore(self._engine_call("rm", "--force", live.launch.engine_name))
-
     # After a start of the site.
 
     def look_around(self) -> None:
@@ -205,29 +203,33 @@ class ProcessRuntime:
             if process.session_leader and shim.is_shim(process.pid)
         }
 
-    def adopt(self, record: Record, launch: Launch, ended: Ended) -> bool:
+    def adopt(self, record: Record, launch: Launch, ended: Ended) -> float | None:
         run, text = record.run, str(record.run)
+        ago = max(0.0, self._now() - record.started)
         if record.code is not None:
             self._later(ended, self._end_of(record, record.code, record.reason))
-            return True
+            return ago
         found = self._found.pop(text, None)
-        if found is not None and self._pin(found, record, launch, ended):
-            return True
+        if found is not None:
+            # The kernel's word for it: the clock may have been set since.
+            age = procfs.age(found.pid)
+            if age is not None and self._pin(found, record, launch, ended, age):
+                return age
         again = self._records.read(run)
         if again is not None and again.code is not None:
             # It ended between the two looks.
             self._later(ended, self._end_of(again, again.code, again.reason))
-            return True
+            return ago
         if not record.marked_start and found is None:
             self._records.remove_run(run)
-            return False
+            return None
         procfs.kill_marked(self._token, self._running(), only=(text,))
         reason = record.reason or Reason.RUNTIME_KILLED.code
         self._records.note(run, reason)
         self._later(ended, self._end_of(record, _KILLED, reason))
-        return True
+        return ago
 
-    def _pin(self, found: procfs.Marked, record: Record, launch: Launch, ended: Ended) -> bool:
+    def _pin(self, found: procfs.Marked, record: Record, launch: Launch, ended: Ended, age: float) -> bool:
         try:
             pidfd = os.pidfd_open(found.pid)
         except OSError:
@@ -235,9 +237,8 @@ class ProcessRuntime:
         if not procfs.still_marked(found.pid, self._token, found.run):
             os.close(pidfd)
             return False
-        elapsed = max(0.0, self._now() - record.started)
         child = _is_child(found.pid)
-        live = _Live(launch, ended, found.pid, pidfd, child, time.monotonic() - elapsed, reason=record.reason)
+        live = _Live(launch, ended, found.pid, pidfd, child, time.monotonic() - age, reason=record.reason)
         live.cgroup = self._cgroups is not None and os.path.isdir(self._cgroups.path(found.run))
         self._watch(live)
         if record.reason is not None:
@@ -256,11 +257,12 @@ class ProcessRuntime:
 
     def forget_strangers(self) -> None:
         self._found.clear()
+        self._all_known = True
         killed = procfs.kill_marked(self._token, self._running())
         if killed:
             _log.warning("ended processes that nobody wants", extra={"fields": {"pids": killed}})
         if self._engine is not None:
-            self._chore(self._remove_strange_containers())
+            self._engine.remove_all_but(live.launch.engine_name for live in self._live.values())
 
     # Upkeep.
 
@@ -280,8 +282,8 @@ class ProcessRuntime:
                 if live.killer is not None:
                     live.killer.cancel()
             self._live.clear()
-            for chore in self._chores:
-                chore.cancel()
+            if self._engine is not None:
+                self._engine.close()
 
     def _watch_memory(self) -> None:
         """Memory limits where no cgroup keeps them: by what the task's processes hold for themselves."""
@@ -309,49 +311,15 @@ class ProcessRuntime:
 
     def _sweep(self) -> None:
         self._sweeper = None
+        if not self._all_known:
+            self._sweep_soon()
+            return
         killed = procfs.kill_marked(self._token, self._running())
         if killed:
             _log.info("ended processes that outlived their tasks", extra={"fields": {"pids": killed}})
 
     def _running(self) -> Collection[str]:
         return {str(run) for run in self._live}
-
-    def _chore(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(_settled(work))
-        self._chores.add(task)
-        task.add_done_callback(self._chores.discard)
-
-    async def _engine_call(self, *arguments: str) -> None:
-        assert self._engine is not None
-        process = await asyncio.create_subprocess_exec(
-            self._engine.path,
-            *arguments,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-        await process.wait()
-
-    async def _remove_strange_containers(self) -> None:
-        assert self._engine is not None
-        process = await asyncio.create_subprocess_exec(
-            self._engine.path, "ps", "--all", "--filter", f"label={shim.NAME}={self._token}", "--format", "{{.Names}}",
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-        )  # fmt: skip
-        output, _ = await process.communicate()
-        wanted = {live.launch.engine_name for live in self._live.values()}
-        for name in output.decode(errors="replace").split():
-            if name not in wanted:
-                await self._engine_call("rm", "--force", name)
-
-
-async def _settled(work: Coroutine[Any, Any, None]) -> None:
-    try:
-        await work
-    except OSError as error:
-        _log.warning("the container runtime cannot be asked", extra={"fields": {"why": error}})
 
 
 def _cannot(launch: Launch, error: Exception) -> LaunchFailed:

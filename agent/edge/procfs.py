@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -94,6 +95,14 @@ def still_marked(pid: int, token: str, run: str) -> bool:
     return _run_of(pid, _PREFIX + token.encode() + b":") == run
 
 
+def age(pid: int) -> float | None:
+    """Seconds since the process was started, whatever the clock says; None when it is gone."""
+    fields = _stat(pid)
+    if fields is None:
+        return None
+    return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / _TICKS)
+
+
 def sessions(wanted: Collection[int]) -> dict[int, SessionUse]:
     """Use by session id, of `wanted` sessions only."""
     found: dict[int, SessionUse] = {}
@@ -137,7 +146,7 @@ def _session(pid: int) -> int:
 
 
 def _stat(pid: int) -> list[bytes] | None:
-    """Fields of /proc/PID/stat from the state on (field 3): 3 is the session, 11 to 14 are CPU ticks."""
+    """Fields of /proc/PID/stat from the state on: 3 is the session, 11 to 14 CPU ticks, 19 the start since boot."""
     try:
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
             text = file.read()

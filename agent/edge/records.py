@@ -122,6 +122,9 @@ class Records:
             raise ValueError("a record's header does not fit")
         self.workdir(run.owner)
         path = self.path(run)
+        # One that is there was not readable when the site came back, or its run would have been taken up.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             content = header + _BLANK[len(header) :]

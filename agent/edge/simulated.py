@@ -56,7 +56,7 @@ class SimulatedRuntime:
     def look_around(self) -> None:
         """There are no processes to find."""
 
-    def adopt(self, record: Record, launch: Launch, ended: Ended) -> bool:
+    def adopt(self, record: Record, launch: Launch, ended: Ended) -> float | None:
         assert launch.simulated is not None
         loop = asyncio.get_running_loop()
         if record.code is not None:
@@ -64,9 +64,9 @@ class SimulatedRuntime:
             ran = max(0.0, record.ended - record.started) * self._scale
             cpu = self._cpu(launch, ran)
             loop.call_soon(ended, RunEnd(record.code, record.reason, record.ended, cpu, ran))
-            return True
-        self._watch(launch, ended, max(0.0, record.started + launch.simulated[0] - self._now()))
-        return True
+        else:
+            self._watch(launch, ended, max(0.0, record.started + launch.simulated[0] - self._now()))
+        return max(0.0, self._now() - record.started)
 
     def stop(self, run: RunId, grace: float, reason: str) -> None:
         live = self._live.pop(run, None)

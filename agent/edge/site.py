@@ -30,7 +30,7 @@ from agent.edge.images import Images, find_engine
 from agent.edge.jobplan import is_ours
 from agent.edge.launch import Runtime
 from agent.edge.localapi import LocalApi
-from agent.edge.logs import Trimmer, read_log
+from agent.edge.logs import LogPlace, Trimmer, read_log
 from agent.edge.metrics import SiteMetrics
 from agent.edge.nodes import Nodes
 from agent.edge.process import ProcessRuntime
@@ -38,7 +38,7 @@ from agent.edge.program import host_environment
 from agent.edge.records import Records
 from agent.edge.simulated import SimulatedRuntime
 from agent.edge.sitefile import SiteFile
-from agent.edge.sitejob import LogPlace, SiteJob
+from agent.edge.sitejob import SiteJob
 from agent.edge.sitepod import SitePod
 from agent.edge.starter import Starter
 from agent.edge.task import Machinery
@@ -57,6 +57,7 @@ Json = dict[str, Any]
 _log = logging.getLogger("agent.edge.site")
 _TRIM_SECONDS: Final = 2.0
 _GPU_SECONDS: Final = 5.0
+_WRITE_SECONDS: Final = 5.0
 
 
 class EdgeSite:
@@ -194,7 +195,9 @@ class EdgeSite:
             owner.stop(Reason.STOPPED)
         while any(owner.busy for owner in owners):
             await asyncio.sleep(0.01)
-        await host.patcher.idle()
+        # What a full disk keeps from being written is in the records.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(host.patcher.idle(), _WRITE_SECONDS)
         host.machinery.runtime.forget_strangers()
 
     async def read_log(

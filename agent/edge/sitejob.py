@@ -10,13 +10,16 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from agent.edge.configs import Found
 from agent.edge.environment import TaskFacts, check_environments, sources
 from agent.edge.host import INTERVAL, SETTLE, Host
+from agent.edge.joblog import completions_asked, log_place
 from agent.edge.jobplan import JobDials, JobPlan, job_dials, job_plan
 from agent.edge.jobrun import Progress
+from agent.edge.jobtakeup import take_up
+from agent.edge.logs import LogPlace
 from agent.edge.nodes import Need, Place
 from agent.edge.podplan import PodRefused
 from agent.edge.records import RunId
@@ -25,7 +28,6 @@ from agent.edge.timers import Timers
 from hub.api import names
 from hub.api.conditions import find_condition
 from hub.api.errors import ApiError, InvalidObjectError, QuarterdeckError
-from hub.api.indexset import MAX_INDEX
 from hub.api.reasons import Reason
 from hub.api.resource import JOBS
 from hub.api.timestamps import format_time, from_timestamp, parse_time
@@ -35,16 +37,6 @@ Json = dict[str, Any]
 _log = logging.getLogger("agent.edge.job")
 INDEX_KEY: Final = "batch.kubernetes.io/job-completion-index"
 ENV_COMPLETION_INDEX: Final = "JOB_COMPLETION_INDEX"
-
-
-class LogPlace(NamedTuple):
-    """Where a task's log is, and how it ended; `code` None with `ended`: it never ran. `note`: in its place."""
-
-    path: str
-    ended: bool
-    code: int | None = None
-    reason: str | None = None
-    note: str = ""
 
 
 class SiteJob:
@@ -63,11 +55,15 @@ class SiteJob:
         self.plan: JobPlan | None = None
         self.dials: JobDials | None = None
         self.deleting = False
+        self.gone = False
         self._configs: Found | None = None
         self._fetching: asyncio.Task[None] | None = None
         self._timers = Timers()
         self._written = 0.0
+        # The status as last asked for, and as last taken by the API, which may drop or respell of it what it likes.
+        self._asked: Json | None = None
         self._was_written: Json | None = None
+        self._ended_logs: list[int] = []
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"
@@ -85,8 +81,9 @@ class SiteJob:
         return self.progress.active.values()
 
     def log_paths(self) -> list[str]:
-        """Of what runs now."""
-        return [self.host.machinery.records.log(self.uid, index) for index in self.progress.active]
+        """Of what runs now, and of what ended since this was asked last."""
+        ended, self._ended_logs = self._ended_logs, []
+        return [self.host.machinery.records.log(self.uid, index) for index in (*ended, *self.progress.active)]
 
     # Coming and going.
 
@@ -112,7 +109,8 @@ class SiteJob:
             return
         if self.plan is None or self.progress.over:
             return
-        self._take_up(left)
+        take_up(self.progress, self.plan, self.host.machinery.records, left, self._task, self._hold)
+        self._set_deadline()
         self._set_suspended()
         if sources(self.plan.pod) and not self.host.simulated:
             self._fetching = asyncio.get_running_loop().create_task(self._fetch())
@@ -120,39 +118,8 @@ class SiteJob:
             self._configs = {}
             self.go_on()
 
-    def _take_up(self, left: Iterable[RunId]) -> None:
-        assert self.plan is not None
-        by_index: dict[int, list[RunId]] = {}
-        for run in left:
-            if run.index < self.plan.completions:
-                by_index.setdefault(run.index, []).append(run)
-        for index, runs in sorted(by_index.items()):
-            if self.progress.is_over(index):
-                self.progress.restore_count(len({run.attempt for run in runs}))
-            else:
-                self._take_up_index(index, runs)
-        self._set_deadline()
-
-    def _take_up_index(self, index: int, runs: Iterable[RunId]) -> None:
-        assert self.plan is not None
-        records = list(filter(None, map(self.host.machinery.records.read, runs)))
-        if not records:
-            return
-        last = max(record.run.attempt for record in records)
-        for attempt in sorted({record.run.attempt for record in records} - {last}):
-            earlier = [record for record in records if record.run.attempt == attempt]
-            if all(record.reason != Reason.STOPPED.code for record in earlier):
-                wall = max(r.ended for r in earlier) - min(r.started for r in earlier)
-                self.progress.restore_failure(self.plan, index, sum(r.cpu for r in earlier), wall)
-        latest = [record for record in records if record.run.attempt == last]
-        place = Place(latest[0].node, latest[0].gpus)
-        task = self._task(index, last, place)
-        if task.adopt(latest):
-            self.host.nodes.take(self.need, place, foreign=self.foreign)
-            self.progress.begin(index, task)
-            task.start()
-        else:
-            self.progress.skip_to_attempt(index, last)
+    def _hold(self, place: Place) -> None:
+        self.host.nodes.take(self.need, place, foreign=self.foreign)
 
     async def _fetch(self) -> None:
         assert self.plan is not None
@@ -190,6 +157,7 @@ class SiteJob:
 
     def close(self) -> None:
         """It is gone, or the site goes: nothing more happens to it."""
+        self.gone = True
         self._timers.cancel_all()
         if self._fetching is not None:
             self._fetching.cancel()
@@ -215,7 +183,14 @@ class SiteJob:
 
     def wants_start(self) -> bool:
         dials, progress = self.dials, self.progress
-        if self.plan is None or dials is None or self._configs is None or self.deleting or self.host.draining:
+        if (
+            self.plan is None
+            or dials is None
+            or self._configs is None
+            or self.deleting
+            or self.gone
+            or self.host.draining
+        ):
             return False
         if progress.over or progress.verdict is not None or progress.suspended:
             return False
@@ -295,6 +270,7 @@ class SiteJob:
         if end.reason == Reason.STOPPED.code and end.code != 0:
             self._forget_attempt(task)
         self.progress.record_end(self.plan, self.dials, task.index, task.attempt, end, self.host.now())
+        self._ended_logs.append(task.index)
         self.host.starter.give_back(self, task.place)
         if self.progress.suspended and not self.progress.active:
             self.progress.started = None
@@ -327,7 +303,7 @@ class SiteJob:
         _log.warning("job refused", extra={"fields": {"job": self, "reason": reason.code, "why": message}})
         self.progress.condemn(reason, message)
         if not self.progress.active:
-            self.progress.fail_rest(self._asked())
+            self.progress.fail_rest(completions_asked(self.obj))
             self._finish()
         else:
             self.stop(reason)
@@ -372,6 +348,8 @@ class SiteJob:
 
     def changed(self) -> None:
         """Its status is to be written: an end at once, a beginning a little later, the rest spaced."""
+        if self.gone:
+            return
         loop = asyncio.get_running_loop()
         if self.progress.over or self.deleting:
             delay = 0.0
@@ -387,18 +365,18 @@ class SiteJob:
         patch |= {key: None for key in ("startTime", "completionTime") if key in previous and key not in status}
         if not patch or status == self._was_written:
             return None
-        self._was_written = status
+        self._asked = status
+        self._written = asyncio.get_running_loop().time()
         return MergePatch({"metadata": {"uid": self.uid}, "status": patch})
 
     def _done(self, answer: Json | None) -> None:
-        self._written = asyncio.get_running_loop().time()
+        self._was_written = self._asked
         if answer is not None:
             self.obj = answer
         if self.progress.over:
             self._expire()
 
     def _not_written(self, key: WriteKey, error: Exception) -> None:
-        self._was_written = None
         # What the API refuses it would refuse again, and a Job that is gone needs no status; a full disk gets space.
         if not isinstance(error, ApiError):
             self._timers.set("write", 1.0, self.changed)
@@ -407,36 +385,7 @@ class SiteJob:
 
     def log_of(self, index: int) -> LogPlace | None:
         """None: there is no such task."""
-        path = self.host.machinery.records.log(self.uid, index)
-        if index in self.progress.active:
-            return LogPlace(path, False)
-        if not 0 <= index < (self.plan.completions if self.plan is not None else self._asked()):
-            return None
-        if not self.progress.is_over(index) and not self.progress.over:
-            return LogPlace(path, False)
-        code = self.progress.code_of(index)
-        if code == 0:
-            return LogPlace(path, True, 0)
-        if code is not None:
-            return LogPlace(path, True, code, self._reason_of(index))
-        condition = find_condition((self.obj.get("status") or {}).get("conditions"), "Failed") or {}
-        reason, message = str(condition.get("reason") or ""), str(condition.get("message") or "")
-        if self.progress.verdict is not None:
-            reason, message = self.progress.verdict[0].code, self.progress.verdict[1]
-        return LogPlace(path, True, None, reason or None, message)
-
-    def _reason_of(self, index: int) -> str | None:
-        if index not in self.progress.reasons:
-            records = self.host.machinery.records
-            found = [record for record in map(records.read, records.runs_of(self.uid, index)) if record is not None]
-            self.progress.reasons[index] = (found[-1].reason or "") if found else ""
-        return self.progress.reasons[index] or None
-
-    def _asked(self) -> int:
-        """How many completions it asked for, as far as that can be read."""
-        spec = self.obj.get("spec") or {}
-        asked = spec.get("completions")
-        return asked if isinstance(asked, int) and not isinstance(asked, bool) and 0 <= asked <= MAX_INDEX else 1
+        return log_place(self.obj, self.progress, self.host.machinery.records, index)
 
 
 def _said(error: PodRefused) -> str:

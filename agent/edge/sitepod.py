@@ -10,10 +10,10 @@ from typing import Any
 from agent.edge.configs import Found
 from agent.edge.environment import TaskFacts, check_environments, sources
 from agent.edge.host import INTERVAL, SETTLE, Host
+from agent.edge.logs import LogPlace
 from agent.edge.nodes import Need, Place
 from agent.edge.podplan import PodPlan, PodRefused, plan_pod
 from agent.edge.records import Record, RunId
-from agent.edge.sitejob import LogPlace
 from agent.edge.task import Task, TaskEnd
 from hub.api import names
 from hub.api.conditions import with_condition
@@ -39,7 +39,9 @@ class SitePod:
         self.foreign = names.JOB_UID not in (metadata.get("labels") or {})
         self.plan: PodPlan | None = None
         self.deleting = False
+        self.gone = False
         self._task: Task | None = None
+        self._last: Task | None = None
         self._end: TaskEnd | None = None
         self._attempt = 0
         self._phase = "Pending"
@@ -65,7 +67,7 @@ class SitePod:
         return () if self._task is None else (self._task,)
 
     def log_paths(self) -> list[str]:
-        return [] if self._task is None else [self.host.machinery.records.log(self.uid, 0)]
+        return [self.host.machinery.records.log(self.uid, 0)] if self._task or self._last else []
 
     def take_in(self, left: Iterable[RunId]) -> None:
         phase = (self.obj.get("status") or {}).get("phase")
@@ -128,6 +130,7 @@ class SitePod:
             self._task.stop(reason.code)
 
     def close(self) -> None:
+        self.gone = True
         if self._fetching is not None:
             self._fetching.cancel()
         if self._retry is not None:
@@ -141,7 +144,7 @@ class SitePod:
 
     def wants_start(self) -> bool:
         waits = self._phase == "Pending" and self._task is None and self._configs is not None
-        return waits and self.plan is not None and not self.deleting and not self.host.draining
+        return waits and self.plan is not None and not self.deleting and not self.gone and not self.host.draining
 
     def start_one(self, place: Place) -> None:
         task = self._new_task(place)
@@ -200,8 +203,6 @@ class SitePod:
         if self.deleting:
             self.on_idle()
 
-    _last: Task | None = None
-
     def refuse(self, reason: Reason, message: str) -> None:
         _log.warning("pod refused", extra={"fields": {"pod": self, "reason": reason.code, "why": message}})
         self._phase, self._why = "Failed", (reason.code, message)
@@ -216,6 +217,8 @@ class SitePod:
             self.changed()
 
     def changed(self) -> None:
+        if self.gone:
+            return
         over = self._phase in ("Succeeded", "Failed") or self.deleting
         loop = asyncio.get_running_loop()
         delay = 0.0 if over else max(SETTLE, self._written + INTERVAL - loop.time())
@@ -227,10 +230,12 @@ class SitePod:
         status = self._status(previous)
         patch = {key: value for key, value in status.items() if previous.get(key) != value}
         patch |= {key: None for key in ("reason", "message") if key in previous and key not in status}
-        return MergePatch({"metadata": {"uid": self.uid}, "status": patch}) if patch else None
+        if not patch:
+            return None
+        self._written = asyncio.get_running_loop().time()
+        return MergePatch({"metadata": {"uid": self.uid}, "status": patch})
 
     def _done(self, answer: Json | None) -> None:
-        self._written = asyncio.get_running_loop().time()
         if answer is not None:
             self.obj = answer
 

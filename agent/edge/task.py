@@ -12,6 +12,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from agent.edge.container import container_name, engine_command
@@ -95,7 +96,8 @@ class Task:
         if self.plan.deadline is not None and self._deadline is None:
             left = self.started + self.plan.deadline - self.machinery.now()
             self._deadline = asyncio.get_running_loop().call_later(max(0.0, left), self._deadline_passed)
-        self._advance(first=True)
+        # One that was taken up has begun: what it cannot start now it starts later.
+        self._advance(first=not self.live)
 
     def adopt(self, records: Iterable[Record]) -> bool:
         """Takes up the runs of before. False when none of them ever started."""
@@ -110,10 +112,12 @@ class Task:
         for number, record in latest.items():
             self.restarts[number] = record.run.restart
             launch = self._bare_launch(record.run, record.started)
-            if self.machinery.runtime.adopt(record, launch, lambda end, n=number: self._run_ended(n, end)):  # type: ignore[misc]
+            ago = self.machinery.runtime.adopt(record, launch, partial(self._run_ended, number))
+            if ago is not None:
                 found = True
                 self.live[number] = record.run
-                self.started = min(self.started or record.started, record.started)
+                started = self.machinery.now() - ago
+                self.started = min(self.started or started, started)
         return found
 
     def stop(self, reason: str, grace: float | None = None) -> None:
@@ -172,7 +176,7 @@ class Task:
         run = RunId(self.owner, self.index, self.attempt, number, self.restarts.get(number, 0))
         now = self.machinery.now()
         launch = self._bare_launch(run, now) if self.machinery.time_scale is not None else self._full_launch(run, now)
-        self.machinery.runtime.start(launch, lambda end: self._run_ended(number, end))
+        self.machinery.runtime.start(launch, partial(self._run_ended, number))
         self.live[number] = run
         self.changed(self)
 
@@ -188,7 +192,9 @@ class Task:
     def _full_launch(self, run: RunId, now: float) -> Launch:
         container, machinery = self.containers[run.container], self.machinery
         gpus = machinery.gpu_names(self.place.node, self._gpus_of(run.container))
-        given = {**self.given, **self._gpu_variables(container, gpus)}
+        # In a container only its own GPUs are there, and counted from 0.
+        visible = self._gpu_variables(container, gpus) if container.target == HOST else {}
+        given = {**self.given, **visible}
         variables = container_environment(container, self.plan, self.facts, given, self.configs)
         command, args = command_line(container, variables)
         environment = {**machinery.base_environment, "HOSTNAME": self.facts.name, **variables}

@@ -53,7 +53,8 @@ class AppliedWorks:
             if current is not None and current["metadata"].get("uid") == obj["metadata"].get("uid"):
                 del self._records[name]
         elif current is None or not _older(obj, current):
-            self._records[name] = dict(obj)
+            metadata = {key: value for key, value in obj["metadata"].items() if key != "managedFields"}
+            self._records[name] = {**obj, "metadata": metadata}
 
     async def ensure(self, work: Mapping[str, Any], digests: Mapping[ObjectKey, str]) -> Json:
         """The record of this work, made if missing. It exists before anything it owns does."""

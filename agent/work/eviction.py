@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
+from agent.waiting import came
 from agent.work.applied import AppliedWorks
 from agent.work.removal import Remover
 from hub.api.errors import NotFoundError, QuarterdeckError
@@ -55,10 +56,7 @@ class Evictor:
                 except QuarterdeckError as error:
                     fields = {"record": record["metadata"]["name"], "why": error}
                     _log.warning("record not judged", extra={"fields": fields})
-            try:
-                await asyncio.wait_for(self._wake.wait(), max(delay, 0.05))
-            except TimeoutError:
-                continue
+            await came(self._wake, max(delay, 0.05))
 
     async def _judge(self, record: Mapping[str, Any]) -> float:
         """Seconds until this record is worth another look."""

@@ -24,6 +24,7 @@ from agent.work.eviction import Evictor
 from agent.work.kinds import Kinds
 from agent.work.manifests import Manifest, ObjectKey, in_apply_order, orphans, parse_manifests
 from agent.work.queue import KeyedQueue
+from agent.work.remembered import remembered
 from agent.work.removal import Remover
 from agent.work.report import StatusReporter
 from agent.work.rules import finished
@@ -112,9 +113,16 @@ class WorkExecutor:
         return self._works
 
     async def run(self) -> None:
-        records: Informer[Json] = Informer(self._local, APPLIED_MANIFEST_WORKS, on_event=self._on_record)
+        records: Informer[Json] = Informer(
+            self._local, APPLIED_MANIFEST_WORKS, transform=self._take_in_record, on_event=self._on_record
+        )
         works: Informer[Json] = Informer(
-            self._hub, MANIFEST_WORKS, self._cluster, on_event=self._on_work, backoff=Backoff(0.1, 5.0)
+            self._hub,
+            MANIFEST_WORKS,
+            self._cluster,
+            transform=remembered,
+            on_event=self._on_work,
+            backoff=Backoff(0.1, 5.0),
         )
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(records.run(), name="applied works")
@@ -166,7 +174,10 @@ class WorkExecutor:
             self.reporter.changed(name)
 
     def _seen_work(self, work: Json) -> None:
-        self._on_work("MODIFIED", "", None, work)
+        current = self._works.get(work["metadata"]["name"])
+        # The informer may have been quicker; then its object is kept, because it holds that one anyway.
+        if current is None or current["metadata"].get("resourceVersion") != work["metadata"].get("resourceVersion"):
+            self._on_work("MODIFIED", "", None, remembered(work))
         if condition_is(_conditions(work), "Complete"):
             self.queue.add(work["metadata"]["name"])
 
@@ -178,11 +189,19 @@ class WorkExecutor:
 
     # What happens on the cluster.
 
+    def _take_in_record(self, record: Json) -> Json:
+        """What the informer keeps is only what tells of its end: the record itself is kept once."""
+        self.applied.seen(record)
+        metadata = record["metadata"]
+        kept = {key: metadata[key] for key in ("name", "uid", "deletionTimestamp") if key in metadata}
+        return {"metadata": kept, "spec": {"manifestWorkName": record["spec"].get("manifestWorkName", "")}}
+
     def _on_record(self, change: str, key: str, old: Json | None, new: Json | None) -> None:
         record = new or old
         assert record is not None
-        self.applied.seen(record, deleted=new is None)
-        name = record["spec"].get("manifestWorkName", "")
+        if new is None:
+            self.applied.seen(record, deleted=True)
+        name = record["spec"]["manifestWorkName"]
         if name not in self._works:
             self._evictor.wake()
         elif new is None or new["metadata"].get("deletionTimestamp"):
@@ -466,7 +485,7 @@ class WorkExecutor:
         if work is None or state is None:
             return None
         deleting = state.deleting_since is not None
-        if state.generation < 0 and not deleting:
+        if not deleting and (state.generation < 0 or condition_is(_conditions(work), "Complete")):
             return None
         now = format_time(self._now())
         facts = [self._facts(state, manifest) for manifest in state.manifests]

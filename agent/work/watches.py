@@ -12,7 +12,7 @@ import logging
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from agent.work.manifests import ObjectKey
 from agent.work.status import Seen
@@ -36,6 +36,12 @@ class _Followed:
     resource: Resource
     seen: Seen
     works: set[str] = field(default_factory=set)
+
+
+class _Kept(NamedTuple):
+    namespace: str
+    name: str
+    uid: str
 
 
 class LocalObjects:
@@ -133,12 +139,12 @@ class LocalObjects:
     async def _watch(self, resource: Resource, namespace: str) -> None:
         backoff = Backoff(0.5, 60.0)
         while True:
-            informer = Informer(
+            informer: Informer[_Kept] = Informer(
                 self._api,
                 resource,
                 namespace or None,
-                transform=self._slim_for(resource),
-                on_event=lambda kind, _key, old, new: self._on_event(resource, kind, new or old),
+                transform=lambda obj: self._take_in(resource, obj),
+                on_event=lambda kind, _key, old, _new: self._on_deleted(resource, old) if kind == "DELETED" else None,
             )
             try:
                 await informer.run()
@@ -149,35 +155,26 @@ class LocalObjects:
                 )
             await asyncio.sleep(backoff.next())
 
-    def _slim_for(self, resource: Resource) -> Callable[[Json], Json]:
-        def slim(obj: Json) -> Json:
-            metadata = obj["metadata"]
-            key = (resource.group, resource.plural, metadata.get("namespace", ""), metadata["name"])
-            if key in self._followed:
-                return {**obj, "metadata": {k: v for k, v in metadata.items() if k != "managedFields"}}
-            return {"metadata": {k: metadata[k] for k in ("name", "namespace", "resourceVersion") if k in metadata}}
-
-        return slim
-
-    def _on_event(self, resource: Resource, kind: str, obj: Json | None) -> None:
-        if obj is None:
-            return
+    def _take_in(self, resource: Resource, obj: Json) -> _Kept:
+        """What the informer keeps is only who it was: a followed object is kept here, and any other by nobody."""
         metadata = obj["metadata"]
-        key = (resource.group, resource.plural, metadata.get("namespace", ""), metadata["name"])
-        followed = self._followed.get(key)
-        if followed is None:
+        kept = _Kept(metadata.get("namespace", ""), metadata["name"], metadata.get("uid", ""))
+        key = (resource.group, resource.plural, kept.namespace, kept.name)
+        if key in self._followed:
+            slim = {name: value for name, value in metadata.items() if name != "managedFields"}
+            self._update(key, {**obj, "metadata": slim})
+        return kept
+
+    def _on_deleted(self, resource: Resource, kept: _Kept | None) -> None:
+        if kept is None:
             return
-        if kind == "DELETED":
-            last = followed.seen.last
-            if followed.seen.state == "absent":
-                return
-            if "uid" not in metadata:
-                # It was not followed yet when the informer kept it: only that it went is known.
-                self._set(key, followed, Seen("absent", last))
-            elif last is None or last["metadata"].get("uid") == metadata["uid"]:
-                self._set(key, followed, Seen("absent", obj))
-        elif "uid" in metadata:
-            self._update(key, obj)
+        key = (resource.group, resource.plural, kept.namespace, kept.name)
+        followed = self._followed.get(key)
+        if followed is None or followed.seen.state == "absent":
+            return
+        last = followed.seen.last
+        if last is None or last["metadata"].get("uid") == kept.uid:
+            self._set(key, followed, Seen("absent", last))
 
     def _update(self, key: ObjectKey, obj: Json | None) -> None:
         followed = self._followed.get(key)

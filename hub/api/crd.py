@@ -70,8 +70,10 @@ def _resolve(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[st
 
 
 def _without_nulls(value: Any) -> Any:
+    """A default as it is written: what is empty in it says nothing."""
     if isinstance(value, Mapping):
-        return {key: _without_nulls(member) for key, member in value.items() if member is not None}
+        members = {key: _without_nulls(member) for key, member in value.items()}
+        return {key: member for key, member in members.items() if member not in (None, [], {})}
     return value
 
 

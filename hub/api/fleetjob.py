@@ -133,7 +133,10 @@ class FleetJobSpec(Model):
     priorityClassName: ObjectName | None = Field(
         None, description="A WorkloadPriorityClass; its value orders the queue, higher first. Example: batch"
     )
-    suspend: Bool = Field(False, description="While true nothing of the job is started. Example: false")
+    suspend: Bool = Field(
+        False,
+        description="While true nothing of the job runs; what runs is stopped and counts as no attempt. Example: false",
+    )
     cancel: Bool = Field(
         False, description="True ends the job: its processes are stopped, its phase is Cancelled. Example: true"
     )

@@ -23,6 +23,8 @@ TASKS: Final = f"{GROUP}/tasks"
 SLOTS: Final = f"{GROUP}/slots"
 CLUSTER_QUEUE: Final = f"{GROUP}/cluster-queue"
 FLAVORS: Final = f"{GROUP}/flavors"
+# On a ManifestWork, for people: how its cluster was chosen (hub/planner/record.py).
+DECISION: Final = f"{GROUP}/decision"
 # The kind that asked for the work: FleetJob, or Job for a plain batch/v1 Job with a queue name.
 JOB_KIND: Final = f"{GROUP}/job-kind"
 LOG_REQUEST: Final = f"{GROUP}/log-request"

@@ -166,7 +166,7 @@ class Reason(Enum):
     RETRYING = _Entry(
         "Retrying",
         "Attempt",
-        "tasks {tasks} failed on {cluster} ({detail}); attempt {attempt} of {limit} elsewhere",
+        "tasks {tasks} failed on {cluster} ({detail}); attempt {attempt} of {limit} follows",
         "",
     )
     RETRIES_EXHAUSTED = _Entry("RetriesExhausted", "Task", "failed {attempts} times; last on {cluster}: {detail}", "")
@@ -181,7 +181,6 @@ class Reason(Enum):
         "",
     )
     WORK_REFUSED = _Entry("WorkRefused", "Attempt", "{cluster} could not apply the work: {detail}", "")
-    PREEMPTED = _Entry("Preempted", "Attempt", "gave its quota to {preemptor}", "")
 
     # What a site without Kubernetes says of the tasks it runs.
     POD_NOT_SUPPORTED = _Entry(

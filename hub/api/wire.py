@@ -17,6 +17,15 @@ class Listing:
 
 
 @dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a listing. `fresh`: what came before it is void, because the listing began anew."""
+
+    items: list[Object]
+    resource_version: str
+    fresh: bool
+
+
+@dataclass(frozen=True, slots=True)
 class WatchEvent:
     type: EventType
     object: Object

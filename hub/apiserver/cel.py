@@ -22,6 +22,16 @@ class CelError(InvalidObjectError):
     """An expression that does not compile, or that came to no value."""
 
 
+class Bound:
+    """Values for several expressions of the same variables: what one of them has converted, the next finds."""
+
+    __slots__ = ("activation",)
+
+    def __init__(self, values: Mapping[str, Any], variables: tuple[str, ...] = VARIABLES) -> None:
+        environment, _ = _environment(variables)
+        self.activation = environment.Activation(values)
+
+
 class Program:
     """One compiled expression. Evaluation is a few microseconds; values are converted when they are first touched."""
 
@@ -32,12 +42,19 @@ class Program:
         self._expression = expression
         self._error_type = error_type
 
-    def evaluate(self, values: Mapping[str, Any]) -> Any:
+    def evaluate(self, values: Mapping[str, Any] | Bound) -> Any:
         """The plain value of the expression. Raises `CelError` when it has none: a missing key, a budget used up."""
         try:
-            result = self._expression.eval(data=values)
+            if isinstance(values, Bound):
+                result = self._expression.eval(values.activation)
+            else:
+                result = self._expression.eval(data=values)
+            value = result.value()
+            # Asking for the type costs more than the evaluation, and no error is a truth value.
+            if value is True or value is False:
+                return value
             if result.type() == self._error_type:
-                raise CelError(_readable(str(result.value())))
+                raise CelError(_readable(str(value)))
             return result.plain_value()
         except CelError:
             raise

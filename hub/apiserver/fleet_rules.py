@@ -1,5 +1,7 @@
 """What OCM's admission webhooks do to clusters, bindings and works, so that its clients meet what they expect.
 
+Kueue's are in queue_rules.py; `RULES` has both.
+
 Only what an object (and its predecessor) tells; who may do what comes with authorization. Each rule is shaped like
 those of builtin_rules.py: the new object and the old one in, the object to keep and what is wrong with it out.
 """
@@ -12,6 +14,7 @@ from typing import Any, Final
 import orjson
 
 from hub.api.names import CLUSTER_SET
+from hub.apiserver import queue_rules
 from hub.apiserver.builtin_rules import Object, Review, Reviewed
 from hub.apiserver.invalid import FieldError, duplicate, forbidden, required, wrong
 from hub.apiserver.metadata import name_problem
@@ -112,4 +115,5 @@ RULES: Final[Mapping[tuple[str, str], Review]] = {
     (_CLUSTER_GROUP, "managedclusters"): managed_cluster,
     (_CLUSTER_GROUP, "managedclustersetbindings"): binding,
     (_WORK_GROUP, "manifestworks"): manifest_work,
+    **queue_rules.RULES,
 }

@@ -16,7 +16,7 @@ from hub.apiserver.negotiation import parse_query
 from hub.apiserver.openapi import openapi_v2, openapi_v3
 from hub.apiserver.plane import ControlPlane
 from hub.apiserver.routing import route, segments, split_cluster
-from hub.apiserver.status import dump_status, method_not_allowed, no_such_path, storage_refused, unauthorized
+from hub.apiserver.status import dump_status, failure, method_not_allowed, no_such_path, storage_refused, unauthorized
 from hub.apiserver.verbs import Call
 
 _log = logging.getLogger(__name__)
@@ -142,7 +142,9 @@ class Front:
             self._answer(exchange, Answer(200, b"ok", _TEXT))
 
     def _user(self, exchange: Exchange) -> User:
-        """Raises `UnauthorizedError`."""
+        """Raises `UnauthorizedError`; `RefusedError` for whoever wants to be somebody else."""
+        if b"impersonate-user" in exchange.headers:
+            raise failure(403, "Forbidden", "this server does not impersonate: use the token of that user")
         authorization = exchange.headers.get(b"authorization", "")
         connection, tokens = exchange.connection, self._tokens
         known = connection.user

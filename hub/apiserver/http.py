@@ -32,7 +32,9 @@ JSON: Final = "application/json"
 Headers = tuple[tuple[str, str], ...]
 
 _log = logging.getLogger(__name__)
-_KEPT: Final = frozenset({b"authorization", b"accept", b"content-type", b"content-encoding", b"user-agent"})
+_KEPT: Final = frozenset(
+    {b"authorization", b"accept", b"content-type", b"content-encoding", b"user-agent", b"impersonate-user"}
+)
 
 
 @dataclass(slots=True)
@@ -193,8 +195,9 @@ class Connection(asyncio.Protocol):
         self._next()
 
     def eof_received(self) -> bool:
-        # What was asked before is still answered; a stream's reader is gone.
-        if self.stream is not None or not (self._busy or self._waiting):
+        # What was asked before is still answered; a stream's reader is gone, and TLS has no half-closed connections.
+        idle = not (self._busy or self._waiting)
+        if idle or self.stream is not None or self._transport.get_extra_info("sslcontext") is not None:
             return False
         self._closing_after_answers = True
         return True

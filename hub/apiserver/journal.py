@@ -88,13 +88,22 @@ class Journal:
 
     def _open(self) -> sqlite3.Connection:
         new = not self.path.exists()
+        # Before SQLite makes it: the files beside it get its permissions.
+        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
         db = self._connect()
         try:
             if new and not self.power_safe:
                 # Nothing is acknowledged yet; waiting for the disk would only make starting slow.
                 db.execute("PRAGMA synchronous=OFF")
-            db.executescript("PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0;")
-            db.executescript("PRAGMA cache_size=-16384; PRAGMA journal_size_limit=33554432;")
+            db.execute("PRAGMA auto_vacuum=INCREMENTAL")
+            mode = db.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+            if mode != "wal":
+                raise StorageError(
+                    f"{self.path} cannot be kept with a write-ahead log here (got {mode!r})",
+                    hint="Use a local file system: network file systems do not carry it.",
+                )
+            db.execute("PRAGMA wal_autocheckpoint=0")
+            db.executescript("PRAGMA cache_size=-4096; PRAGMA journal_size_limit=33554432;")
             found = db.execute("PRAGMA user_version").fetchone()[0]
             if found not in (0, _FORMAT):
                 raise CorruptStoreError(
@@ -106,7 +115,6 @@ class Journal:
             db.execute("PRAGMA synchronous=NORMAL")
             self.clean = bool(self._meta(db, "clean", 1))
             db.execute("INSERT OR REPLACE INTO meta VALUES ('clean', 0)")
-            os.chmod(self.path, 0o600)
             self._wal = os.open(f"{self.path}-wal", os.O_RDWR)
             if self.power_safe:
                 _flush_directory(self.path.parent)
@@ -208,11 +216,14 @@ class Journal:
             os.close(self._lock)
 
     def _start_checkpoint(self) -> None:
-        if self._checkpoint is not None and not self._checkpoint.done():
-            return
+        running = self._checkpoint is not None and not self._checkpoint.done()
         if self._wal_size() > _WAL_LIMIT:
-            # A writer that never pauses keeps the WAL from starting anew; nearly all of it is copied already.
+            # The disk is slower than we write, or we never pause: whoever writes waits for it.
+            if self._checkpoint is not None:
+                self._checkpoint.result()
             self._db.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+        elif running:
+            return
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._unsynced = 0

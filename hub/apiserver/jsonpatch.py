@@ -52,7 +52,7 @@ def apply_json_patch(document: Any, patch: Any) -> Any:
         if operation in ("move", "copy"):
             value = _at(document, start)
         if operation == "copy":
-            copied += len(orjson.dumps(value))
+            copied += _size(value)
             if copied > MAX_COPIED:
                 raise PatchFailedError(f"the copies of one patch may add up to {MAX_COPIED} bytes")
         if operation == "move":
@@ -68,6 +68,13 @@ def apply_json_patch(document: Any, patch: Any) -> Any:
         else:
             document = _edit(document, path, 0, _adding(value))
     return document
+
+
+def _size(value: Any) -> int:
+    try:
+        return len(orjson.dumps(value))
+    except TypeError as error:
+        raise PatchFailedError("what would be copied is nested too deeply") from error
 
 
 def _parse(patch: Any) -> list[tuple[str, Pointer, Pointer, Any]]:

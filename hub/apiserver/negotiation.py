@@ -18,6 +18,8 @@ from hub.apiserver.tables import Include
 
 JSON: Final = "application/json"
 PROTOBUF: Final = "application/vnd.kubernetes.protobuf"
+# Deeper than any object is, and what JSON encoders and recursive walks manage with room to spare.
+MAX_DEPTH: Final = 150
 _YAML: Final = frozenset({"application/yaml", "application/x-yaml", "text/yaml"})
 _ANY: Final = frozenset({JSON, "*/*", "application/*"})
 _INCLUDES: Final[dict[str, Include]] = {"": "Metadata", "None": "None", "Metadata": "Metadata", "Object": "Object"}
@@ -97,7 +99,7 @@ def decode(content_type: str, body: bytes) -> Any:
 
 def decode_json(body: bytes) -> Any:
     try:
-        return orjson.loads(body)
+        return _shallow(orjson.loads(body), body)
     except orjson.JSONDecodeError as error:
         raise bad_request(f"the body of the request is not JSON: {error}") from error
 
@@ -105,15 +107,36 @@ def decode_json(body: bytes) -> Any:
 def decode_yaml(body: bytes) -> Any:
     """JSON is YAML, and mostly what comes; the parser for the rest is a hundred times slower."""
     try:
-        return orjson.loads(body)
+        return _shallow(orjson.loads(body), body)
     except orjson.JSONDecodeError:
         import yaml
 
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         try:
-            text = orjson.dumps(yaml.load(body, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)), default=str)
-            return orjson.loads(text)
-        except (yaml.YAMLError, TypeError, UnicodeDecodeError) as error:
+            # A few aliases of aliases are gigabytes once they are written out.
+            if b"&" in body and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(body, Loader=loader)):
+                raise bad_request("YAML aliases are not read here: write the values out, or send JSON")
+            text = orjson.dumps(yaml.load(body, Loader=loader), default=str)
+            return _shallow(orjson.loads(text), text)
+        except (yaml.YAMLError, TypeError, UnicodeDecodeError, RecursionError) as error:
             raise bad_request(f"the body of the request is neither JSON nor YAML: {error}") from error
+
+
+def _shallow(value: Any, body: bytes) -> Any:
+    """`value`, if whatever walks through it can. Raises `RefusedError` (400)."""
+    if body.count(b"{") + body.count(b"[") <= MAX_DEPTH:
+        return value
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            member
+            for parent in level
+            for member in (parent.values() if parent.__class__ is dict else parent)
+            if member.__class__ is dict or member.__class__ is list
+        ]
+        if not level:
+            return value
+    raise bad_request(f"the body of the request is nested more than {MAX_DEPTH} levels deep")
 
 
 def parse_query(query: str) -> dict[str, str]:

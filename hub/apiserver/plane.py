@@ -71,6 +71,7 @@ class ControlPlane:
         self._watches: dict[Collection, Watches] = {}
         self._housekeeper: asyncio.Task[None] | None = None
         self._next_expiry = 0.0
+        self._stopping = False
 
     async def __aenter__(self) -> Self:
         self.store = Store(self._directory, power_safe=self._power_safe)
@@ -94,7 +95,8 @@ class ControlPlane:
         await self.store.close()
 
     def end_watches(self) -> None:
-        """Every watch ends, as it does when its time is over."""
+        """Every watch ends, as it does when its time is over; no other begins."""
+        self._stopping = True
         for watches in self._watches.values():
             watches.end_all()
 
@@ -142,6 +144,7 @@ class ControlPlane:
         found = self._watches.get(collection)
         if found is None:
             found = self._watches[collection] = Watches(collection)
+            found.ended = self._stopping
         return found
 
     @property
@@ -155,7 +158,7 @@ class ControlPlane:
             if (collection.group, collection.plural) == CRDS:
                 cluster = self.clusters[collection.cluster]
                 for group, plural in follow_crds(cluster, events):
-                    gone = self._watches.get(self.store.collection(cluster.name, group, plural))
+                    gone = self._watches.pop(self.store.collection(cluster.name, group, plural), None)
                     if gone is not None:
                         gone.end_all()
         for collection, events in changes.items():

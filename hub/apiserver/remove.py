@@ -25,6 +25,10 @@ _POLICIES: Final = {"Background": "", "Foreground": FOREGROUND, "Orphan": ORPHAN
 _KEPT_NAMESPACES: Final = frozenset({"default", "kube-system", "kube-public"})
 # As Kubernetes has it, for the sake of clients older than garbage collection.
 _ORPHANS_BY_DEFAULT: Final = frozenset({("batch", "jobs")})
+_ORPHANS_WARNING: Final = (
+    "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set "
+    "propagationPolicy=Orphan to suppress this warning"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +74,9 @@ def delete(cluster: LogicalCluster, kind: ServedKind, key: Key, how: DeleteOptio
     obj = kind.from_storage(record.load())
     metadata = obj["metadata"]
     finalizers: list[str] = list(metadata.get("finalizers") or ())
-    policy = how.policy or ("Orphan" if kind.storage_key in _ORPHANS_BY_DEFAULT else "Background")
-    wanted = _POLICIES[policy]
+    orphans = not how.policy and kind.storage_key in _ORPHANS_BY_DEFAULT
+    warnings = [_ORPHANS_WARNING] if orphans else []
+    wanted = ORPHAN if orphans else _POLICIES[how.policy or "Background"]
     if how.policy and not record.deleting:
         finalizers = [name for name in finalizers if name not in (FOREGROUND, ORPHAN)]
     if wanted and wanted not in finalizers and not record.deleting:
@@ -81,14 +86,14 @@ def delete(cluster: LogicalCluster, kind: ServedKind, key: Key, how: DeleteOptio
     if not finalizers and not held:
         metadata.pop("finalizers", None)
         removed = stage(cluster, kind, "DELETED", obj, record, options, verb=verb)
-        return Written(removed, deleted=True)
+        return Written(removed, deleted=True, warnings=warnings)
     if record.deleting:
-        return Written(record, changed=False)
+        return Written(record, changed=False, warnings=warnings)
     metadata["finalizers"] = finalizers
     if not finalizers:
         del metadata["finalizers"]
     stamp_deletion(metadata, counts_generations=kind.generation)
-    return Written(stage(cluster, kind, "MODIFIED", obj, record, options, verb=verb))
+    return Written(stage(cluster, kind, "MODIFIED", obj, record, options, verb=verb), warnings=warnings)
 
 
 def delete_collection(

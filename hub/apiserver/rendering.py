@@ -61,7 +61,7 @@ class Plain:
     def __init__(self, kind: ServedKind) -> None:
         self._kind = kind
         self._api_version = kind.api_version
-        self.key = ("plain", kind.resource)
+        self.key = ("plain", kind)
 
     def one(self, record: Record) -> bytes:
         if record.api_version == self._api_version:
@@ -107,7 +107,7 @@ class AsTable:
         self._kind = kind
         self._include = include
         self._version = version
-        self.key = ("table", version, include, kind.resource)
+        self.key = ("table", version, include, kind)
 
     def one(self, record: Record) -> bytes:
         return self._table([record], {"resourceVersion": str(record.version)})

@@ -46,12 +46,13 @@ class Rule:
     optional_old: bool
     view: View | None
 
-    def problem(self, new: Any, old: Any, path: Path) -> FieldError | None:
+    def problem(self, new: Any, old: Any, bound: cel.Bound, path: Path) -> FieldError | None:
+        """`bound` has both as they are, for all rules that need no view of their own."""
         if self.transition and old is None and not self.optional_old:
             return None
-        values: dict[str, Any] = {"self": new if self.view is None else self.view(new)}
-        if self.transition:
-            values["oldSelf"] = old if self.view is None or old is None else self.view(old)
+        values = bound
+        if self.view is not None:
+            values = cel.Bound({"self": self.view(new), "oldSelf": None if old is None else self.view(old)})
         where = spell(path) + self.field_path
         try:
             holds = self.program.evaluate(values)
@@ -61,7 +62,7 @@ class Rule:
             return None
         return FieldError(where, f"Invalid value: {_shown(new)}: {self._message(values)}", self.cause)
 
-    def _message(self, values: Mapping[str, Any]) -> str:
+    def _message(self, values: cel.Bound) -> str:
         if self.message_program is not None:
             try:
                 message = self.message_program.evaluate(values)
@@ -91,7 +92,10 @@ class RuleNode:
     def _walk(self, new: Any, old: Any, path: Path, found: list[FieldError]) -> None:
         if new is None or new is old or (old is not None and new == old):
             return
-        found.extend(problem for rule in self.rules if (problem := rule.problem(new, old, path)) is not None)
+        if self.rules:
+            bound = cel.Bound({"self": new, "oldSelf": old})
+            problems = (rule.problem(new, old, bound, path) for rule in self.rules)
+            found.extend(problem for problem in problems if problem is not None)
         if isinstance(new, Mapping):
             before = old if isinstance(old, Mapping) else {}
             for name, node in self.properties.items():

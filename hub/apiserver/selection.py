@@ -31,7 +31,7 @@ class Selection:
         self.namespace = namespace
         self.everything = self._labels.everything and self._fields.everything
         # Fields are looked for in the version of the request.
-        self.key = (namespace, labels, fields, kind.resource if fields else None)
+        self.key = (namespace, labels, fields, kind if fields else None)
 
     def matches(self, record: Record) -> bool:
         """Labels and fields only: the namespace is the caller's to look at."""

@@ -104,7 +104,7 @@ def _merge_list(old: Any, patch: list[Any], schema: Schema, path: str) -> list[A
     members = list(old) if isinstance(old, list) else []
     if merge_key is None:
         known = set(map(freeze, members))
-        for value in patch:
+        for value in map(_clean, patch):
             if freeze(value) not in known:
                 members.append(value)
                 known.add(freeze(value))

@@ -19,6 +19,7 @@ from hub.apiserver.create import create
 from hub.apiserver.http import Answer, Exchange, Headers, chunk
 from hub.apiserver.logical import LogicalCluster
 from hub.apiserver.negotiation import decode, decode_yaml, flag, media_type, number, rendering_for
+from hub.apiserver.parameters import forbidden_parameter, warning_headers, write_options
 from hub.apiserver.patching import MEDIA_TYPES, Patch
 from hub.apiserver.plane import ControlPlane
 from hub.apiserver.remove import delete, delete_collection, delete_options
@@ -42,15 +43,9 @@ from hub.apiserver.status import (
 )
 from hub.apiserver.update import patch, replace
 from hub.apiserver.watching import Watcher, frame
-from hub.apiserver.written import FieldValidation, Options, Written
+from hub.apiserver.written import Options, Written
 
 _log = logging.getLogger(__name__)
-_VALIDATIONS: Final[Mapping[str, FieldValidation]] = {
-    "": "Warn",
-    "Strict": "Strict",
-    "Warn": "Warn",
-    "Ignore": "Ignore",
-}
 # As Kubernetes: a watch that asks for no end gets one between half an hour and an hour.
 _WATCH_SECONDS: Final = 1800.0
 
@@ -106,7 +101,7 @@ class Call:
     # Reading
 
     def _get(self) -> None:
-        if flag(self.query, "watch"):
+        if flag(self.query, "watch") and self.exchange.method == "GET":
             self._watch(f"metadata.name={self.target.name}")
             return
         record = self.cluster.get(self.target.kind, self._key)
@@ -116,7 +111,7 @@ class Call:
         self._answer(200, self._rendering().one(record))
 
     def _list(self) -> None:
-        if flag(self.query, "watch"):
+        if flag(self.query, "watch") and self.exchange.method == "GET":
             self._watch("")
             return
         cluster, query = self.cluster, self.query
@@ -179,10 +174,10 @@ class Call:
         match = query.get("resourceVersionMatch", "")
         if "sendInitialEvents" not in query:
             if match:
-                raise _forbidden_parameter("resourceVersionMatch", "only together with sendInitialEvents in a watch")
+                raise forbidden_parameter("resourceVersionMatch", "only together with sendInitialEvents in a watch")
             return version == 0
         if match != "NotOlderThan":
-            raise _forbidden_parameter("resourceVersionMatch", "must be NotOlderThan with sendInitialEvents")
+            raise forbidden_parameter("resourceVersionMatch", "must be NotOlderThan with sendInitialEvents")
         if version > self.cluster.store.version:
             current = self.cluster.store.version
             raise failure(504, "Timeout", f"Too large resource version: {version}, current: {current}")
@@ -239,7 +234,8 @@ class Call:
             details: dict[str, Any] = {"name": record.name, "kind": kind.plural, "uid": record.uid}
             if kind.group:
                 details["group"] = kind.group
-            self._after_commit(lambda: self._answer(200, orjson.dumps(success(details))))
+            headers = warning_headers(written.warnings)
+            self._after_commit(lambda: self._answer(200, orjson.dumps(success(details)), headers))
         else:
             self._finish(200, written, rendering)
 
@@ -276,32 +272,14 @@ class Call:
         return rendering_for(accept, self.target.kind, self.query.get("includeObject", ""))
 
     def _options(self) -> Options:
-        query = self.query
-        dry_run = query.get("dryRun", "")
-        if dry_run not in ("", "All"):
-            raise bad_request(f"dryRun: found {dry_run!r}; allowed: All")
-        validation = _VALIDATIONS.get(query.get("fieldValidation", ""))
-        if validation is None:
-            raise bad_request(f"fieldValidation: found {query['fieldValidation']!r}; allowed: Ignore, Warn, Strict")
-        manager = query.get("fieldManager", "")
-        if len(manager) > 128 or not manager.isprintable():
-            raise bad_request("fieldManager: at most 128 printable characters")
-        if not manager:
-            # Whoever does not say who it is, is its program's name.
-            manager = self.exchange.headers.get(b"user-agent", "").partition("/")[0][:128] or "unknown"
-        return Options(
-            dry_run=bool(dry_run),
-            field_validation=validation,
-            manager=manager,
-            force=flag(query, "force"),
-        )
+        return write_options(self.query, self.exchange.headers.get(b"user-agent", ""))
 
     def _body(self) -> Any:
         return decode(self.exchange.headers.get(b"content-type", ""), self.exchange.body)
 
     # The rendering is chosen before anything is staged: what cannot be answered must not be done.
     def _finish(self, status: int, written: Written, rendering: Rendering) -> None:
-        headers = tuple(("Warning", f"299 - {_quoted(text)}") for text in dict.fromkeys(written.warnings))
+        headers = warning_headers(written.warnings)
         self._after_commit(lambda: self._answer(status, rendering.one(written.record), headers))
 
     # What changes nothing may still be about an object that is on its way: it waits too.
@@ -337,12 +315,3 @@ _OF_COLLECTION: Final[Mapping[str, Callable[[Call], None]]] = {
     "POST": Call._create,
     "DELETE": Call._delete_collection,
 }
-
-
-def _forbidden_parameter(name: str, detail: str) -> Exception:
-    return failure(422, "Invalid", f"{name}: Forbidden: {detail}")
-
-
-def _quoted(text: str) -> str:
-    plain = "".join(letter if letter.isprintable() else " " for letter in text)
-    return '"' + plain.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,9 @@ def kubeconfig_path(ctx: click.Context) -> Path:
         if not path.is_file():
             raise UsageError(f"there is no kubeconfig at {path}", field="--kubeconfig")
         return path
-    home = Path(os.environ.get("QUARTERDECK_HOME", "~/.quarterdeck")).expanduser()
     candidates = []
-    if (home / "current").is_file():
-        candidates.append(Path((home / "current").read_text().strip()))
+    if (home() / "current").is_file():
+        candidates.append(Path((home() / "current").read_text().strip()))
     candidates += [Path(part).expanduser() for part in os.environ.get("KUBECONFIG", "").split(os.pathsep) if part]
     candidates.append(Path("~/.kube/config").expanduser())
     for candidate in candidates:
@@ -36,6 +36,23 @@ def kubeconfig_path(ctx: click.Context) -> Path:
         "no hub to talk to: no kubeconfig found",
         hint="Start a hub with `quarterdeck up`, or name its kubeconfig with --kubeconfig FILE.",
     )
+
+
+def home() -> Path:
+    """$QUARTERDECK_HOME, else ~/.quarterdeck: where `up` keeps everything unless told, and which hub was the last."""
+    return Path(os.environ.get("QUARTERDECK_HOME") or "~/.quarterdeck").expanduser()
+
+
+def how_to_start(ctx: click.Context) -> str:
+    """What to do when nobody answers, where the hub is one of `quarterdeck up`; empty where that is not known."""
+    try:
+        directory = kubeconfig_path(ctx).absolute().parent
+    except UsageError:
+        return ""
+    if not (directory / "hub.yaml").is_file():
+        return ""
+    where = "" if directory == home().absolute() else f" --data {shlex.quote(str(directory))}"
+    return f"Its hub is not running. Start it again: `quarterdeck up{where}`"
 
 
 def connect(ctx: click.Context) -> Session:

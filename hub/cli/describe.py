@@ -44,7 +44,7 @@ async def _describe(ctx: click.Context, text: str, names: tuple[str, ...]) -> No
 async def _job(api: KubeApi, namespace: str, name: str) -> list[Section]:
     from hub.api import names
     from hub.api.errors import NotFoundError
-    from hub.api.resource import EVENTS, FLEET_JOBS, JOBS, TASK_LOGS
+    from hub.api.resource import EVENTS, FLEET_JOBS, JOBS, MANIFEST_WORKS, TASK_LOGS
     from hub.cli.listing import JOBS as KIND
     from hub.cli.listing import missing, read, said
     from hub.server.job_sections import job_sections
@@ -59,9 +59,10 @@ async def _job(api: KubeApi, namespace: str, name: str) -> list[Section]:
         known = [thing.name for thing in KIND.things(await read(api, KIND, namespace))]
         raise missing(KIND, name, known, namespace)
     uid = job["metadata"].get("uid", "")
-    logs = await _listed(api, TASK_LOGS, None, f"{names.JOB_UID}={uid}")
+    mine = f"{names.JOB_UID}={uid}"
+    works, logs = await _listed(api, MANIFEST_WORKS, None, mine), await _listed(api, TASK_LOGS, None, mine)
     events = [event for event in await _listed(api, EVENTS, namespace, "") if _about(event, uid)]
-    return job_sections(job, logs, events, time.time())
+    return job_sections(job, works, logs, events, time.time())
 
 
 async def _cluster(api: KubeApi, namespace: str, name: str) -> list[Section]:

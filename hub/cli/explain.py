@@ -27,12 +27,14 @@ async def _explain(ctx: click.Context, job: str, output: str | None) -> None:
     from hub.api.errors import UsageError
     from hub.cli.connection import namespace
     from hub.cli.explanation_text import print_explanation
-    from hub.cli.plan_input import Settings, hub_objects
+    from hub.cli.plan_input import Settings, hub_objects, quiet
     from hub.server.explanation_document import explanation_document
 
     key = job if "/" in job else f"{namespace(ctx)}/{job}"
-    objects, state = Settings.read(None, "1", None, None).state(await hub_objects(ctx), live=True)
-    document = explanation_document(objects, state, key)
+    sources = await hub_objects(ctx)
+    with quiet():
+        objects, state = Settings.read(None, "1", None, None).state(sources, live=True)
+        document = explanation_document(objects, state, key)
     if document is None:
         known = sorted({str(found.seen.ref) for found in state.jobs.values()} | set(state.workloads))
         close = difflib.get_close_matches(key, known, n=3)

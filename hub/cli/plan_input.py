@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import click
+import structlog
 
 from hub.api.errors import NotFoundError, UsageError
 from hub.api.timestamps import parse_time
@@ -62,13 +65,14 @@ class Settings:
 
         if self.mode == "kueue":
             return self._decide_as_kueue(sources, live=live, key=key)
-        objects, state = self.state(sources, live=live)
-        explained = None
-        if key is not None:
-            explained = explanation_document(objects, state, key)
-            if explained is None:
-                raise UsageError(f"no job, Workload or Placement is called {key}", field="--explain")
-        document = plan_document(objects, state, self.cycles)
+        with quiet():
+            objects, state = self.state(sources, live=live)
+            explained = None
+            if key is not None:
+                explained = explanation_document(objects, state, key)
+                if explained is None:
+                    raise UsageError(f"no job, Workload or Placement is called {key}", field="--explain")
+            document = plan_document(objects, state, self.cycles)
         return document if explained is None else document | {"explain": explained}
 
     def _decide_as_kueue(self, sources: Iterable[Source], *, live: bool, key: str | None) -> dict[str, Any]:
@@ -77,23 +81,20 @@ class Settings:
 
         if key is not None:
             raise UsageError("explains mode fleet only", field="--explain", hint="The reasons are in `pending`.")
-        objects, state = self._read(sources, live=live)
-        parts = dict(self.queue)
-        for configuration in objects.of("Configuration"):
-            parts.update(configuration)
-            self.warn(no_effect(configuration, self.mode))
-        plan = KueuePlan(objects, state, read_settings(parts))
-        if not live:
-            objects.check()
-        notes = {"mode kueue decides about quota only: nothing is placed on a cluster"} if state.placing else set()
-        self.warn(sorted(state.problems() | plan.notes | notes))
-        return plan.document(self.cycles)
+        with quiet():
+            objects, state = self._read(sources, live=live)
+            parts = dict(self.queue)
+            for configuration in objects.of("Configuration"):
+                parts.update(configuration)
+                self.warn(no_effect(configuration, self.mode))
+            plan = KueuePlan(objects, state, read_settings(parts))
+            if not live:
+                objects.check()
+            notes = {"mode kueue decides about quota only: nothing is placed on a cluster"} if state.placing else set()
+            self.warn(sorted(state.problems() | plan.notes | notes))
+            return plan.document(self.cycles)
 
     def _read(self, sources: Iterable[Source], *, live: bool) -> tuple[Objects, State]:
-        from hub.controllers.logs import configure
-
-        # Everything worth knowing is in the document or among the warnings.
-        configure("critical", "logfmt")
         objects = sort_objects(sources)
         return objects, State(objects, self.now, self.scorers(objects), live=live)
 
@@ -121,6 +122,17 @@ class Settings:
             entries.append(WeightedScorer(scorer, float(spec.get("weight", 1))))
         weighted = [WeightedScorer(e.scorer, self.weights.get(e.scorer.name, e.weight)) for e in entries]
         return tuple(entry for entry in weighted if entry.weight)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the log lines of a hub: what they would say is in the document or among the warnings."""
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
 
 
 def file_sources(name: str, text: str) -> list[Source]:

@@ -62,7 +62,7 @@ class Elector:
 
     @property
     def renewed_at(self) -> float:
-        """On `clock`: when the last renewal that arrived was sent. A hub that hears its API renews every few seconds."""
+        """On `clock`: when the last renewal that arrived was sent. Who leads and hears the API renews all the time."""
         return self._renewed
 
     async def run(self) -> None:
@@ -71,7 +71,9 @@ class Elector:
             while True:
                 limit = self._renewed + self._deadline - self._clock() if self._leading else self._deadline
                 try:
-                    await asyncio.wait_for(self.step(), max(min(limit, self._deadline / 2), 0.001))
+                    # Not wait_for: up to Python 3.11 it may lose a cancellation.
+                    async with asyncio.timeout(max(min(limit, self._deadline / 2), 0.001)):
+                        await self.step()
                 except TimeoutError:
                     _log.warning("no answer about Lease %s in time", self._name)
                 except QuarterdeckError as error:

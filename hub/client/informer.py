@@ -11,13 +11,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Generic, Literal, TypeVar
 
 from hub.api.errors import GoneError, OverloadedError, QuarterdeckError, UnreachableError
 from hub.api.resource import Resource
 from hub.client.backoff import Backoff
-from hub.client.interface import KubeApi, Object
+from hub.client.interface import KubeApi, Object, Page, PagedApi
 
 T = TypeVar("T")
 Change = Literal["ADDED", "MODIFIED", "DELETED"]
@@ -95,18 +95,32 @@ class Informer(Generic[T]):
                 await asyncio.sleep(self._backoff.next())
 
     async def _list(self) -> str:
-        listing = await self._api.list(
-            self.resource, self._namespace, label_selector=self._label_selector, field_selector=self._field_selector
-        )
-        self._heard()
+        # What is gone is known when the last page is there: an object that was made anew is then reported as changed.
+        present: set[str] = set()
+        version = ""
+        async for page in self._pages():
+            self._heard()
+            version = page.resource_version
+            if page.fresh:
+                present.clear()
+            for obj in page.items:
+                key = object_key(obj)
+                present.add(key)
+                self._put(key, obj)
         self.relists += 1
-        present = {object_key(obj): obj for obj in listing.items}
         for key in [key for key in self._versions if key not in present]:
             self._remove(key)
-        for key, obj in present.items():
-            self._put(key, obj)
         self.synced.set()
-        return listing.resource_version
+        return version
+
+    async def _pages(self) -> AsyncIterator[Page]:
+        selectors = {"label_selector": self._label_selector, "field_selector": self._field_selector}
+        if isinstance(self._api, PagedApi):
+            async for page in self._api.pages(self.resource, self._namespace, **selectors):
+                yield page
+            return
+        listing = await self._api.list(self.resource, self._namespace, **selectors)
+        yield Page(listing.items, listing.resource_version, fresh=True)
 
     async def _watch(self, version: str) -> str:
         """The version to go on from when the server ends the stream."""

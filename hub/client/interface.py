@@ -8,12 +8,12 @@ tree; `UnreachableError` when nobody answered.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from hub.api.resource import Resource
-from hub.api.wire import EventType, Listing, Object, PatchType, WatchEvent
+from hub.api.wire import EventType, Listing, Object, Page, PatchType, WatchEvent
 
-__all__ = ["EventType", "KubeApi", "Listing", "Object", "PatchType", "WatchEvent"]
+__all__ = ["EventType", "KubeApi", "Listing", "Object", "Page", "PagedApi", "PatchType", "WatchEvent"]
 
 
 class KubeApi(Protocol):
@@ -72,4 +72,20 @@ class KubeApi(Protocol):
         propagation_policy: str | None = None,
     ) -> None:
         """Raises `NotFoundError` when it is gone already, `ConflictError` when `uid` names another object."""
+        ...
+
+
+@runtime_checkable
+class PagedApi(Protocol):
+    """An API that can also list a page at a time: who keeps little of each object need not hold them all at once."""
+
+    def pages(
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+    ) -> AsyncIterator[Page]:
+        """At least one page; the last one's version is the listing's."""
         ...

@@ -17,7 +17,7 @@ import orjson
 from hub.api.errors import GoneError, UnreachableError, api_error
 from hub.api.resource import Resource
 from hub.client.credentials import Connection, CredentialSource, Fixed, InCluster, Kubeconfig, default_kubeconfig
-from hub.client.interface import Listing, Object, PatchType, WatchEvent
+from hub.client.interface import Listing, Object, Page, PatchType, WatchEvent
 from hub.client.transport import Transport
 
 _PAGE: Final = 1000
@@ -91,9 +91,27 @@ class Session:
         label_selector: str = "",
         field_selector: str = "",
     ) -> Listing:
-        query = _query(labelSelector=label_selector, fieldSelector=field_selector)
         items: list[Object] = []
-        token, limit = "", _PAGE
+        version = ""
+        pages = self.pages(resource, namespace, label_selector=label_selector, field_selector=field_selector)
+        async for page in pages:
+            if page.fresh:
+                items = []
+            items += page.items
+            version = page.resource_version
+        return Listing(items, version)
+
+    async def pages(
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+    ) -> AsyncIterator[Page]:
+        """What `list` gives, a page at a time, so that nobody has to hold it all."""
+        query = _query(labelSelector=label_selector, fieldSelector=field_selector)
+        token, limit, fresh = "", _PAGE, True
         while True:
             page = {**query, **({"limit": str(limit)} if limit else {}), **({"continue": token} if token else {})}
             try:
@@ -102,17 +120,17 @@ class Session:
                 if not token:
                     raise
                 # The server dropped the snapshot the pages came from: take everything in one answer instead.
-                items, token, limit = [], "", 0
+                token, limit, fresh = "", 0, True
                 continue
-            items += answer.get("items") or ()
+            items = answer.get("items") or []
             metadata = answer.get("metadata") or {}
-            token = metadata.get("continue") or ""
+            if items and "kind" not in items[0]:
+                for item in items:
+                    item["apiVersion"], item["kind"] = resource.api_version, resource.kind
+            yield Page(items, str(metadata.get("resourceVersion", "")), fresh)
+            token, fresh = metadata.get("continue") or "", False
             if not token:
-                break
-        if items and "kind" not in items[0]:
-            for item in items:
-                item["apiVersion"], item["kind"] = resource.api_version, resource.kind
-        return Listing(items, str(metadata.get("resourceVersion", "")))
+                return
 
     async def watch(
         self,

@@ -29,7 +29,7 @@ from hub.jobs.fold import demand_of, fold
 from hub.jobs.spec import JobSpec
 from hub.placement.rule import ClusterRule
 from hub.planner.cycle import plan
-from hub.planner.plan import Plan, Snapshot
+from hub.planner.plan import Plan, Refusal, Snapshot
 from hub.queueing.demand import Demand
 from hub.scoring.interface import WeightedScorer
 
@@ -40,6 +40,7 @@ _CHUNK: Final = 500
 _SHARE: Final = 2.0
 """A turn that took t is followed by at least that many t of other work."""
 _NUMBERS_A_SECOND: Final = 20.0
+_UNDECIDABLE: Final = "the hub cannot decide about this job; its log says why. Change the job, or report it"
 
 
 class Cycle:
@@ -62,7 +63,10 @@ class Cycle:
         now: Callable[[], float] = time.time,
         on_orphan: Callable[[JobEntry], None] = lambda entry: None,
         on_state: Callable[[JobEntry], None] = lambda entry: None,
+        on_turn: Callable[[], None] = lambda: None,
     ) -> None:
+        # Set at an orderly end: what happens is still noted, but nothing new is placed.
+        self.closing = False
         self.turns = 0
         self.plans = 0
         self.scorers = tuple(scorers)
@@ -70,7 +74,7 @@ class Cycle:
         self._delivery, self._mirror, self._workloads = delivery, mirror, workloads
         self._tempo, self._metrics, self._config = tempo, metrics, config
         self._may_decide, self._now = may_decide, now
-        self._on_orphan, self._on_state = on_orphan, on_state
+        self._on_orphan, self._on_state, self._on_turn = on_orphan, on_state, on_turn
         self._demands: dict[str, Demand] = {}
         self._news = asyncio.Event()
         self._replan = False
@@ -119,6 +123,7 @@ class Cycle:
     async def turn(self) -> None:
         """Everything that is dirty, then one decision if one could differ from the last."""
         self.turns += 1
+        self._on_turn()
         self._world.refresh()
         while self._table.dirty:
             dirty = list(self._table.dirty)[:_CHUNK]
@@ -133,7 +138,9 @@ class Cycle:
         if not self._replan and self._planned == self._world.version:
             return
         self._replan, self._planned = False, self._world.version
-        if self._demands:
+        if self._demands and not self.closing:
+            # With what the jobs just looked at hold, or hold no more.
+            self._world.refresh()
             self._decide()
 
     # One job.
@@ -151,7 +158,7 @@ class Cycle:
 
     def _look(self, entry: JobEntry) -> None:
         seen = entry.seen
-        if seen is None:
+        if seen is None or seen.deleting:
             self._set_demand(entry, None)
             entry.state = entry.trouble = None
             # Its processes run until their agents have stopped them: the room is not free before.
@@ -229,7 +236,12 @@ class Cycle:
             return None
         if entry.pause_until > asyncio.get_running_loop().time():
             return None
-        return replace(demand, problem=problem) if problem else demand
+        demand = replace(demand, problem=problem) if problem else demand
+        if entry.quarantined is not None:
+            if entry.quarantined == demand:
+                return None
+            entry.quarantined = entry.trouble = None
+        return demand
 
     def _set_demand(self, entry: JobEntry, demand: Demand | None) -> None:
         before = self._demands.get(entry.uid)
@@ -261,7 +273,15 @@ class Cycle:
             sets=self._world.sets,
             scorers=self.scorers,
         )
-        outcome = plan(snapshot)
+        try:
+            outcome = plan(snapshot)
+        except Exception:
+            _log.exception("a decision failed; who made it fail is looked for")
+            culprits = _culprits(snapshot)
+            for demand in culprits:
+                self._quarantine(demand)
+            sound = tuple(demand for demand in snapshot.demands if demand not in culprits)
+            outcome = plan(replace(snapshot, demands=sound))
         self._metrics.cycle_seconds.observe(time.perf_counter() - started)
         self._carry_out(outcome)
 
@@ -303,6 +323,16 @@ class Cycle:
             self._safely(uid, self._after)
         self._replan = False
 
+    def _quarantine(self, demand: Demand) -> None:
+        """A job that no decision survives waits until it changes; the others go on."""
+        self._metrics.job_errors.inc()
+        entry = self._table.entries[demand.uid]
+        self._demands.pop(demand.uid, None)
+        entry.trouble = Refusal(demand.key, Reason.INVALID_SPEC, (("detail", _UNDECIDABLE),))
+        entry.quarantined = demand
+        _log.error("no decision about a job is possible; it waits until it changes", job=str(entry.ref))
+        self._safely(demand.uid, self._after)
+
     def _allowance(self) -> float:
         """How many jobs may now be told new numbers of an old reason."""
         now = asyncio.get_running_loop().time()
@@ -333,3 +363,22 @@ class Cycle:
     def demands(self) -> dict[str, Demand]:
         """What waits now, by the job's uid."""
         return self._demands
+
+
+def _culprits(snapshot: Snapshot) -> list[Demand]:
+    """Demands that no plan survives, found by halving. Raises what `plan` raises when none of them is to blame."""
+    plan(replace(snapshot, demands=()))
+    found: list[Demand] = []
+    parts = [snapshot.demands]
+    while parts:
+        part = parts.pop()
+        try:
+            plan(replace(snapshot, demands=part))
+        except Exception:
+            if len(part) == 1:
+                found.append(part[0])
+            else:
+                parts += [part[len(part) // 2 :], part[: len(part) // 2]]
+    if not found:
+        plan(snapshot)
+    return found

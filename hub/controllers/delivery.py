@@ -60,7 +60,9 @@ class Delivery:
             own = (cluster.get("metadata") or {}).get("labels") or {}
             selector = {key: value for key, value in labels if own.get(key) != value}
             spec = replace(spec, template=flavored(spec.template, selector, tolerations))
-        return slice_to_work(spec, part.cluster, part.tasks, part.attempt, part.slots, part.flavors, queue, epoch)
+        return slice_to_work(
+            spec, part.cluster, part.tasks, part.attempt, part.slots, part.flavors, queue, epoch, part.decision
+        )
 
     def _create(self, entry: JobEntry, work: Json, epoch: int, key_of_job: str) -> None:
         cluster, name = work["metadata"]["namespace"], work["metadata"]["name"]

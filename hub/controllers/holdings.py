@@ -67,13 +67,13 @@ class Holdings:
         self._world.charge(changes)
         return freed
 
-    def clear(self) -> None:
-        """As if nothing were held; what is will be noted again."""
-        changes: list[FleetChange] = [Release(work) for works in self._held.values() for work in works]
-        self._world.charge(changes)
-        self._held.clear()
-        self.usage.clear()
-        self.tasks = 0
+    def of(self, job: str) -> dict[FlavorResource, int]:
+        """What quota one job (its uid) holds."""
+        held: dict[FlavorResource, int] = {}
+        for _, amounts, _, _ in self._held.get(job, {}).values():
+            for resource, amount in amounts:
+                held[resource] = held.get(resource, 0) + amount
+        return held
 
     def _add(self, queue: str, amounts: Amounts, sign: int) -> None:
         if not amounts:

@@ -31,6 +31,7 @@ from hub.controllers.lifecycle import Lifecycle
 from hub.controllers.logs import logger
 from hub.controllers.metrics import HubMetrics
 from hub.controllers.mirror import Mirror
+from hub.controllers.queue_status import QueueStatus
 from hub.controllers.registrar import Registrar
 from hub.controllers.scores import Scores
 from hub.controllers.seen import read_job, read_work, read_workload
@@ -46,6 +47,7 @@ from hub.registration.heartbeats import Heartbeats
 _log = logger(__name__)
 _LIFECYCLE_AFTER: Final = 2.0
 """kopf takes a second of CPU to load: that is spent when the first jobs are on their way."""
+_SETTLE: Final = 0.04
 _FLUSH: Final = 3.0
 
 
@@ -111,6 +113,7 @@ class Hub:
             now=now,
             on_orphan=self._orphaned,
             on_state=self._on_state,
+            on_turn=lambda: self.queue_status.news(),
         )
         self.registrar = Registrar(
             self.writes,
@@ -124,6 +127,7 @@ class Hub:
             finalizers=(names.HUB_FINALIZER,) if connect is not None and config.lifecycle else (),
         )
         self.watching = Watching(api, self.table, self.world, self.cycle, self.registrar, self.garbage, self.scores)
+        self.queue_status = QueueStatus(self.table, self.world, self.holdings, self.writes, self.watching.store, now)
         self.lifecycle = Lifecycle(connect) if connect is not None and config.lifecycle else None
         self._deciding = False
         self._first_term = 0
@@ -137,8 +141,10 @@ class Hub:
 
     async def run(self) -> None:
         # Asked before anything is listed: who leads from then on has missed nothing of what it lists.
+        timeout = self.config.leadership.renewDeadline / 2
         with contextlib.suppress(QuarterdeckError, TimeoutError):
-            await asyncio.wait_for(self.elector.step(), self.config.leadership.renewDeadline / 2)
+            async with asyncio.timeout(timeout):
+                await self.elector.step()
         if self.elector.is_leader:
             self._first_term = self.elector.term
         async with asyncio.TaskGroup() as tasks:
@@ -158,8 +164,14 @@ class Hub:
                     tasks.create_task(self.cycle.run(), name="cycle"),
                     tasks.create_task(self.registrar.run(), name="registrar"),
                     tasks.create_task(self.garbage.run(), name="garbage"),
+                    tasks.create_task(self.queue_status.run(), name="queue status"),
                     tasks.create_task(self._measure_lag(), name="lag"),
                 ]
+                if not self.elector.is_leader:
+                    # The API may have come back only now: its next look at the Lease need not be waited for.
+                    with contextlib.suppress(QuarterdeckError, TimeoutError):
+                        async with asyncio.timeout(timeout):
+                            await self.elector.step()
                 if self.elector.is_leader:
                     self._on_started(self.elector.term)
             await self._stopping.wait()
@@ -181,6 +193,9 @@ class Hub:
         if self.lifecycle is not None:
             self.lifecycle.stop()
         self.scores.stop()
+        self.cycle.closing = self.writes.closing = True
+        if self._may_decide():
+            await self._settle()
         elector = next(task for task in running if task.get_name() == "elector")
         for task in running:
             if task is not elector:
@@ -190,6 +205,12 @@ class Hub:
         await asyncio.gather(*running, return_exceptions=True)
         if self._taking_over is not None:
             self._taking_over.cancel()
+
+    async def _settle(self) -> None:
+        """What is on its way is answered, and what the answers ask for is written, too."""
+        for _ in range(3):
+            self.cycle.wake()
+            await asyncio.sleep(_SETTLE)
 
     # Leading.
 

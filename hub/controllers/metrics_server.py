@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, disable_created_metrics
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from hub.api.errors import UsageError
@@ -31,6 +31,8 @@ class MetricsServer:
             raise UsageError(f"{address!r} is not HOST:PORT", field="--metrics-listen")
         self._host, self._port = host.strip("[]"), int(port)
         self._registry, self._refresh, self._healthy = registry, refresh, healthy
+        # When each counter began to exist would double the page, and nobody asks.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self._runner: web.AppRunner | None = None
 
     @property

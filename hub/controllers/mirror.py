@@ -71,7 +71,7 @@ class Mirror:
     def _wait(self, entry: JobEntry) -> float:
         """Seconds until the status is due; what may wait is not written more than twice a second either."""
         now = self._clock()
-        if entry.unsaid_since is None or entry.urgency == AT_ONCE:
+        if entry.unsaid_since is None or entry.urgency == AT_ONCE or self._writes.closing:
             return 0.0
         return max(entry.unsaid_since + self._tempo.stretched(entry.urgency), entry.written_at + COUNTERS) - now
 

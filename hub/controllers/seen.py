@@ -108,7 +108,7 @@ class Templates:
     _known: dict[bytes, Mapping[str, Any]] = field(default_factory=dict)
 
     def shared(self, template: Mapping[str, Any]) -> Mapping[str, Any]:
-        key = orjson.dumps(template, option=orjson.OPT_SORT_KEYS)
+        key = _kept(template, orjson.OPT_SORT_KEYS)
         if len(self._known) >= self.limit:
             self._known.clear()
         return self._known.setdefault(key, template)
@@ -148,7 +148,7 @@ def read_job(obj: Json, known: SeenJob | None = None) -> SeenJob | None:
         spec=spec,
         problem=problem,
         memory=memory_of(obj),
-        status=orjson.dumps(status) if status else b"",
+        status=_kept(status) if status else b"",
         memory_note=str(note or ""),
         deleting=bool(meta.get("deletionTimestamp")),
         stamp=stamp,
@@ -196,12 +196,17 @@ def read_workload(obj: Json) -> SeenWorkload:
         uid=str(meta.get("uid") or ""),
         version=version_of(obj),
         owner=owner,
-        status=orjson.dumps(status) if status else b"",
+        status=_kept(status) if status else b"",
         deleting=bool(meta.get("deletionTimestamp")),
         queue=str(spec.get("queueName") or ""),
         active=spec.get("active") is not False,
         reserved=condition_is((status or {}).get("conditions"), "QuotaReserved"),
     )
+
+
+def _kept(value: object, option: int = 0) -> bytes:
+    """JSON that stays in memory: orjson's own answer keeps a buffer of several times its size."""
+    return bytes(memoryview(orjson.dumps(value, option=option)))
 
 
 def _stamp(meta: Mapping[str, Any]) -> tuple[object, ...]:

@@ -39,7 +39,8 @@ class SetKeeper:
     async def run(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), self._resync)
+                async with asyncio.timeout(self._resync):
+                    await self._news.wait()
             await asyncio.sleep(_SETTLE)
             self._news.clear()
             try:

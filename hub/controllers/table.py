@@ -28,8 +28,8 @@ class JobEntry:
 
     `assumed`: slices that were decided and whose ManifestWorks were not seen yet, by epoch. `departed`: what works said
     last that are gone, by epoch, until the job's status has it. `used`: the highest epoch that was ever given out here.
-    `pause_until`: loop time before which nothing new is placed, after a refused write (`trouble`). `gone`: its deletion
-    was seen, so it is certain.
+    `pause_until`: loop time before which nothing new is placed, after a refused write (`trouble`). `quarantined`: what
+    it asked for when no decision about it was possible. `gone`: its deletion was seen, so it is certain.
     """
 
     ref: JobRef
@@ -39,13 +39,13 @@ class JobEntry:
     departed: dict[int, Attempt] = field(default_factory=dict)
     used: int = 0
     state: JobState | None = None
-    demand: Demand | None = None
     refusal: Refusal | None = None
     workload: SeenWorkload | None = None
     workload_asked: bool = False
     pause_until: float = 0.0
     pauses: int = 0
     trouble: Refusal | None = None
+    quarantined: Demand | None = None
     written_at: float = -1e9
     admitted_at: float | None = None
     # What the statuses were last asked to say, and since when (loop time) that is not written.

@@ -7,6 +7,7 @@ from hub.controllers.events import Events
 from hub.controllers.logs import logger
 from hub.controllers.table import JobEntry
 from hub.jobs.state import JobState
+from hub.jobs.verdict import retry_note
 
 _log = logger(__name__)
 
@@ -58,6 +59,7 @@ class Telling:
             )  # fmt: skip
 
     def _attempts_over(self, entry: JobEntry, state: JobState, epochs: frozenset[int]) -> None:
+        spec = entry.seen.spec if entry.seen is not None else None
         for attempt in state.attempts:
             if attempt.epoch not in epochs or attempt.state == "Succeeded":
                 continue
@@ -67,8 +69,13 @@ class Telling:
             )  # fmt: skip
             if attempt.state == "Lost":
                 self._events.say(entry.ref, Reason.CLUSTER_LOST.code, attempt.message, "Lose", "Warning")
-            elif attempt.state == "Failed" and not state.ended:
-                self._events.say(entry.ref, Reason.RETRYING.code, state.message, "Retry", "Warning")
+            elif (
+                attempt.state == "Failed"
+                and not state.ended
+                and spec is not None
+                and (note := retry_note(spec, attempt, state.failed))
+            ):
+                self._events.say(entry.ref, Reason.RETRYING.code, note, "Retry", "Warning")
 
     def _ended(self, entry: JobEntry, state: JobState) -> None:
         well = state.phase == "Succeeded"

@@ -32,6 +32,7 @@ from hub.api.resource import (
     WORKLOADS,
     Resource,
 )
+from hub.client.backoff import Backoff
 from hub.client.informer import Informer, object_key
 from hub.client.interface import KubeApi
 from hub.controllers.cycle import Cycle
@@ -70,10 +71,10 @@ class Watching:
         self._registrar, self._garbage, self._scores = registrar, garbage, scores
         make = self._make
         self.informers: tuple[Informer[Any], ...] = (
-            Informer(api, FLEET_JOBS, transform=self._read_job, on_event=self._on_job),
+            self._informer(api, FLEET_JOBS, transform=self._read_job, on_event=self._on_job),
             Informer(api, JOBS, label_selector=names.QUEUE_NAME, transform=self._read_job, on_event=self._on_job),
             Informer(api, MANIFEST_WORKS, label_selector=names.JOB_UID, transform=read_work, on_event=self._on_work),
-            Informer(
+            self._informer(
                 api, WORKLOADS, label_selector=names.KUEUE_JOB_UID, transform=read_workload, on_event=self._on_workload
             ),
             Informer(api, LEASES, field_selector=f"metadata.name={names.CLUSTER_LEASE}", on_event=self._on_lease),
@@ -88,9 +89,18 @@ class Watching:
             *(make(api, resource, self._on_quota) for resource in QUOTA_RESOURCES),
         )
 
+    def store(self, resource: Resource) -> Mapping[str, Any]:
+        """What is known of one resource, by key."""
+        return next(informer.store for informer in self.informers if informer.resource is resource)
+
     async def synced(self) -> None:
         for informer in self.informers:
             await informer.synced.wait()
+
+    @staticmethod
+    def _informer(api: KubeApi, resource: Resource, **options: Any) -> Informer[Any]:
+        # One hub may knock more often than a fleet of agents: it is what they all wait for.
+        return Informer(api, resource, backoff=Backoff(0.05, 1.0), **options)
 
     def _make(
         self, api: KubeApi, resource: Resource, handler: Callable[[Json, bool], None], *, status: bool = False
@@ -109,7 +119,7 @@ class Watching:
                 return
             self._cycle.wake()
 
-        return Informer(api, resource, on_event=on_event)
+        return self._informer(api, resource, on_event=on_event)
 
     # Jobs and what is made for them.
 

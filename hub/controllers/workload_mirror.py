@@ -93,7 +93,7 @@ class WorkloadMirror:
         self._writes.submit(key, lambda: self._status(entry, key), delay=delay, on_done=self._answered)
 
     def _wait(self, entry: JobEntry, state: JobState) -> float:
-        if entry.workload_since is None:
+        if entry.workload_since is None or self._writes.closing:
             return 0.0
         delay = _END if state.ended else self._tempo.stretched(_NEWS)
         return entry.workload_since + delay - self._clock()

@@ -23,6 +23,8 @@ class Writes:
 
     def __init__(self, patcher: Patcher, may_write: Callable[[], bool], metrics: HubMetrics) -> None:
         self.patcher = patcher
+        # Set at an orderly end: what waits for its time is written now.
+        self.closing = False
         self._may_write = may_write
         self._metrics = metrics
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -165,6 +165,18 @@ class Cluster:
         row = self.held.table.rows.get(resource)
         return 0.0 if row is None else float(np.maximum(self.held.free[row], 0).sum(dtype=np.float64))
 
+    def free_of(self, resources: Sequence[str]) -> list[float]:
+        """`free` of each, with one look at the nodes."""
+        held = self.held
+        if held is None:
+            return [math.nan] * len(resources)
+        rows = held.table.rows
+        sums = np.maximum(held.free, 0).sum(axis=1, dtype=np.float64).tolist()
+        return [
+            float(held.gpus_total.sum()) / WHOLE_GPU if name == names.GPU else sums[rows[name]] if name in rows else 0.0
+            for name in resources
+        ]
+
     def allocatable(self, resource: str) -> float:
         """Over all nodes; NaN unknown."""
         if self.site is None:
@@ -200,3 +212,31 @@ class Cluster:
         if empty:
             return int(table.slots(ask, table.free, table.gpus, table.whole, ask.nodes).sum())
         return int(self.held.slots(ask, ask.nodes).sum())
+
+
+def counts(clusters: Sequence[Cluster], shape: TaskShape, *, empty: bool) -> list[int]:
+    """`Cluster.fit` (`empty`: `capacity`) of each, at the price of little more than one: their nodes are counted as one
+    long table."""
+    found = [0] * len(clusters)
+    together: dict[tuple[object, ...], list[tuple[int, Held]]] = {}
+    for number, cluster in enumerate(clusters):
+        held, site = cluster.held, cluster.site
+        if held is None or site is None or not held.table.count or site.missing_image(shape.images):
+            continue
+        ask = held.table.ask(shape)
+        if ask.nodes is not None or ask.impossible or ask.share:
+            found[number] = cluster.capacity(shape) if empty else cluster.fit(shape)
+        else:
+            # Equal asks read equal rows, so the tables can stand side by side.
+            together.setdefault((ask.needs, ask.gpus), []).append((number, held))
+    for members in together.values():
+        ask = members[0][1].table.ask(shape)
+        sources: list[Held | NodeTable] = [held.table if empty else held for _, held in members]
+        free = {row: np.concatenate([source.free[row] for source in sources]) for row, _ in ask.needs}
+        whole = np.concatenate([source.whole for source in sources]) if ask.gpus else sources[0].whole
+        sizes = [held.table.count for _, held in members]
+        slots = NodeTable.slots_of(ask, free, whole, sum(sizes))
+        starts = list(itertools.accumulate(sizes[:-1], initial=0))
+        for (number, _), count in zip(members, np.add.reduceat(slots, starts).tolist(), strict=True):
+            found[number] = count
+    return found

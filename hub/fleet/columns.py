@@ -7,7 +7,7 @@ The cache is shared by all snapshots that came from one another; it holds result
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,8 +40,12 @@ class ColumnCache:
         versions: NDArray[np.int64],
         compute: Callable[[int], Any],
         dtype: DTypeLike,
+        many: Callable[[list[int]], Sequence[Any]] | None = None,
     ) -> NDArray[Any]:
-        """The column `key` for these `versions`; `compute` is called with the positions that changed only."""
+        """The column `key` for these `versions`; `compute` is called with the positions that changed only.
+
+        `many` answers for several positions at once, where that is cheaper than one by one.
+        """
         last = self._columns.get(key)
         if last is not None and last.names is names:
             if last.versions is versions:
@@ -51,8 +55,12 @@ class ColumnCache:
                 values = last.values
             else:
                 values = last.values.copy()
-                for position in changed.tolist():
-                    values[position] = compute(position)
+                positions = changed.tolist()
+                if many is not None and len(positions) > 1:
+                    values[changed] = many(positions)
+                else:
+                    for position in positions:
+                        values[position] = compute(position)
         elif last is not None:
             known = dict(zip(last.versions.tolist(), last.values.tolist(), strict=True))
             values = np.empty(len(names), dtype)
@@ -61,8 +69,11 @@ class ColumnCache:
                 values[position] = compute(position) if value is None else value
         else:
             values = np.empty(len(names), dtype)
-            for position in range(len(names)):
-                values[position] = compute(position)
+            if many is not None and len(names) > 1:
+                values[:] = many(list(range(len(names))))
+            else:
+                for position in range(len(names)):
+                    values[position] = compute(position)
             while len(self._columns) >= _KEPT:
                 self._columns.pop(next(iter(self._columns)), None)
         values.flags.writeable = False

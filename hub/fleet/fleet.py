@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from hub.fleet.changes import FleetChange
-from hub.fleet.cluster import Cluster
+from hub.fleet.cluster import Cluster, counts
 from hub.fleet.columns import ColumnCache
 from hub.fleet.draft import Draft
 from hub.fleet.facts import ClusterFacts
@@ -139,13 +139,25 @@ class Fleet:
     def fit(self, shape: TaskShape) -> Ints:
         """How many tasks of `shape` each cluster can take more, now, with everything that is held on it."""
         clusters = self._clusters
-        return self._cache.get(("fit", shape), self.names, self._versions, lambda at: clusters[at].fit(shape), np.int64)
+        return self._cache.get(
+            ("fit", shape),
+            self.names,
+            self._versions,
+            lambda at: clusters[at].fit(shape),
+            np.int64,
+            lambda places: counts([clusters[at] for at in places], shape, empty=False),
+        )
 
     def capacity(self, shape: TaskShape) -> Ints:
         """How many tasks of `shape` each cluster could run if nothing of this hub's ran there."""
         clusters = self._clusters
         return self._cache.get(
-            ("capacity", shape), self.names, self._site_versions, lambda at: clusters[at].capacity(shape), np.int64
+            ("capacity", shape),
+            self.names,
+            self._site_versions,
+            lambda at: clusters[at].capacity(shape),
+            np.int64,
+            lambda places: counts([clusters[at] for at in places], shape, empty=True),
         )
 
     def explain_fit(self, cluster: str, shape: TaskShape) -> FitVerdict:
@@ -196,6 +208,24 @@ class Fleet:
         return self._cache.get(
             ("free", resource), self.names, self._versions, lambda at: clusters[at].free(resource), np.float64
         )
+
+    def free_of(self, resources: tuple[str, ...]) -> Floats:
+        """`free` of each of `resources`, a column each: one look where several are asked together."""
+        clusters = self._clusters
+        return self._cache.get(
+            ("free of", resources), self.names, self._versions,
+            lambda at: clusters[at].free_of(resources),
+            np.dtype((np.float64, (len(resources),))),
+        )  # fmt: skip
+
+    def allocatable_of(self, resources: tuple[str, ...]) -> Floats:
+        """`allocatable` of each of `resources`, a column each."""
+        clusters = self._clusters
+        return self._cache.get(
+            ("allocatable of", resources), self.names, self._site_versions,
+            lambda at: [clusters[at].allocatable(resource) for resource in resources],
+            np.dtype((np.float64, (len(resources),))),
+        )  # fmt: skip
 
     def allocatable(self, resource: str) -> Floats:
         """What the nodes offer of `resource` in all, in the same units; NaN where nothing is reported."""

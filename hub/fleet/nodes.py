@@ -6,6 +6,7 @@ int64 in `amount_of` units, GPUs are thousandths of each single GPU, because hal
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -107,6 +108,18 @@ class NodeTable:
             found = _least(found, idle if ask.gpus == 1 else idle // ask.gpus)
         if found is None:
             return np.full(self.count if nodes is None else len(nodes), MAX_SLOTS, np.int64)
+        return np.minimum(np.maximum(found, 0), MAX_SLOTS)
+
+    @staticmethod
+    def slots_of(ask: Ask, free: Mapping[int, Ints], whole: Ints, count: int) -> Ints:
+        """As `slots` for whole GPUs, of `count` nodes of any tables on which `ask` is the same; `free` by row."""
+        found: Ints | None = None
+        for row, amount in ask.needs:
+            found = _least(found, free[row] if amount == 1 else free[row] // amount)
+        if ask.gpus:
+            found = _least(found, whole if ask.gpus == 1 else whole // ask.gpus)
+        if found is None:
+            return np.full(count, MAX_SLOTS, np.int64)
         return np.minimum(np.maximum(found, 0), MAX_SLOTS)
 
     def _ask(self, shape: TaskShape) -> Ask:

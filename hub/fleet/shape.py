@@ -7,7 +7,7 @@ What it does not hold: how many tasks there are, or where they may run (that is 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hub.api import names
@@ -37,6 +37,12 @@ class Toleration:
         return self.operator == "Exists" or self.value == value
 
 
+# More than any cluster has of anything, and still an int64 beside another one: what asks for more fits nowhere all the
+# same, and must not end a decision about everyone.
+MOST = 2**62
+_HASHED = ("requests", "gpu_share", "gpu_models", "gpu_min_memory", "node_selector", "tolerations", "images")
+
+
 @dataclass(frozen=True, slots=True)
 class TaskShape:
     """`requests`: sorted (resource, amount), cpu in thousandths, all else in whole units; GPUs as ``nvidia.com/gpu``.
@@ -51,6 +57,18 @@ class TaskShape:
     node_selector: tuple[tuple[str, str], ...] = ()
     tolerations: tuple[Toleration, ...] = ()
     images: tuple[str, ...] = ()
+    # The key of every cache of fits: hashed once, not at each look.
+    _hash: int = field(init=False, repr=False, compare=False, default=0)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_hash", hash(tuple(getattr(self, name) for name in _HASHED)))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __reduce__(self) -> tuple[type[TaskShape], tuple[object, ...]]:
+        # A hash of strings is another one in another process.
+        return TaskShape, tuple(getattr(self, name) for name in _HASHED)
 
     def request(self, resource: str) -> int:
         return next((amount for name, amount in self.requests if name == resource), 0)
@@ -118,7 +136,7 @@ def task_shape(template: Mapping[str, Any], gpu: Mapping[str, Any] | None = None
         for t in spec.get("tolerations") or ()
     )
     return TaskShape(
-        requests=tuple(sorted((name, amount) for name, amount in running.items() if amount)),
+        requests=tuple(sorted((name, min(amount, MOST)) for name, amount in running.items() if amount)),
         gpu_share=share,
         gpu_models=tuple(sorted({str(model) for model in gpu.get("models") or ()})),
         gpu_min_memory=amount_of("memory", gpu["minMemory"], "gpu.minMemory") if gpu.get("minMemory") else 0,
@@ -129,7 +147,8 @@ def task_shape(template: Mapping[str, Any], gpu: Mapping[str, Any] | None = None
 
 
 def amount_of(resource: str, value: Any, field: str = "") -> int:
-    """A quantity as an integer in the resource's unit: CPU in thousandths, else whole units, rounded up as Kueue.
+    """A quantity as an integer in the resource's unit: CPU in thousandths, else whole units, rounded up as Kueue; at
+    most `MOST`.
 
     Raises `InvalidObjectError` naming `field` when it cannot be read or is negative.
     """
@@ -139,7 +158,7 @@ def amount_of(resource: str, value: Any, field: str = "") -> int:
         raise InvalidObjectError(str(error), field=field or resource) from error
     if quantity.nano < 0:
         raise InvalidObjectError(f"{value} is negative", field=field or resource)
-    return quantity.milli() if resource == "cpu" else quantity.ceil()
+    return min(quantity.milli() if resource == "cpu" else quantity.ceil(), MOST)
 
 
 def _containers(spec: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:

@@ -30,7 +30,8 @@ class Attempt:
     ended it, where there is one. `refused_at`: since when its cluster cannot apply it (`message` says why).
 
     `counted`: those of `succeeded` that the job's status has counted already, which no later news can change. `stale`:
-    ended tasks that are recorded only, because a newer epoch had taken them over.
+    ended tasks that are recorded only, because a newer epoch had taken them over. `decision`: how its cluster was
+    chosen, as it was noted then; empty once its work is gone.
     """
 
     epoch: int
@@ -56,6 +57,7 @@ class Attempt:
     refused_at: float | None = None
     counted: IndexSet = IndexSet()
     stale: IndexSet = IndexSet()
+    decision: str = ""
 
     @property
     def live(self) -> bool:

@@ -35,6 +35,15 @@ def short(tasks: IndexSet) -> str:
     return text[: text.rfind(",", 0, _SHORT) + 1] + "…"
 
 
+def retry_note(spec: JobSpec, attempt: Attempt, failed: IndexSet) -> str:
+    """What is to be said of a slice that failed; `failed` are the job's tasks that failed for good.
+
+    Empty when no task of it is tried again.
+    """
+    again = attempt.failed - failed - attempt.stale
+    return _retrying(spec, attempt, again) if again else ""
+
+
 def ended(
     spec: JobSpec, known: Sequence[Attempt], ledger: Ledger, memory: Memory | None, *, expired: bool
 ) -> Verdict | None:
@@ -129,20 +138,22 @@ def _again(spec: JobSpec, known: Sequence[Attempt], ledger: Ledger) -> Verdict |
     """Why tasks that had a cluster are back in the queue."""
     failure = _newest_failure(known, ledger, (book.FAILED,))
     if failure is not None:
-        attempt, tasks = failure
-        message = Reason.RETRYING.message(
-            tasks=short(tasks),
-            cluster=attempt.cluster,
-            detail=_detail(attempt, tasks),
-            attempt=attempt.attempt + 1,
-            limit=max(spec.retry.limit, attempt.attempt + 1),
-        )
-        return Verdict("Queued", Reason.RETRYING, message)
+        return Verdict("Queued", Reason.RETRYING, _retrying(spec, *failure))
     lost = next((attempt for attempt in reversed(known) if attempt.state == "Lost" and attempt.open_tasks), None)
     if lost is None:
         return None
     message = lost.message or Reason.CLUSTER_LOST.message(cluster=lost.cluster, tasks=short(lost.open_tasks))
     return Verdict("Queued", Reason.CLUSTER_LOST, message)
+
+
+def _retrying(spec: JobSpec, attempt: Attempt, tasks: IndexSet) -> str:
+    return Reason.RETRYING.message(
+        tasks=short(tasks),
+        cluster=attempt.cluster,
+        detail=_detail(attempt, tasks),
+        attempt=attempt.attempt + 1,
+        limit=max(spec.retry.limit, attempt.attempt + 1),
+    )
 
 
 def _newest_failure(

@@ -25,7 +25,6 @@ Json = dict[str, Any]
 POD_SET: Final = "main"
 _EVICTIONS: Final = {
     Reason.SUSPENDED: "Deactivated",
-    Reason.PREEMPTED: "Preempted",
     Reason.CLUSTER_LOST: "NodeFailures",
 }
 

@@ -49,8 +49,12 @@ def slice_to_work(
     flavors: Sequence[tuple[str, str]],
     queue: str,
     epoch: int,
+    decision: str = "",
 ) -> Json:
-    """The ManifestWork, without status, for the namespace `cluster`. `flavors` are (resource, flavor)."""
+    """The ManifestWork, without status, for the namespace `cluster`. `flavors` are (resource, flavor).
+
+    `decision` is kept for people who ask later why it is there.
+    """
     name = names.work_name(spec.name, spec.uid, epoch)
     labels = {**spec.labels, names.EPOCH: str(epoch)}
     notes = {names.TASKS: str(tasks), names.ATTEMPT: str(attempt)}
@@ -59,6 +63,8 @@ def slice_to_work(
         names.CLUSTER_QUEUE: queue,
         names.FLAVORS: ",".join(f"{resource}={flavor}" for resource, flavor in sorted(flavors)),
     }
+    if decision:
+        decided[names.DECISION] = decision
     job: Json = {
         "completions": len(tasks),
         "parallelism": min(slots, len(tasks)),
@@ -164,6 +170,7 @@ def attempt_from_work(work: Mapping[str, Any]) -> Attempt:
         deleting=bool(meta.get("deletionTimestamp")),
         reason=reason,
         refused_at=refusal[1] if refusal else None,
+        decision=str(notes.get(names.DECISION) or ""),
     )
 
 

@@ -11,13 +11,14 @@ into words is hub/planner/refusals.py.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 
 from hub.api.indexset import IndexSet
 from hub.api.reasons import Reason
 from hub.planner.places import Option, Places, Wish
 from hub.planner.plan import Admission, Plan, Refusal, Slice, Snapshot
+from hub.planner.record import choice_of
 from hub.planner.refusals import shortage
 from hub.planner.split import deal, shares
 from hub.queueing.assign import choices
@@ -49,6 +50,7 @@ class _Take:
     cluster: int
     slots: int
     option: Option
+    decision: str = ""
 
 
 class Cycle:
@@ -169,7 +171,7 @@ class Cycle:
         for group in sorted(demand.groups, key=_group_order):
             part = min(slots, len(group.tasks))
             if part > 0:
-                slices.append(self._slice(group.tasks, group.attempt, _Take(takes[0].cluster, part, takes[0].option)))
+                slices.append(self._slice(group.tasks, group.attempt, replace(takes[0], slots=part)))
                 slots -= part
         self.admissions.append(Admission(demand.key, queue.name, tuple(slices)))
         if sum(len(part.tasks) for part in slices) < demand.waiting:
@@ -196,14 +198,14 @@ class Cycle:
             else:
                 room = self.places.room(option)
                 fits = among & (room >= wish.together)
-                if not fits.any():
-                    continue
-                for cluster in self.places.ranking(demand.rule, option, paid, fits).order.tolist():
+                order, ranking = self.places.best_first(demand.rule, option, paid, fits)
+                for index, cluster in enumerate(order):
                     name = self.places.names[cluster]
                     if demand.rule.limit is not None and name not in held and len(held) >= demand.rule.limit:
                         continue
                     slots = min(paid, int(room[cluster]))
-                    self._charge(queue, _Take(cluster, slots, option), takes)
+                    decision = choice_of(order, index, ranking, self.places.names).text()
+                    self._charge(queue, _Take(cluster, slots, option, decision), takes)
                     held.add(name)
                     paid -= slots
                     wanted -= slots
@@ -228,7 +230,7 @@ class Cycle:
 
     def _slice(self, tasks: IndexSet, attempt: int, take: _Take) -> Slice:
         name = self.places.names[take.cluster] if take.cluster >= 0 else ""
-        return Slice(name, tasks, attempt, take.slots, take.option.choice.flavors)
+        return Slice(name, tasks, attempt, take.slots, take.option.choice.flavors, take.decision)
 
     def _key(
         self, demand: Demand, queue: ClusterQueue, avoid: tuple[str, ...], together: int, held: tuple[str, ...]

@@ -124,6 +124,17 @@ class Places:
             return self.fleet.fit(variants[0].shape)
         return self._merge(variants, [self.fleet.fit(variant.shape) for variant in variants])
 
+    def best_first(
+        self, rule: ClusterRule, option: Option, count: int, among: Mask
+    ) -> tuple[list[int], Ranking | None]:
+        """Positions of the clusters of `among` in the order in which they are filled, and the ranking that says so."""
+        found: list[int] = among.nonzero()[0].tolist()
+        # There is nothing to compare with.
+        if len(found) < 2:
+            return found, None
+        ranking = self.ranking(rule, option, count, among)
+        return ranking.order.tolist(), ranking
+
     def ranking(self, rule: ClusterRule, option: Option, count: int, among: Mask) -> Ranking:
         """The clusters of `among`, best first."""
         request = ScoreRequest(option.asked, count, self._snapshot.now)

@@ -34,13 +34,17 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """Some tasks of one job for one cluster: becomes one ManifestWork. `flavors`: (resource, flavor), sorted."""
+    """Some tasks of one job for one cluster: becomes one ManifestWork. `flavors`: (resource, flavor), sorted.
+
+    `decision`: how the cluster was chosen, as hub/planner/record.py writes it.
+    """
 
     cluster: str
     tasks: IndexSet
     attempt: int
     slots: int
     flavors: tuple[tuple[str, str], ...]
+    decision: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,18 +36,17 @@ class FreeShare:
     name = "FreeShare"
 
     def score(self, fleet: Fleet, request: ScoreRequest) -> Floats:
-        least = np.full(len(fleet.names), np.inf)
-        for resource, amount in _asked(request.shape):
-            offered = fleet.allocatable(resource)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                share = (fleet.free(resource) - amount) / offered
-            # A cluster without any of it has nothing left of it.
-            least = np.minimum(
-                least, np.where(offered > 0, np.clip(share, 0.0, 1.0), np.where(offered == 0, 0.0, np.nan))
-            )
-        if not _asked(request.shape):
-            least = np.ones(len(fleet.names))
-        return np.where(fleet.reported, least, np.nan)
+        asked = _asked(request.shape)
+        if not asked:
+            return np.where(fleet.reported, 1.0, np.nan)
+        resources = tuple(resource for resource, _ in asked)
+        free, offered = fleet.free_of(resources), fleet.allocatable_of(resources)
+        # A cluster without any of it has nothing left of it.
+        share = (free - [amount for _, amount in asked]) / np.where(offered > 0, offered, np.inf)
+        least = share[:, 0]
+        for column in range(1, len(asked)):
+            least = np.minimum(least, share[:, column])
+        return np.minimum(np.maximum(least, 0.0), 1.0)
 
 
 class Price:
@@ -75,9 +74,10 @@ class ColumnScorer:
 
 
 def task_hour(site: Site | None, shape: TaskShape) -> float:
-    """NaN where a price that matters is not stated.
+    """NaN where nothing that the task asks for has a price.
 
-    Where GPUs have a price and CPU or memory have none, they are taken to be part of the GPU's, as clouds sell them.
+    What has none beside what has one is taken to be part of it, as clouds sell machines: memory with the CPU, both
+    with the GPU. A GPU without a price is never free.
     """
     if site is None:
         return math.nan
@@ -95,8 +95,6 @@ def task_hour(site: Site | None, shape: TaskShape) -> float:
         (shape.request("cpu") / 1000, prices.cpu_hour),
         (shape.request("memory") / _GIB, prices.memory_gib_hour),
     ):
-        if amount and price is None and not shape.gpu_milli:
-            return math.nan
         total += amount * (price or 0.0)
     return total if shape.gpu_milli or prices.cpu_hour is not None or prices.memory_gib_hour is not None else math.nan
 

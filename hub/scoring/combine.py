@@ -37,73 +37,119 @@ class ScoreColumn:
     weighted: NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Ranking:
-    """`order`: positions of the candidates, best first. `total`: NaN where no candidate. `problems`: scorer → what."""
+    """`order`: positions of the candidates, best first. `total`: NaN where no candidate. `problems`: scorer → what.
+
+    `scorers` are those that counted; `raw` has a row for each of them, `normalised` and `weighted` a row for each and a
+    column for each of `chosen`, the candidates.
+    """
 
     names: tuple[str, ...]
     order: NDArray[np.intp]
     total: NDArray[np.float64]
-    columns: tuple[ScoreColumn, ...]
     problems: Mapping[str, str]
+    scorers: tuple[WeightedScorer, ...]
+    chosen: NDArray[np.intp]
+    raw: NDArray[np.float64]
+    normalised: NDArray[np.float64]
+    weighted: NDArray[np.float64]
 
     @property
     def ordered(self) -> tuple[str, ...]:
         """The candidates' names, best first."""
         return tuple(self.names[position] for position in self.order.tolist())
 
+    @property
+    def columns(self) -> tuple[ScoreColumn, ...]:
+        """Scorer by scorer, for who wants to know why; deciding needs the total only."""
+        return tuple(
+            ScoreColumn(
+                entry.scorer.name,
+                entry.weight,
+                self.raw[row],
+                self._spread_out(self.normalised[row]),
+                self._spread_out(self.weighted[row]),
+            )
+            for row, entry in enumerate(self.scorers)
+        )
+
+    def _spread_out(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        column = np.full(len(self.names), np.nan)
+        column[self.chosen] = values
+        return column
+
 
 def rank(
     fleet: Fleet, request: ScoreRequest, scorers: Sequence[WeightedScorer], candidates: NDArray[np.bool_]
 ) -> Ranking:
     """Orders `candidates` (a mask in the order of `fleet.names`). The order is total: equal sums go by name."""
-    chosen = np.flatnonzero(candidates)
-    total = np.full(len(fleet.names), np.nan)
-    total[chosen] = 0.0
-    columns: list[ScoreColumn] = []
+    chosen = candidates.nonzero()[0]
+    counting = tuple(entry for entry in scorers if entry.weight)
     problems: dict[str, str] = {}
-    for entry in scorers:
-        if not entry.weight:
-            continue
-        raw, problem = _ask(entry, fleet, request)
-        if problem:
-            problems[entry.scorer.name] = problem
-        column = _column(entry, raw, chosen)
-        total[chosen] += column.weighted[chosen]
-        columns.append(column)
+    raw = np.empty((len(counting), len(fleet.names)))
+    for row, entry in enumerate(counting):
+        _ask(entry, fleet, request, raw[row], problems)
+    normalised, weighted = _normalise(counting, raw if len(chosen) == len(fleet.names) else raw[:, chosen])
+    # The same sum, row by row, whatever else is in the matrix: never a matter of blocks.
+    sums = np.zeros(len(chosen))
+    for row in weighted:
+        sums += row
+    total = np.full(len(fleet.names), np.nan)
+    total[chosen] = sums
     # A stable sort over positions, which are in name order.
-    order = chosen[np.argsort(-total[chosen], kind="stable")]
-    return Ranking(fleet.names, order, total, tuple(columns), problems)
+    order = chosen[np.negative(sums).argsort(kind="stable")]
+    return Ranking(fleet.names, order, total, problems, counting, chosen, raw, normalised, weighted)
 
 
-def _ask(entry: WeightedScorer, fleet: Fleet, request: ScoreRequest) -> tuple[NDArray[np.float64], str]:
-    size = len(fleet.names)
+def _ask(
+    entry: WeightedScorer,
+    fleet: Fleet,
+    request: ScoreRequest,
+    into: NDArray[np.float64],
+    problems: dict[str, str],
+) -> None:
+    name = entry.scorer.name
     try:
         answer = np.asarray(entry.scorer.score(fleet, request), dtype=np.float64)
     # Whatever somebody else's code raises must not stop the others.
     except Exception as error:
-        return np.full(size, np.nan), f"{type(error).__name__}: {error}"
-    if answer.shape != (size,):
-        return np.full(size, np.nan), f"answered shape {answer.shape}, expected ({size},)"
-    broken = np.isinf(answer)
+        into.fill(np.nan)
+        problems[name] = f"{type(error).__name__}: {error}"
+        return
+    if answer.shape != into.shape:
+        into.fill(np.nan)
+        problems[name] = f"answered shape {answer.shape}, expected {into.shape}"
+        return
+    into[:] = answer
+    broken = np.isinf(into)
     if broken.any():
-        where = fleet.names[int(np.flatnonzero(broken)[0])]
-        return np.where(broken, np.nan, answer), f"answered an infinite value for {where}"
-    return answer, ""
+        into[broken] = np.nan
+        problems[name] = f"answered an infinite value for {fleet.names[int(broken.nonzero()[0][0])]}"
 
 
-def _column(entry: WeightedScorer, raw: NDArray[np.float64], chosen: NDArray[np.intp]) -> ScoreColumn:
-    normalised = np.full(raw.shape, np.nan)
-    weighted = np.full(raw.shape, np.nan)
-    values = raw[chosen]
-    known = ~np.isnan(values)
-    if known.any():
-        low, high = float(values[known].min()), float(values[known].max())
-        # Halved, so that the distance of two huge values is still a number.
-        spread = high / 2 - low / 2
-        scaled = np.full(values.shape, 100.0) if spread <= 0 else (values / 2 - low / 2) / spread * 100.0
-        if spread > 0 and (entry.weight < 0) != lower_is_better(entry.scorer):
-            scaled = 100.0 - scaled
-        normalised[chosen] = np.where(known, scaled, np.nan)
-    weighted[chosen] = np.where(known, normalised[chosen], UNKNOWN) * abs(entry.weight)
-    return ScoreColumn(entry.scorer.name, entry.weight, raw, normalised, weighted)
+def _normalise(
+    entries: Sequence[WeightedScorer], values: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of one row a scorer: 0–100 (NaN unknown), and what each value adds to the total."""
+    if not values.size:
+        return values, values
+    unknown = np.isnan(values)
+    partly = bool(unknown.any())
+    low = (np.where(unknown, np.inf, values) if partly else values).min(axis=1)
+    high = (np.where(unknown, -np.inf, values) if partly else values).max(axis=1)
+    # Halved, so that the distance of two huge values is still a number.
+    spread = high / 2 - low / 2
+    flat = ~(spread > 0)
+    if flat.any():
+        spread[flat] = np.inf
+        low[flat] = 0.0
+    normalised = (values / 2 - (low / 2)[:, None]) / spread[:, None] * 100.0
+    weights = np.empty((len(entries), 1))
+    for row, entry in enumerate(entries):
+        weights[row] = abs(entry.weight)
+        if flat[row]:
+            normalised[row] = np.where(unknown[row], np.nan, 100.0)
+        elif (entry.weight < 0) != lower_is_better(entry.scorer):
+            normalised[row] = 100.0 - normalised[row]
+    return normalised, (np.where(unknown, UNKNOWN, normalised) if partly else normalised) * weights

@@ -80,17 +80,17 @@ def cluster_table(rows: Iterable[ClusterRow], now: float) -> Table:
         Column("NAME"),
         Column("STATUS"),
         Column("GPUS FREE", elastic=True),
-        Column("CPU FREE", right=True),
-        Column("MEMORY FREE", wide=True, right=True),
-        Column("RUNNING", right=True),
-        Column("PRICE/H", elastic=True),
+        Column("CPU FREE", right=True, spare=1),
+        Column("MEMORY FREE", wide=True, right=True, spare=5),
+        Column("RUNNING", right=True, spare=3),
+        Column("PRICE/H", elastic=True, spare=4),
         Column("HARDWARE"),
-        Column("RUNTIME", wide=True),
-        Column("NODES", wide=True, right=True),
-        Column("TAINTS", wide=True, elastic=True),
-        Column("LABELS", wide=True, elastic=True),
-        Column("AGE", right=True),
-        Column("PROBLEM", wide=True, elastic=True),
+        Column("RUNTIME", wide=True, spare=8),
+        Column("NODES", wide=True, right=True, spare=7),
+        Column("TAINTS", wide=True, elastic=True, spare=6),
+        Column("LABELS", wide=True, elastic=True, spare=9),
+        Column("AGE", right=True, spare=5),
+        Column("PROBLEM", wide=True, elastic=True, spare=6),
     )
     lines: list[tuple[Cell, ...]] = [
         (
@@ -229,14 +229,14 @@ def _prices(site: Site | None) -> tuple[str, ...]:
 
 def _groups(site: Site | None) -> Section:
     columns = (
-        Column("GROUP"),
+        Column("GROUP", elastic=True),
         Column("NODES", right=True),
         Column("GPUS", elastic=True),
         Column("CPU", right=True),
         Column("MEMORY", right=True),
-        Column("USED BY OTHERS", elastic=True),
-        Column("TAINTS", elastic=True),
-        Column("LABELS", elastic=True),
+        Column("USED BY OTHERS", prose=True),
+        Column("TAINTS", prose=True),
+        Column("LABELS", prose=True),
     )
     rows = tuple(_group_row(group) for group in (site.groups if site is not None else ()))
     return Section("Nodes", table=Table(columns, rows) if rows else None, empty="it has not reported its capacity yet")
@@ -270,7 +270,7 @@ def _group_row(group: NodeGroup) -> tuple[Cell, ...]:
 
 def _slices(state: State, name: str, now: float) -> Section:
     columns = (
-        Column("JOB"),
+        Column("JOB", elastic=True),
         Column("EPOCH", right=True),
         Column("TASKS", elastic=True),
         Column("STATE"),

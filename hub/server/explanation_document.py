@@ -15,6 +15,7 @@ from hub.jobs.attempt import Attempt
 from hub.planner.explain import explain
 from hub.planner.explanation import Explanation, QuotaLine
 from hub.planner.plan import Snapshot
+from hub.planner.record import describe
 from hub.queueing.amount import UNLIMITED, quantity
 from hub.queueing.demand import Demand, TaskGroup
 from hub.server.placements import placement_explanation
@@ -22,6 +23,9 @@ from hub.server.reading import Objects
 from hub.server.snapshot import Job, State
 
 Json = dict[str, Any]
+
+
+_UNNOTED = "the best cluster with room and quota at the time"
 
 
 def find_job(state: State, key: str) -> Job | None:
@@ -56,7 +60,10 @@ def _job(state: State, snapshot: Snapshot, job: Job) -> Json:
     now = job.entry.state
     if now is None:
         return {"kind": job.seen.ref.kind, "phase": "Pending", "reason": "InvalidSpec", "message": job.trouble}
-    demands = {demand.key: demand for demand in snapshot.demands}
+    found = explain(snapshot, job.key) if any(d.key == job.key for d in snapshot.demands) else None
+    if found is not None:
+        # The hub tells a job why it waits as soon as it has decided; so does this.
+        now = state.told(job, found.refusal)
     document: Json = {
         "kind": job.seen.ref.kind,
         "phase": now.phase,
@@ -72,8 +79,8 @@ def _job(state: State, snapshot: Snapshot, job: Job) -> Json:
         },
         "attempts": [_attempt(attempt, now.attempts) for attempt in now.attempts],
     }
-    if job.key in demands:
-        document |= decision_document(explain(snapshot, job.key))
+    if found is not None:
+        document |= decision_document(found)
     elif not now.ended and job.seen.spec is not None:
         spec = job.seen.spec
         rule = state.world.rule_of(spec)
@@ -208,7 +215,11 @@ def _attempt(attempt: Attempt, known: tuple[Attempt, ...]) -> Json:
 
 
 def _why(attempt: Attempt, known: tuple[Attempt, ...]) -> str:
-    """As far as the slices themselves tell; the scores of that moment are not kept."""
+    """What led to the slice, and the choice as it was noted then (a slice whose work is gone has no note any more)."""
+    return "; ".join(filter(None, (_cause(attempt, known), describe(attempt.decision)))) or _UNNOTED
+
+
+def _cause(attempt: Attempt, known: tuple[Attempt, ...]) -> str:
     earlier = [other for other in known if other.epoch < attempt.epoch and other.tasks & attempt.tasks]
     lost = sorted({o.cluster for o in earlier if o.state == "Lost" and o.tasks & attempt.tasks})
     failed = sorted({o.cluster for o in earlier if o.failed & attempt.tasks})
@@ -217,7 +228,7 @@ def _why(attempt: Attempt, known: tuple[Attempt, ...]) -> str:
         return f"retry {where} a failure on {', '.join(failed)}"
     if lost:
         return f"moved from {', '.join(lost)}, which was cut off"
-    return "the best cluster with room and quota at the time"
+    return ""
 
 
 def _time(seconds: float | None) -> str | None:

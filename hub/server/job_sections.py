@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from hub.api import names
 from hub.api.errors import InvalidObjectError
 from hub.api.indexset import IndexSet
 from hub.api.reasons import Reason
-from hub.jobs.memory import memory_of
-from hub.server.jobs import job_row
+from hub.jobs.attempt import Attempt
+from hub.jobs.memory import known_attempts, memory_of
+from hub.jobs.works import attempt_from_work
+from hub.server.jobs import ENDED, JobRow, job_row
 from hub.server.view import Cell, Column, Section, Table, age, moment, span
 
 Json = Mapping[str, Any]
@@ -18,19 +20,45 @@ MAX_FAILED: Final = 10
 LAST_LINES: Final = 8
 
 
-def job_sections(job: Json, logs: Iterable[Json], events: Iterable[Json], now: float) -> list[Section]:
-    """`logs` are the TaskLogs that carry the job's uid, `events` the Events about it."""
-    found = [_overview(job, now), _attempts(job, now)]
-    if (failures := failed_tasks(job, logs)) is not None:
+def job_sections(
+    job: Json, works: Iterable[Json], logs: Iterable[Json], events: Iterable[Json], now: float
+) -> list[Section]:
+    """`works` and `logs` are the ManifestWorks and TaskLogs that carry the job's uid, `events` the Events about it."""
+    attempts = all_attempts(job, works)
+    found = [_overview(job, attempts, now), _attempts(attempts, now)]
+    if (failures := failed_tasks(job, logs, attempts)) is not None:
         found.append(failures)
     found.append(_conditions(job, now))
     found.append(_events(events, now))
     return found
 
 
-def failed_tasks(job: Json, logs: Iterable[Json]) -> Section | None:
+def all_attempts(job: Json, works: Iterable[Json]) -> list[Attempt]:
+    """Every slice that is known, by epoch: a long history is not all in the status, and a plain Job's has none."""
+    found = []
+    for work in works:
+        try:
+            found.append(attempt_from_work(work))
+        except (InvalidObjectError, LookupError, TypeError, ValueError, AttributeError):
+            # Somebody edited what makes it a slice.
+            continue
+    return known_attempts(found, memory_of(job))
+
+
+def results(job: Json, attempts: Iterable[Attempt]) -> tuple[IndexSet, IndexSet]:
+    """Which tasks succeeded, and which failed in the end. A plain Job's status may not name them: its slices do."""
+    memory = memory_of(job)
+    if job.get("kind") != "Job" or not memory.ended:
+        return memory.succeeded, memory.failed
+    succeeded, failed = memory.succeeded, memory.failed
+    for attempt in attempts:
+        succeeded, failed = succeeded | attempt.succeeded, failed | attempt.failed
+    return succeeded, failed - succeeded
+
+
+def failed_tasks(job: Json, logs: Iterable[Json], attempts: Iterable[Attempt]) -> Section | None:
     """The last lines of the first tasks that failed, from their newest attempt; None when no task has failed."""
-    failed = memory_of(job).failed
+    _, failed = results(job, attempts)
     if not failed:
         return None
     last: dict[int, tuple[tuple[int, str], Json]] = {}
@@ -63,8 +91,9 @@ def failed_tasks(job: Json, logs: Iterable[Json]) -> Section | None:
     return Section("Failed tasks", lines=tuple(lines))
 
 
-def _overview(job: Json, now: float) -> Section:
+def _overview(job: Json, attempts: Sequence[Attempt], now: float) -> Section:
     row, memory = job_row(job), memory_of(job)
+    clusters = row.clusters or tuple(sorted({attempt.cluster for attempt in attempts}))
     spec = job.get("spec") or {}
     retry = spec.get("retry") or {}
     facts: list[tuple[str, Cell]] = [
@@ -76,11 +105,12 @@ def _overview(job: Json, now: float) -> Section:
         ("Phase", row.phase),
         ("Reason", row.reason),
         ("", row.message),
-        ("Tasks", _tasks(row.total, row.active, memory.succeeded, memory.failed, row.succeeded)),
+        ("Tasks", _tasks(row, *results(job, attempts))),
         ("At once", spec.get("parallelism")),
         ("GPU a task", row.gpu),
         ("Attempts a task", _attempts_allowed(row.kind, spec, retry)),
-        ("Clusters", ", ".join(row.clusters)),
+        ("Expected a task", spec.get("expectedDuration")),
+        ("Clusters", ", ".join(clusters)),
         ("Submitted", _when(row.created, now)),
         ("Started", _when(row.started, now)),
         ("Ended", _when(row.finished, now)),
@@ -91,14 +121,15 @@ def _overview(job: Json, now: float) -> Section:
     return Section("", facts=tuple((label, value) for label, value in facts if value not in (None, "")))
 
 
-def _tasks(total: int, active: int, succeeded: IndexSet, failed: IndexSet, count: int) -> str:
-    done = len(succeeded) or count
-    parts = [f"{done} of {total} succeeded" + (f" ({succeeded})" if succeeded and len(succeeded) < total else "")]
+def _tasks(row: JobRow, succeeded: IndexSet, failed: IndexSet) -> str:
+    done = len(succeeded) or row.succeeded
+    named = f" ({succeeded})" if succeeded and len(succeeded) < row.total else ""
+    parts = [f"{done} of {row.total} succeeded{named}"]
     if failed:
         parts.append(f"{len(failed)} failed ({failed})")
-    waiting = total - done - len(failed) - active
-    parts += [f"{active} running"] if active else []
-    parts += [f"{waiting} waiting"] if waiting > 0 else []
+    left = row.total - done - len(failed) - row.active
+    parts += [f"{row.active} running"] if row.active else []
+    parts += [f"{left} {'not run to their end' if row.phase in ENDED else 'waiting'}"] if left > 0 else []
     return ", ".join(parts)
 
 
@@ -113,22 +144,22 @@ def _attempts_allowed(kind: str, spec: Json, retry: Json) -> str:
     return text + (", on the same cluster too" if retry.get("elsewhere") is False else "")
 
 
-def _attempts(job: Json, now: float) -> Section:
+def _attempts(attempts: Sequence[Attempt], now: float) -> Section:
     columns = (
         Column("EPOCH", right=True),
-        Column("ATTEMPT", right=True),
+        Column("ATTEMPT", right=True, spare=2),
         Column("CLUSTER"),
         Column("TASKS", elastic=True),
         Column("STATE"),
-        Column("SUCCEEDED", elastic=True),
+        Column("SUCCEEDED", elastic=True, spare=1),
         Column("FAILED", elastic=True),
         Column("EXIT CODES", elastic=True),
-        Column("STARTED", right=True),
-        Column("TOOK", right=True),
-        Column("NOTE", elastic=True),
+        Column("STARTED", right=True, spare=4),
+        Column("TOOK", right=True, spare=3),
+        Column("NOTE", prose=True),
     )
     rows: list[tuple[Cell, ...]] = []
-    for attempt in memory_of(job).attempts:
+    for attempt in attempts:
         note = attempt.message
         if attempt.stale:
             stale = Reason.STALE_RESULT.message(cluster=attempt.cluster, tasks=attempt.stale)
@@ -162,7 +193,7 @@ def condition_section(conditions: Any, now: float) -> Section:
         Column("STATUS"),
         Column("SINCE", right=True),
         Column("REASON"),
-        Column("MESSAGE", elastic=True),
+        Column("MESSAGE", prose=True),
     )
     rows = tuple(
         (
@@ -183,8 +214,8 @@ def _events(events: Iterable[Json], now: float) -> Section:
         Column("LAST", right=True),
         Column("TYPE"),
         Column("REASON"),
-        Column("COUNT", right=True),
-        Column("NOTE", elastic=True),
+        Column("COUNT", right=True, spare=1),
+        Column("NOTE", prose=True),
     )
     rows = []
     for event in events:
@@ -214,8 +245,7 @@ def _usage(cpu: float, gpu: float, wall: float) -> str:
 
 
 def _command(spec: Json) -> str:
-    import shlex
-
+    """What the program gets: Kubernetes makes one dollar of two."""
     try:
         containers = spec["template"]["spec"]["containers"]
         first = containers[0]
@@ -223,4 +253,14 @@ def _command(spec: Json) -> str:
     except (InvalidObjectError, LookupError, TypeError, AttributeError):
         return ""
     image = str(first.get("image") or "")
-    return f"{shlex.join(words)}" + (f"  (image {image})" if image else "")
+    text = " ".join(_quoted(word.replace("$$", "$")) for word in words)
+    return "  ".join(part for part in (text, f"(image {image})" if image else "") if part)
+
+
+def _quoted(word: str) -> str:
+    """As a shell reads it, with the quotes that are easier to read."""
+    import shlex
+
+    if "'" in word and not set(word) & set('"$`\\!'):
+        return f'"{word}"'
+    return shlex.quote(word)

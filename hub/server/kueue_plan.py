@@ -52,9 +52,10 @@ class KueuePlan:
         self._deactivated: list[tuple[str, str]] = []
         self._reserved: dict[str, str] = {}
         self.notes: set[str] = set()
+        keys = {job.key for job in state.jobs.values()}
         for source in objects.sources(resource.WORKLOADS):
             obj = state.dated(source.obj, "Workload")
-            if mirrored(obj, state.jobs):
+            if mirrored(obj, state.jobs, keys):
                 continue
             try:
                 found = read_kueue_workload(obj, quotas, settings)

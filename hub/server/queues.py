@@ -6,7 +6,7 @@ for the LocalQueue alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from hub.api import names
@@ -70,18 +70,18 @@ def queue_table(rows: Iterable[QueueRow], now: float, *, namespaces: bool = Fals
     """One line a queue; the quota of every flavor is in the description."""
     columns = (
         Column("NAME"),
-        Column("CLUSTERQUEUE"),
-        Column("COHORT", wide=True),
-        Column("STRATEGY", wide=True),
+        Column("CLUSTERQUEUE", elastic=True, spare=4),
+        Column("COHORT", wide=True, spare=6),
+        Column("STRATEGY", wide=True, spare=7),
         Column("PENDING", right=True),
         Column("RUNNING", right=True),
         Column("USED/NOMINAL", elastic=True),
-        Column("STATUS", elastic=True),
-        Column("AGE", right=True),
+        Column("STATUS", elastic=True, spare=3),
+        Column("AGE", right=True, spare=5),
     )
     lines = []
     for row in rows:
-        quota = [line for line in row.quota if line.nominal or line.used]
+        quota = _worth_showing(row.quota)
         line: tuple[Cell, ...] = (
             row.name,
             row.cluster_queue,
@@ -89,12 +89,12 @@ def queue_table(rows: Iterable[QueueRow], now: float, *, namespaces: bool = Fals
             row.strategy,
             row.pending,
             row.running,
-            ", ".join(f"{line} of {line.flavor}" if _several(row) else str(line) for line in quota),
+            ", ".join(f"{line} of {line.flavor}" if _several(quota) else str(line) for line in quota),
             row.status,
             age(row.created, now),
         )
         lines.append((row.namespace, *line) if namespaces else line)
-    return Table((Column("NAMESPACE"), *columns) if namespaces else columns, tuple(lines))
+    return Table((Column("NAMESPACE", elastic=True), *columns) if namespaces else columns, tuple(lines))
 
 
 def queue_sections(state: State, namespace: str, name: str, now: float) -> list[Section]:
@@ -193,13 +193,13 @@ def _lines(state: State, ledger: QuotaLedger, name: str) -> tuple[QuotaLine, ...
 
 def _quota(row: QueueRow) -> Section:
     columns = (
-        Column("FLAVOR"),
-        Column("RESOURCE"),
+        Column("FLAVOR", elastic=True),
+        Column("RESOURCE", elastic=True),
         Column("USED", right=True),
         Column("NOMINAL", right=True),
-        Column("BORROWED", right=True),
+        Column("BORROWED", right=True, spare=2),
         Column("FREE NOW", right=True),
-        Column("AT MOST", right=True),
+        Column("AT MOST", right=True, spare=3),
     )
     rows: list[tuple[Cell, ...]] = [
         (
@@ -218,12 +218,12 @@ def _quota(row: QueueRow) -> Section:
 def _jobs(title: str, jobs: list[Job], state: State, now: float, *, waiting: bool) -> Section:
     columns = (
         Column("", right=True),
-        Column("JOB"),
+        Column("JOB", elastic=True),
         Column("PRIORITY", right=True),
         Column("TASKS", right=True),
         Column("AGE", right=True),
         Column("REASON", elastic=True),
-        Column("MESSAGE", elastic=True),
+        Column("MESSAGE", prose=True),
     )
     keyed = []
     for job in jobs:
@@ -241,9 +241,21 @@ def _jobs(title: str, jobs: list[Job], state: State, now: float, *, waiting: boo
     return Section(title, table=Table(columns, tuple(rows)) if rows else None, empty="none")
 
 
-def _several(row: QueueRow) -> bool:
+def _worth_showing(quota: Iterable[QuotaLine]) -> list[QuotaLine]:
+    """What people think of first, and what is in use; thousandths of GPUs only where whole ones have no quota."""
+    lines = [line for line in quota if line.nominal or line.used]
+    whole = {line.flavor for line in lines if line.resource == names.GPU}
+    return [
+        line
+        for line in lines
+        if (line.used or line.resource in ("cpu", "memory", names.GPU))
+        and not (line.resource == names.GPU_MILLI and line.flavor in whole)
+    ]
+
+
+def _several(quota: Sequence[QuotaLine]) -> bool:
     """Whether a resource comes in more than one flavor, so that its name alone says too little."""
-    resources = [line.resource for line in row.quota if line.nominal or line.used]
+    resources = [line.resource for line in quota]
     return len(set(resources)) < len(resources)
 
 

@@ -20,6 +20,7 @@ from hub.controllers.table import JobEntry
 from hub.controllers.world import World
 from hub.fleet.changes import Charge, ScoresSeen
 from hub.jobs.fold import demand_of, fold
+from hub.jobs.state import JobState
 from hub.jobs.works import attempt_from_work, slice_to_work
 from hub.placement.rule import ClusterRule
 from hub.planner.plan import Plan, Refusal, Slice, Snapshot
@@ -125,6 +126,13 @@ class State:
                 job.refusal = refusal
             self._fold(job)
 
+    def told(self, job: Job, refusal: Refusal | None) -> JobState:
+        """The job's state once it knows why it waits."""
+        job.refusal = refusal
+        self._fold(job)
+        assert job.entry.state is not None, "only a job that can be read is decided about"
+        return job.entry.state
+
     # What is read.
 
     def _read_world(self, objects: Objects) -> None:
@@ -172,9 +180,10 @@ class State:
             self._fold(job)
 
     def _read_workloads(self, objects: Objects) -> None:
+        keys = {job.key for job in self.jobs.values()}
         for source in objects.sources(resource.WORKLOADS):
             obj = self.dated(source.obj, "Workload")
-            if mirrored(obj, self.jobs):
+            if mirrored(obj, self.jobs, keys):
                 continue
             try:
                 found = read_workload(obj, self.world.quotas, place=self.placing)
@@ -226,7 +235,9 @@ class State:
         assert spec is not None, "only a job that can be read has a demand"
         for part in parts:
             epoch = job.entry.next_epoch()
-            work = slice_to_work(spec, part.cluster, part.tasks, part.attempt, part.slots, part.flavors, queue, epoch)
+            work = slice_to_work(
+                spec, part.cluster, part.tasks, part.attempt, part.slots, part.flavors, queue, epoch, part.decision
+            )
             job.entry.assumed[epoch] = attempt_from_work(work)
 
     def _reserve(self, waiting: Waiting, queue: str, parts: Iterable[Slice]) -> None:

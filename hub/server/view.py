@@ -24,6 +24,10 @@ class Column:
     right: bool = False
     # May be cut with … when the terminal is narrow; the others keep their width.
     elastic: bool = False
+    # Sentences: broken between words instead, or put below the row.
+    prose: bool = False
+    # Where cutting is not enough, columns are left out, the highest first; 0 never.
+    spare: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +56,17 @@ def moment(text: object) -> float | None:
 
 
 def age(since: float | None, now: float) -> str | None:
-    return None if since is None else format_duration(max(0.0, now - since))
+    """In whole seconds: the wire has no finer times."""
+    return None if since is None else _whole(now - since)
 
 
 def span(start: float | None, end: float | None, now: float) -> str | None:
     """How long from `start` to `end`, or until now."""
-    return None if start is None else format_duration(max(0.0, (now if end is None else end) - start))
+    return None if start is None else _whole((now if end is None else end) - start)
+
+
+def _whole(seconds: float) -> str:
+    return format_duration(seconds) if seconds >= 1 else "0s"
 
 
 def some(values: Iterable[str], most: int = 3) -> str:

@@ -6,7 +6,7 @@ decision yet is said in words, never passed over.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,14 +67,19 @@ def read_workload(obj: Json, quotas: Quotas, *, place: bool) -> Waiting | Holdin
         return None
     if condition_is(conditions, "QuotaReserved") and status.get("admission"):
         return _holding(key, status)
+    if not spec.get("podSets"):
+        raise InvalidObjectError("at least one is needed", field="spec.podSets")
     pod_sets = tuple(_pod_set(entry, f"spec.podSets[{n}]") for n, entry in enumerate(spec.get("podSets") or ()))
     demand = _demand(key, meta, spec, pod_sets, quotas, place=place) if spec.get("active") is not False else None
     return Waiting(key, pod_sets, demand, tuple(_notes(spec, status)))
 
 
-def mirrored(obj: Json, jobs: Iterable[str]) -> bool:
-    """Whether the Workload only mirrors one of `jobs` (uids), whose own slices hold what it says."""
+def mirrored(obj: Json, jobs: Iterable[str], keys: Container[str]) -> bool:
+    """Whether the Workload only mirrors one of `jobs` (uids), or is named as their Workloads are (`keys`): what it says
+    is held by the job's own slices."""
     meta = obj.get("metadata") or {}
+    if f"{meta.get('namespace') or 'default'}/{meta.get('name')}" in keys:
+        return True
     owners = {str(o.get("uid")) for o in meta.get("ownerReferences") or () if isinstance(o, Mapping)}
     owners.add(str((meta.get("labels") or {}).get(names.KUEUE_JOB_UID) or ""))
     return any(uid in owners for uid in jobs if uid)

@@ -23,7 +23,7 @@ ACCEPTED = {
 }
 
 
-async def eventually(look: Callable[[], Awaitable[Any]], seconds: float = 10.0, what: str = "") -> Any:
+async def eventually(look: Callable[[], Awaitable[Any]], seconds: float = 30.0, what: str = "") -> Any:
     """What `look` gives once it is truthy; an absent object or server is a no."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -54,7 +54,7 @@ async def let_in(api: Session, cluster: str, lease_seconds: int = 60) -> dict[st
     return await available(api, cluster)
 
 
-async def available(api: Session, cluster: str, seconds: float = 20.0) -> dict[str, Any]:
+async def available(api: Session, cluster: str, seconds: float = 30.0) -> dict[str, Any]:
     async def look() -> Any:
         found = await api.get(MANAGED_CLUSTERS, cluster)
         good = condition_is(found.get("status", {}).get("conditions"), "ManagedClusterConditionAvailable")
@@ -68,7 +68,7 @@ async def deliver(api: Session, work: dict[str, Any]) -> dict[str, Any]:
     return await api.create(MANIFEST_WORKS, work, work["metadata"]["namespace"])
 
 
-async def completed(api: Session, work: str, cluster: str, seconds: float = 20.0) -> dict[str, Any]:
+async def completed(api: Session, work: str, cluster: str, seconds: float = 30.0) -> dict[str, Any]:
     """The work once it is Complete."""
 
     async def look() -> Any:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from agent_fakes import until
 from agent_hub import deliver, eventually, let_in
+from agent_rig import CLUSTER, RUNNING, manifest_work
 from agent_site import FACTS, FakeSite
-from conftest import CLUSTER, RUNNING, manifest_work
 
 from agent.assembly import Agent, StopSignal
 from agent.journal import Journal
@@ -133,6 +133,18 @@ async def test_the_command_line_follows_a_task_to_its_end(api: Session, site: Si
     site.output(2).end(3)
     await asyncio.wait_for(following, 5)
     assert found == ["one", "two"]
+
+
+async def test_the_command_line_says_why_there_is_no_log(api: Session, site: Site) -> None:
+    await run_job(api, site)
+    said: list[str] = []
+    for work, tasks in (("other", "0"), ("w1", "77"), ("w1", "3")):
+        source = Source(CLUSTER, work, 1, IndexSet.parse(tasks))
+        assert [line async for line in read_logs(api, JOB, source, said.append, tail=None, follow=False)] == []
+    assert said[:2] == [
+        "edge-1: there is no work other here",
+        "edge-1: none of the tasks 77 is here: w1 has 0-9",
+    ]
 
 
 async def test_failed_tasks_are_on_the_hub_for_when_the_site_is_not(api: Session, site: Site) -> None:

@@ -12,14 +12,15 @@ from typing import Any
 
 import pytest
 from agent_fakes import FakeApi, until
+from agent_rig import CLUSTER, DONE, RUNNING, manifest_work
 from agent_site import FakeSite, accept, condition, deny
-from conftest import CLUSTER, DONE, RUNNING, manifest_work
 
 from agent.assembly import Agent, StopSignal
 from agent.datadir import AgentDirectory
 from agent.journal import Journal
 from agent.options import Options, parse
 from agent.rooms import Rooms
+from agent.waiting import came
 from hub.api.errors import DataDirectoryBusyError, QuarterdeckError, UsageError
 from hub.api.resource import (
     CLUSTER_CAPACITIES,
@@ -180,6 +181,14 @@ async def test_told_to_stop_with_its_tasks_it_reports_their_end_first(start: Cal
         ended = [{"type": "Failed", "status": "True"}]
         agent.site.api.set_status(JOBS, "sum", "team-a", {"failed": 1, "failedIndexes": "0", "conditions": ended})
 
+    patch = agent.hub.patch
+
+    async def slowly(resource: Any, *args: Any, **kwargs: Any) -> Any:
+        if resource == MANIFEST_WORKS:
+            await asyncio.sleep(0.4)
+        return await patch(resource, *args, **kwargs)
+
+    agent.hub.patch = slowly  # type: ignore[method-assign]
     agent.site.stop_tasks = stop_tasks  # type: ignore[method-assign]
     agent.stop_signal()
     await asyncio.wait_for(agent.task, 5)
@@ -230,6 +239,53 @@ async def test_a_room_that_crashes_is_started_again_and_takes_no_other_with_it(s
     await until(lambda: len(crashes) == 3)
     assert dict(agent.agent.rooms.restarts) == {"site": 2}
     await until(lambda: not agent.agent.rooms.failing)
+
+
+async def test_a_room_that_ignores_being_told_is_told_again_and_named(
+    start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("agent.assembly.CLOSE_SECONDS", 0.1)
+    site, told = FakeSite(), []
+
+    async def run() -> None:
+        while len(told) < 2:
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                told.append(1)
+        await asyncio.sleep(0)
+
+    site.run = run  # type: ignore[method-assign]
+    agent = start(site=site)
+    await agent.joined()
+    agent.stop_signal()
+    await asyncio.wait_for(agent.task, 3)
+    assert [record.fields for record in caplog.records if record.message == "still stopping"] == [  # type: ignore[attr-defined]
+        {"rooms": "site"}
+    ]
+
+
+async def test_a_wait_ends_when_told_to_even_in_the_moment_of_its_event() -> None:
+    event, rounds = asyncio.Event(), []
+
+    async def loop() -> None:
+        while True:
+            event.clear()
+            rounds.append(await came(event, 10.0))
+
+    for turns in range(4):
+        rounds.clear()
+        task = asyncio.create_task(loop())
+        await asyncio.sleep(0.01)
+        event.set()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait({task}, timeout=1.0)
+        assert task.cancelled(), turns
+    assert not await came(asyncio.Event(), 0.01)
+    event.set()
+    assert await came(event, 0.0)
 
 
 async def test_rooms_say_why_and_do_not_swallow_cancellation() -> None:
@@ -302,7 +358,18 @@ clusters: [{name: hub, cluster: {server: "http://127.0.0.1:1"}}]
 """
 
 
-@pytest.mark.parametrize("case", ["arguments", "no kubeconfig", "broken kubeconfig", "not in a pod", "listen"])
+CASES = (
+    "arguments",
+    "no kubeconfig",
+    "broken kubeconfig",
+    "not in a pod",
+    "listen",
+    "site of another name",
+    "bad site",
+)
+
+
+@pytest.mark.parametrize("case", CASES)
 def test_bad_arguments_and_files_are_one_line_and_code_two(tmp_path: Path, case: str) -> None:
     hub = tmp_path / "hub.kubeconfig"
     if case != "no kubeconfig":
@@ -313,6 +380,9 @@ def test_bad_arguments_and_files_are_one_line_and_code_two(tmp_path: Path, case:
     if case == "listen":
         (tmp_path / "kubeconfig").write_text(KUBECONFIG)
         arguments += ["--kubeconfig", str(tmp_path / "kubeconfig"), "--metrics-listen", "nowhere"]
+    if "site" in case:
+        (tmp_path / "site.yaml").write_text("{name: y}" if case != "bad site" else "{name: x, nodes: [{cpu: much}]}")
+        arguments += ["--site-file", str(tmp_path / "site.yaml")]
     done = _agent(*arguments, KUBERNETES_SERVICE_HOST="")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 import yaml
 from agent_hub import available, completed, deliver, eventually, feedback, let_in
-from conftest import CLUSTER, job_manifest, manifest_work
+from agent_rig import CLUSTER, job_manifest, manifest_work
 
 from hub.api import names
 from hub.api.crd import installed_crds
-from hub.api.resource import MANIFEST_WORKS, TASK_LOG_REQUESTS, TASK_LOGS
+from hub.api.resource import CLUSTER_CAPACITIES, JOBS, MANIFEST_WORKS, NODES, TASK_LOG_REQUESTS, TASK_LOGS
 from hub.apiserver.kubeconfig import write_kubeconfig
 from hub.apiserver.server import ApiServer, serve
 from hub.client.session import Session
@@ -44,9 +44,11 @@ class Box:
         self.process: asyncio.subprocess.Process | None = None
         (directory / "site.yaml").write_text(yaml.safe_dump(SITE))
 
-    async def start(self, *options: str) -> None:
+    async def start(self, *options: str, site: bool = True) -> None:
         arguments = ("--cluster", CLUSTER, "--data", str(self.directory / "data"))
-        arguments += ("--hub-kubeconfig", str(self.kubeconfig), "--site-file", str(self.directory / "site.yaml"))
+        arguments += ("--hub-kubeconfig", str(self.kubeconfig))
+        if site:
+            arguments += ("--site-file", str(self.directory / "site.yaml"))
         with self.output.open("ab") as output:
             self.process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "agent.main", *arguments, *options),
@@ -62,7 +64,7 @@ class Box:
         assert self.process is not None
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(number)
-        return await asyncio.wait_for(self.process.wait(), 20)
+        return await asyncio.wait_for(self.process.wait(), 30)
 
     def go(self, *tasks: int) -> None:
         for task in tasks:
@@ -84,6 +86,8 @@ class Box:
         return found
 
     async def clean(self) -> None:
+        # Shown by pytest when the test failed.
+        print(self.output.read_text())
         if self.process is not None and self.process.returncode is None:
             await self.signal(signal.SIGKILL)
         for pid in self.task_processes():
@@ -133,7 +137,7 @@ async def counted(api: Session, name: str = "w1", **wanted: Any) -> None:
         values = feedback(await api.get(MANIFEST_WORKS, name, CLUSTER))
         return all(values.get(key) == value for key, value in wanted.items())
 
-    await eventually(look, 20, f"{name}: {wanted}")
+    await eventually(look, what=f"{name}: {wanted}")
 
 
 async def shipped(api: Session, tasks: set[int]) -> list[dict[str, Any]]:
@@ -243,7 +247,7 @@ async def test_a_log_is_followed_across_a_kill(box: Box, api: Session) -> None:
         found = await api.get(TASK_LOG_REQUESTS, "ask", CLUSTER)
         return bool(found.get("status", {}).get("state") == "Done")
 
-    await eventually(done, 20)
+    await eventually(done)
     assert await text() == "task 0 runs\n"
 
 
@@ -286,7 +290,7 @@ async def test_a_second_agent_on_the_same_directory_ends(box: Box, api: Session)
     await second.start()
     assert second.process is not None
     assert box.process is not None
-    assert await asyncio.wait_for(second.process.wait(), 10) == 1
+    assert await asyncio.wait_for(second.process.wait(), 30) == 1
     assert f"is held by the agent with pid {box.process.pid}" in second.output.read_text()
     assert box.process.returncode is None
 
@@ -304,3 +308,43 @@ async def test_it_is_small_and_quiet(box: Box, api: Session) -> None:
     log = box.output.read_text()
     assert "level=error" not in log
     assert "level=warning" not in log
+
+
+async def test_a_kubernetes_cluster_joins_and_carries_out_work(box: Box, api: Session, tmp_path: Path) -> None:
+    """A member whose API is all there is of it: its Job controller is this test."""
+    async with serve(tmp_path / "member") as server, Session(server.url, token=server.token) as member:
+        node = {"metadata": {"name": "n1", "labels": {names.GPU_PRODUCT: "T4"}}}
+        offered = {"cpu": "8", "memory": "32Gi", names.GPU: "2"}
+        await member.create(NODES, {"apiVersion": "v1", "kind": "Node", **node})
+        status = {"capacity": offered, "allocatable": offered, "conditions": [{"type": "Ready", "status": "True"}]}
+        await member.patch(NODES, "n1", {"status": status}, subresource="status")
+        write_kubeconfig(box.directory / "member.kubeconfig", server.url, server.token, user="agent")
+        options = ("--kubeconfig", str(box.directory / "member.kubeconfig"), "--label", "tier=gold")
+        await box.start(*options, site=False)
+        cluster = await let_in(api, CLUSTER)
+        assert cluster["metadata"]["labels"]["tier"] == "gold"
+        assert cluster["status"]["capacity"] == offered
+        capacity = await eventually(lambda: api.get(CLUSTER_CAPACITIES, CLUSTER, CLUSTER))
+        (group,) = capacity["status"]["nodeGroups"]
+        assert (group["count"], group["gpu"]) == (1, {"model": "T4", "count": 2})
+        await deliver(api, box.work(2))
+        await eventually(lambda: member.get(JOBS, "w1", "default"))
+        await box.signal(signal.SIGKILL)
+        await box.start(*options, site=False)
+        ended = {
+            "succeeded": 2,
+            "completedIndexes": "0-1",
+            "conditions": [{"type": "Complete", "status": "True"}],
+        }
+        await member.patch(JOBS, "w1", {"status": ended}, "default", subresource="status")
+        work = await completed(api, "w1", CLUSTER)
+        assert feedback(work)["completedIndexes"] == "0-1"
+        await api.delete(MANIFEST_WORKS, "w1", CLUSTER)
+
+        async def gone() -> bool:
+            jobs = (await member.list(JOBS)).items
+            return not jobs and not (await api.list(MANIFEST_WORKS, CLUSTER)).items
+
+        await eventually(gone)
+        assert "level=error" not in box.output.read_text()
+        assert await box.signal(signal.SIGTERM) == 0

@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 import pytest
 from agent_fakes import FakeApi, invalid, until
+from agent_rig import CLUSTER, job_manifest, manifest_work
 from agent_site import FakeSite
-from conftest import CLUSTER, job_manifest, manifest_work
 
 from agent.journal import Journal, Shipped
 from agent.link import HubLink

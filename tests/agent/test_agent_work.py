@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from agent_fakes import invalid, until
-from conftest import CLUSTER, DONE, FAILED, RUNNING, Rig, job_config, job_manifest, manifest_work
+from agent_rig import CLUSTER, DONE, FAILED, RUNNING, Rig, job_config, job_manifest, manifest_work
 
 from hub.api import names
 from hub.api.resource import APPLIED_MANIFEST_WORKS, CONFIG_MAPS, JOBS, MANIFEST_WORKS, NAMESPACES

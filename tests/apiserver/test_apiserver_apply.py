@@ -279,7 +279,7 @@ specs = st.fixed_dictionaries(
 histories = st.lists(st.tuples(st.sampled_from(["one", "two", "three"]), specs), min_size=1, max_size=6)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(histories)
 def test_any_history_of_applies_ends_with_what_its_managers_want(history: list[tuple[str, dict[str, Any]]]) -> None:
     live: dict[str, Any] | None = None

@@ -234,6 +234,10 @@ async def test_unknown_fields_are_refused_warned_of_or_dropped(raw: aiohttp.Clie
             '299 - "unknown field \\"other\\""',
         ]
         assert "other" not in await answer.json()
+    many = {"metadata": {"name": "many"}, **{f"unknown{n}": n for n in range(2000)}}
+    async with raw.post(MAPS, json=many) as answer:
+        assert answer.headers.getall("Warning")[-1].endswith(' more warnings"')
+        assert len(answer.headers.getall("Warning")) < 200
     obj["metadata"] = {"name": "b"}
     async with raw.post(f"{MAPS}?fieldValidation=Ignore", json=obj) as answer:
         assert answer.status == 201

@@ -242,6 +242,23 @@ async def test_a_crd_goes_with_its_objects(local: InProcessApi) -> None:
         await local.list(WIDGETS)
 
 
+async def test_a_kind_that_comes_back_can_be_watched_again(local: InProcessApi) -> None:
+    for _ in range(2):
+        await local.create(CUSTOM_RESOURCE_DEFINITIONS, widget_crd())
+
+        async def watch() -> list[str]:
+            return [event.type async for event in local.watch(WIDGETS, resource_version="0", timeout_seconds=20)]
+
+        watching = asyncio.create_task(watch())
+        await asyncio.sleep(0.01)
+        await local.create(WIDGETS, {"metadata": {"name": "w"}}, "default")
+        await local.delete(CUSTOM_RESOURCE_DEFINITIONS, "widgets.example.dev")
+        # The watch ends with what it watched.
+        async with asyncio.timeout(5):
+            assert await watching == ["ADDED", "DELETED"]
+        await gone(local, CUSTOM_RESOURCE_DEFINITIONS, "widgets.example.dev")
+
+
 async def test_a_changed_crd_is_served_as_changed(local: InProcessApi) -> None:
     await local.create(CUSTOM_RESOURCE_DEFINITIONS, widget_crd())
     await local.create(WIDGETS, {"metadata": {"name": "w"}, "spec": {"size": 3}}, "default")

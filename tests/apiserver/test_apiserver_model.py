@@ -195,4 +195,4 @@ class ApiServerMachine(RuleBasedStateMachine):
 
 
 TestApiServer = ApiServerMachine.TestCase
-TestApiServer.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
+TestApiServer.settings = settings(max_examples=15, stateful_step_count=30, deadline=None)

@@ -115,7 +115,7 @@ values = st.recursive(
 objects = st.dictionaries(st.text("abc", max_size=2), values, max_size=4)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(objects, objects)
 def test_a_merge_patch_leads_from_one_object_to_the_other(old: dict[str, Any], new: dict[str, Any]) -> None:
     patch = create_merge_patch(old, new)
@@ -124,7 +124,7 @@ def test_a_merge_patch_leads_from_one_object_to_the_other(old: dict[str, Any], n
     assert json.dumps(old) == before
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(objects, objects)
 def test_a_merge_patch_applied_twice_changes_nothing_more(old: dict[str, Any], patch: dict[str, Any]) -> None:
     once = merge_patch(old, patch)
@@ -140,7 +140,7 @@ operations = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(objects, st.lists(operations, max_size=4))
 def test_any_json_patch_applies_or_is_refused_and_leaves_the_original(
     document: dict[str, Any], patch: list[dict[str, Any]]
@@ -151,7 +151,7 @@ def test_any_json_patch_applies_or_is_refused_and_leaves_the_original(
     assert json.dumps(document) == before
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(objects, values)
 def test_what_was_added_can_be_tested_and_removed(document: dict[str, Any], value: Any) -> None:
     added = apply_json_patch(
@@ -273,7 +273,7 @@ directives = st.dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(directives)
 def test_any_strategic_patch_applies_or_is_refused_and_leaves_no_directive(patch: dict[str, Any]) -> None:
     try:

@@ -150,6 +150,13 @@ def test_a_second_server_on_the_same_directory_says_who_has_it(tmp_path: Path) -
     Journal(tmp_path).close()
 
 
+async def test_nobody_else_may_read_the_store(tmp_path: Path) -> None:
+    async with ControlPlane(tmp_path) as plane:
+        await InProcessApi(plane).create(CONFIG_MAPS, config("a"), "default")
+        for path in tmp_path.iterdir():
+            assert path.stat().st_mode & 0o077 == 0, path
+
+
 def test_a_directory_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot keep a store"):

@@ -127,7 +127,8 @@ def test_malformed_objects_are_all_said_by_file_object_and_field(
     path.write_text(yaml.safe_dump_all([broken, job("two", "q", tasks=-1)]))
     assert run("plan", "-f", path) == 2
     error = capsys.readouterr().err
-    assert f"{path}:1: FleetJob one: spec.tasks: found 'many'" in error
+    line = path.read_text().splitlines().index("  tasks: many") + 1
+    assert f"{path}:{line}: FleetJob one: spec.tasks: found 'many'" in error
     assert "FleetJob two: spec.tasks: found -1" in error
     path.write_text(yaml.safe_dump_all([*queue("q", cpu=-3)]))
     assert run("plan", "-f", path) == 2

@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from hub.api.errors import GoneError, UnreachableError
-from hub.api.resource import CONFIG_MAPS
+from hub.api.resource import CONFIG_MAPS, Resource
 from hub.client.backoff import Backoff
 from hub.client.informer import Informer
-from hub.client.interface import Listing, Object, WatchEvent
+from hub.client.interface import Listing, Object, Page, WatchEvent
 from tests.agent.agent_fakes import until
 
 
@@ -73,7 +73,7 @@ async def test_a_relist_after_410_reports_what_vanished_meanwhile() -> None:
     api = Scripted([first, second], [[GoneError(410, {"message": "too old"})]])
     async with running(api) as (informer, seen):
         await until(lambda: len(seen) == 4)
-    assert seen == [("ADDED", "a/a"), ("ADDED", "a/b"), ("DELETED", "a/b"), ("ADDED", "a/c")]
+    assert seen == [("ADDED", "a/a"), ("ADDED", "a/b"), ("ADDED", "a/c"), ("DELETED", "a/b")]
     assert set(informer.store) == {"a/a", "a/c"}
     assert informer.relists == 2
 
@@ -125,3 +125,22 @@ async def test_what_the_transform_leaves_out_later_counts_as_deleted() -> None:
         await until(lambda: len(seen) == 2)
     assert seen == [("ADDED", "a/a"), ("DELETED", "a/a")]
     assert informer.store == {}
+
+
+class Paged(Scripted):
+    """Answers in pages; the second one comes from a listing that had to begin anew."""
+
+    async def pages(
+        self, resource: Resource, namespace: str | None = None, *, label_selector: str = "", field_selector: str = ""
+    ) -> AsyncIterator[Page]:
+        listing = await self.list(resource, namespace)
+        yield Page([config_map("a", 1), config_map("b", 2)], "3", fresh=True)
+        yield Page(listing.items, listing.resource_version, fresh=True)
+
+
+async def test_a_listing_comes_in_pages_and_what_a_void_page_held_is_gone() -> None:
+    api = Paged([Listing([config_map("a", 1), config_map("c", 9)], "9")], [])
+    async with running(api) as (informer, seen):
+        pass
+    assert seen == [("ADDED", "a/a"), ("ADDED", "a/b"), ("ADDED", "a/c"), ("DELETED", "a/b")]
+    assert set(informer.store) == {"a/a", "a/c"}

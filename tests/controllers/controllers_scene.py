@@ -41,9 +41,12 @@ async def until(condition: Callable[[], Any], seconds: float = 10.0, what: str =
     """What `condition` gives (awaited if need be) once it is truthy; fails the test after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:
-        found = condition()
-        if asyncio.iscoroutine(found):
-            found = await found
+        try:
+            found = condition()
+            if asyncio.iscoroutine(found):
+                found = await found
+        except NotFoundError:
+            found = None
         if found:
             return found
         if time.monotonic() > deadline:
@@ -61,6 +64,8 @@ class Line:
         self.log: list[tuple[str, str, str]] = []
         # Called before each write with (verb, plural/subresource, name); may raise, or cut the line.
         self.before: Callable[[str, str, str], None] = lambda verb, what, name: None
+        # The next write is done by the server, and the line is cut before its answer.
+        self.lose_answer = False
         self._cut = asyncio.Event()
 
     def cut(self) -> None:
@@ -105,21 +110,24 @@ class Line:
             timeout_seconds=timeout_seconds,
         ).__aiter__()
         cut = asyncio.ensure_future(self._cut.wait())
+        following: asyncio.Future[WatchEvent] | None = None
         try:
             while True:
                 following = asyncio.ensure_future(stream.__anext__())
                 await asyncio.wait({following, cut}, return_when=asyncio.FIRST_COMPLETED)
                 if self.down:
-                    following.cancel()
-                    with contextlib.suppress(asyncio.CancelledError, StopAsyncIteration, QuarterdeckError):
-                        await following
                     raise UnreachableError("the line is cut")
                 try:
-                    yield await following
+                    event = await following
                 except StopAsyncIteration:
                     return
+                following = None
+                yield event
         finally:
             cut.cancel()
+            if following is not None:
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
 
     async def create(
         self, resource: Resource, obj: Object, namespace: str | None = None, *, dry_run: bool = False
@@ -157,7 +165,7 @@ class Line:
     ) -> None:
         self._note("delete", resource, name)
         await self._api.delete(resource, name, namespace, uid=uid, propagation_policy=propagation_policy)
-        self._check()
+        self._arrived()
 
     def _note(self, verb: str, resource: Resource, name: str, subresource: str | None = None) -> None:
         self._check()
@@ -168,9 +176,14 @@ class Line:
         self.log.append((verb, what, name))
 
     def _answer(self, answer: Object) -> Object:
-        # A line that was cut while the server worked: it was done, and nobody knows.
-        self._check()
+        self._arrived()
         return answer
+
+    def _arrived(self) -> None:
+        if self.lose_answer:
+            self.lose_answer = False
+            self.cut()
+        self._check()
 
 
 @dataclass
@@ -428,7 +441,14 @@ class Scene:
         for hub, _line, task in self.hubs:
             if not task.done():
                 hub.stop()
-        await asyncio.gather(*(task for _, _, task in self.hubs), return_exceptions=True)
+        tasks = [task for _, _, task in self.hubs]
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=10)
+            for task in late:
+                for other in asyncio.all_tasks():
+                    other.print_stack()
+                task.cancel()
+            assert not late, "a hub did not end when it was told to"
         for agent in self.agents:
             await agent.stop()
 

@@ -1,4 +1,4 @@
-"""Jobs on a site beyond the plain run: retries, suspension, deletion, time to live, what is refused, what only waits."""
+"""Jobs on a site beyond the plain run: retries, suspension, deletion, time to live, what is refused, what waits."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Rig, job, message_of, reason_of, shell, until
+from edge_rig import Rig, job, message_of, reason_of, shell, until
 
 from agent.edge import jobrun, records
 from hub.api import names
 from hub.api.conditions import find_condition
-from hub.api.errors import ConflictError, NotFoundError
+from hub.api.errors import ConflictError, NotFoundError, OverloadedError
 from hub.api.resource import CONFIG_MAPS, JOBS, NAMESPACES, SECRETS
+
+PROBED = shell("true", livenessProbe={"exec": {"command": ["x"]}})
+MOUNTED = shell("true", volumeMounts=[{"name": "v", "mountPath": "/v"}])
+FIELD = shell("true", env=[{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "spec.hostname"}}}])
 
 
 @pytest.fixture(autouse=True)
@@ -132,7 +136,8 @@ async def _logged(rig: Rig, name: str, text: str) -> bool:
 
 async def test_a_job_stays_until_its_processes_are_gone(rig: Rig, tmp_path: Path) -> None:
     go = tmp_path / "go"
-    script = f"[ $JOB_COMPLETION_INDEX = 0 ] || {{ trap 'sleep 0.4; exit 7' TERM; touch {go}; while :; do sleep 0.02; done; }}"
+    deaf = f"trap 'sleep 0.4; exit 7' TERM; touch {go}; while :; do sleep 0.02; done"
+    script = f"[ $JOB_COMPLETION_INDEX = 0 ] || {{ {deaf}; }}"
     await rig.submit(job("a", script, 2))
     await until(go.exists)
     uid = (await rig.job("a"))["metadata"]["uid"]
@@ -145,9 +150,9 @@ async def test_a_job_stays_until_its_processes_are_gone(rig: Rig, tmp_path: Path
     await until(lambda: _succeeded(rig, "a", 1))
     await rig.gone("a")
     assert rig.processes() == []
+    await until(lambda: not (rig.data / "tasks" / uid).exists())
     with pytest.raises(NotFoundError):
         await rig.log("a")
-    await until(lambda: not (rig.data / "tasks" / uid).exists())
 
 
 async def _succeeded(rig: Rig, name: str, count: int) -> bool:
@@ -194,19 +199,11 @@ async def test_a_job_of_another_controller_is_left_alone(rig: Rig) -> None:
 @pytest.mark.parametrize(
     ("pod", "reason", "says"),
     [
-        ({"containers": [shell("true", livenessProbe={"exec": {"command": ["x"]}})]}, "PodNotSupported", "livenessProbe"),
-        (
-            {"containers": [shell("true", volumeMounts=[{"name": "v", "mountPath": "/v"}])], "volumes": [{"name": "v", "emptyDir": {}}]},
-            "PodNotSupported",
-            "hostPath at its own path",
-        ),
+        ({"containers": [PROBED]}, "PodNotSupported", "livenessProbe"),
+        ({"containers": [MOUNTED], "volumes": [{"name": "v", "emptyDir": {}}]}, "PodNotSupported", "its own path"),
         ({"containers": [{"name": "main", "image": "host"}]}, "PodNotSupported", "command"),
         ({"containers": [shell("true", securityContext={"runAsUser": 4242})]}, "PodNotSupported", "runAsUser"),
-        (
-            {"containers": [shell("true", env=[{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "spec.hostname"}}}])]},
-            "PodNotSupported",
-            "spec.hostname",
-        ),
+        ({"containers": [FIELD]}, "PodNotSupported", "spec.hostname"),
         ({"containers": [shell("true", resources={"requests": {"cpu": "99"}})]}, "ShapeNeverFits", "99 CPU"),
         ({"containers": [shell("true")], "nodeSelector": {"disk": "nvme"}}, "ShapeNeverFits", "labels"),
     ],
@@ -286,6 +283,23 @@ async def test_a_full_disk_makes_tasks_wait_and_loses_nothing(rig: Rig, monkeypa
     status = await rig.ended("a")
     assert (status["succeeded"], status["failed"]) == (2, 0)
     assert find_condition(status["conditions"], "Blocked") is None
+
+
+async def test_an_api_that_refuses_for_a_while_is_told_later(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when its disk is full: the end is known, kept, and written once that works again."""
+    api = rig.site._api
+    real, refused = api.patch, []
+
+    async def patch(*args: Any, **how: Any) -> Any:
+        if how.get("subresource") == "status" and len(refused) < 4:
+            refused.append(how)
+            raise OverloadedError(507, {"message": "the disk is full"})
+        return await real(*args, **how)
+
+    monkeypatch.setattr(api, "patch", patch)
+    status = await rig.run(job("a", "exit 3"))
+    assert len(refused) == 4
+    assert status["exitCodes"] == "3=0"
 
 
 async def test_a_task_without_room_waits_for_it(rig: Rig) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Rig, alive, job, message_of, reason_of, shell, until
+from edge_rig import Rig, alive, job, message_of, reason_of, shell, until
 
 from agent.edge import procfs, shim
 from agent.edge.jobrun import Usage

@@ -13,6 +13,7 @@ from hub.api.indexset import IndexSet
 from hub.api.reasons import Reason
 from hub.jobs.fold import REFUSED_GRACE, demand_of
 from hub.jobs.spec import JobSpec
+from hub.jobs.verdict import retry_note
 from hub.placement.rule import ClusterRule
 
 RETRY = {"limitPerTask": 2, "elsewhere": True}
@@ -65,7 +66,7 @@ def test_a_failed_task_is_tried_elsewhere_and_the_others_keep_their_results() ->
     assert demand is not None
     assert [(str(group.tasks), group.attempt, group.avoid) for group in demand.groups] == [("2", 2, ("ash",))]
     assert (state.phase, state.reason) == ("Queued", Reason.RETRYING)
-    assert state.message == "tasks 2 failed on ash (exit code 3); attempt 2 of 2 elsewhere"
+    assert state.message == "tasks 2 failed on ash (exit code 3); attempt 2 of 2 follows"
 
     second = world.start("elm", "2", attempt=2)
     world.report(second, active=1)
@@ -418,3 +419,25 @@ def test_specs_of_the_same_shape_are_one_shape() -> None:
     one, other = (JobSpec.from_fleet_job(fleet_job(tasks=n)) for n in (1, 2))
     assert one.shape == other.shape
     assert hash(one.shape) == hash(other.shape)
+
+
+def test_what_is_said_of_a_slice_whose_tasks_are_tried_again() -> None:
+    world = World(fleet_job(tasks=3, retry={**RETRY, "onExitCodes": {"notIn": [2]}}))
+    world.report(world.start("ash", "0-2"), failedCondition="True", failedIndexes="0-1", exitCodes="1=0;2=1",
+                 completedIndexes="2")  # fmt: skip
+    state = world.state()
+    (attempt,) = state.attempts
+    assert retry_note(world.spec, attempt, state.failed) == (
+        "tasks 0 failed on ash (exit code 1); attempt 2 of 2 follows"
+    )
+    assert retry_note(world.spec, attempt, tasks("0-1")) == ""
+
+
+def test_a_thousand_failures_are_said_in_one_line() -> None:
+    world = World(fleet_job(tasks=2000))
+    world.report(world.start("ash", "0-1999"), failedCondition="True",
+                 failedIndexes=",".join(str(n) for n in range(0, 2000, 2)),
+                 completedIndexes=",".join(str(n) for n in range(1, 2000, 2)), exitCodes="1=0")  # fmt: skip
+    message = world.state().message
+    assert message.startswith("1000 of 2000 tasks failed: 0,2,4,")
+    assert len(message) < 250

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jobs_world import CREATED, fleet_job, reported
 
+from hub.api import names
 from hub.api.indexset import IndexSet
 from hub.jobs.attempt import Attempt
 from hub.jobs.fold import demand_of, fold
@@ -54,8 +55,7 @@ class Fleet:
     """A hub, its sites and the messages between them, moved by hypothesis."""
 
     def __init__(self, tasks: int, parallelism: int, limit: int) -> None:
-        self.job = fleet_job(tasks=tasks, parallelism=parallelism, retry={"limitPerTask": limit})
-        self.spec = JobSpec.from_fleet_job(self.job)
+        self.job = fleet_job(tasks=tasks, parallelism=parallelism, retry={"limitPerTask": limit}, suspend=False)
         self.sites: dict[str, Site] = {}
         self.deleting: set[str] = set()
         self.lost: set[str] = set()
@@ -65,6 +65,20 @@ class Fleet:
         self.epochs: list[int] = []
         self.plan: Demand | None = None
         self.over: dict[int, str] = {}
+        self.asked = 0
+        self.reopened = False
+
+    @property
+    def spec(self) -> JobSpec:
+        return JobSpec.from_fleet_job(self.job)
+
+    def suspend(self, on: bool) -> None:
+        self.job["spec"]["suspend"] = on
+
+    def retry_failed(self) -> None:
+        self.asked += 1
+        self.reopened = self.phase == "Failed"
+        self.job["metadata"]["annotations"][names.RETRY_FAILED] = f"asked for the {self.asked}. time"
 
     def heard(self) -> list[Attempt]:
         found = []
@@ -119,13 +133,17 @@ class Fleet:
         assert not IndexSet.of(waiting) & (state.succeeded | state.failed)
         assert self.epochs == sorted(set(self.epochs))
         assert state.next_epoch > max(self.epochs, default=0)
-        assert all(group.attempt <= self.spec.retry.limit for group in state.waiting)
+        assert all(group.attempt <= self.spec.retry.limit * (1 + self.asked) for group in state.waiting)
+        if self.job["spec"]["suspend"]:
+            assert not state.live
+            assert not state.slots
         for entry in entries:
             assert self.over.get(entry["epoch"], entry["state"]) == entry["state"], "what was over went on"
             if entry["state"] in ("Lost", "Cancelled", "Succeeded"):
                 self.over[entry["epoch"]] = entry["state"]
-        if self.phase in ("Succeeded", "Failed", "Cancelled"):
+        if self.phase in ("Succeeded", "Failed", "Cancelled") and not self.reopened:
             assert state.phase == self.phase, "an ended job came back"
+        self.reopened = False
         assert self.fold_again(state) == state
         self.counted, self.phase = state.succeeded, state.phase
 
@@ -160,8 +178,12 @@ def test_a_fleet_that_loses_and_repeats_messages_counts_every_task_once(
         elif kind < 0.85:
             # An old report heard again.
             site.heard = rng.randrange(len(site.reports) + 1)
-        elif kind < 0.93:
+        elif kind < 0.9:
             fleet.lost ^= {rng.choice(CLUSTERS)}
+        elif kind < 0.92:
+            fleet.suspend(rng.random() < 0.5)
+        elif kind < 0.93:
+            fleet.retry_failed()
         elif fleet.deleting:
             # Its agent is back: it stops what runs, says what had ended, and the work goes.
             name = rng.choice(sorted(fleet.deleting))
@@ -173,6 +195,7 @@ def test_a_fleet_that_loses_and_repeats_messages_counts_every_task_once(
             del fleet.sites[name]
     # In the end everything is heard, no cluster stays away, and the job comes to its end.
     fleet.lost.clear()
+    fleet.suspend(False)
     for turn in range(60):
         for site in list(fleet.sites.values()):
             for position in range(len(site.tasks)):

@@ -106,6 +106,11 @@ BUSY = fleet(site("a", cpu=4), site("b", cpu=4)).apply(
         ),
         (snapshot(BUSY, open_queue(), demand()), "wait until big-work-1 on a has ended"),
         (snapshot(BUSY, open_queue(), demand(rule=only("b"))), "wait until small-work-1 on b has ended"),
+        # Its own tasks end by themselves: that is no change to wait for.
+        (
+            snapshot(fleet(site("a")).apply([Charge("job-uidjob-1", "a", shape(cpu=1), 4)]), open_queue(), demand()),
+            "",
+        ),
         (
             snapshot(fleet(site("a", cpu=2), site("b")), open_queue(), demand(shape=shape(cpu=3), rule=only("a"))),
             "drop the cluster selector name=a",

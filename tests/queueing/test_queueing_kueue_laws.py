@@ -172,7 +172,7 @@ def run(
     if shuffled is not None:
         again = random.Random(shuffled)
         for some in (found, held, waiting):
-            again.shuffle(some)  # type: ignore[arg-type]
+            again.shuffle(some)
     scheduler = scene(found, waiting, held, config, flavors=map(flavor, _FLAVORS))
     said: list[object] = []
     for now in range(12):

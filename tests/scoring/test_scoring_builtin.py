@@ -82,7 +82,7 @@ FULL = {"gpuHour": {"A100": "2"}, "cpuHour": "0.1", "memoryGiBHour": "0.01"}
         # Part of the GPU's price where not stated.
         (site(gpus=2, prices={"gpuHour": {"A100": "2"}}), GPU_TASK, 4),
         (site(gpus=2, prices={"gpuHour": {"A100": "2"}}), CPU_TASK, NAN),
-        (site(gpus=2, prices={"cpuHour": "0.1"}), CPU_TASK, NAN),
+        (site(gpus=2, prices={"cpuHour": "0.1"}), CPU_TASK, 0.2),
         (site(gpus=2, prices={"cpuHour": "0.1"}), TaskShape((("cpu", 1000),)), 0.1),
         (site(gpus=2, prices={"cpuHour": "0.1"}), GPU_TASK, NAN),
         (site(gpus=2, prices={"gpuHour": {"H100": "1"}}), GPU_TASK, NAN),

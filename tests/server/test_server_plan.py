@@ -306,10 +306,16 @@ def test_a_job_of_which_nothing_waits_is_explained_by_one_more_task() -> None:
     plan_document(found, state)
     document = explanation_document(found, state, "default/j")
     assert document is not None
-    assert document["job"]["attempts"][0]["why"] == "the best cluster with room and quota at the time"
+    assert document["job"]["attempts"][0]["why"] == "the only one of 1 clusters with room"
     more = document["job"]["oneMoreTask"]
     assert [part["cluster"] for part in more["verdict"]["admitted"]] == ["north"]
     assert explanation_document(found, state, "default/nobody") is None
+
+
+def test_the_first_line_of_an_explanation_is_what_was_decided() -> None:
+    found = explanation_document(*state_of(a_fleet()), "default/train")
+    assert found is not None
+    assert (found["job"]["reason"], found["job"]["verdict"]["reason"]) == ("NoClusterFits", "NoClusterFits")
 
 
 def test_old_kueue_objects_and_kinds_that_nobody_reads() -> None:
@@ -352,3 +358,30 @@ def test_plain_jobs_with_a_queue_go_the_same_way() -> None:
     found = explanation_document(*state_of([*site("north"), *queue("q", cpu=4), plain]), "default/plain")
     assert found is not None
     assert found["job"]["kind"] == "Job"
+
+
+@pytest.mark.parametrize(
+    "poison",
+    [
+        job("huge", "q", cpu="1e30"),
+        job("huge", "q", cpu="9223372036854775807"),
+        job("huge", "q", gpu={"count": 10**30}),
+        job("huge", "q", gpu={"count": 1, "minMemory": "1e30"}),
+        job("huge", "q", tasks=100_000, cpu="1e15"),
+        workload("huge", "q", (2**31 - 1, "1e18")),
+    ],
+)
+@pytest.mark.parametrize("quota", [4, "1e30"])
+def test_an_absurd_wish_stops_nobody_else(poison: dict[str, Any], quota: Any) -> None:
+    objects = [*site("north", gpus=2), *queue("q", cpu=quota, gpus=2), poison, job("fine", "q")]
+    document = decide(objects, "settle")
+    assert [entry["workload"] for entry in document["cycles"][0]["admitted"]] == ["default/fine"]
+    assert document["cycles"][0]["pending"][0]["inadmissible"]
+    found = explanation_document(*state_of(objects), "default/huge")
+    assert found is not None
+    assert decide([obj for obj in objects if obj["kind"] not in ("ManagedCluster", "ClusterCapacity")])["queues"]
+
+
+def test_a_workload_without_pod_sets_is_malformed() -> None:
+    with pytest.raises(InvalidObjectError, match=r"Workload w: spec.podSets: at least one is needed"):
+        decide([*queue("q", cpu=4), workload("w", "q")])

@@ -1,4 +1,4 @@
-"""The demo's program: one FASTA file in, one JSON line out (GC content, N50, the most frequent 4-mers).
+"""The demo's program: one FASTA file in, one JSON line out (GC content, N50, k-mer counts).
 
 An ordinary program that knows nothing of Quarterdeck but one environment variable: which task it is.
 """
@@ -11,7 +11,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-_K = 4
+_KS = range(2, 10)
+_TOP_K = 4
 
 
 def read_contigs(path: Path) -> list[str]:
@@ -48,10 +49,13 @@ def main() -> None:
     except (OSError, ValueError) as error:
         sys.exit(f"sequence_stats: {error}")
     bases = sum(map(len, contigs))
-    kmers = Counter(contig[i : i + _K] for contig in contigs for i in range(len(contig) - _K + 1))
+    counts = {k: Counter(contig[i : i + k] for contig in contigs for i in range(len(contig) - k + 1)) for k in _KS}
     gc = sum(contig.count("G") + contig.count("C") for contig in contigs)
     result = {"file": path.name, "bases": bases, "gc": round(gc / bases, 4), "n50": n50([len(c) for c in contigs])}
-    print(json.dumps(result | {"kmers": sum(kmers.values()), "top": [kmer for kmer, _ in kmers.most_common(3)]}))
+    result["kmers"] = sum(counter.total() for counter in counts.values())
+    result["distinct"] = {str(k): len(counter) for k, counter in counts.items()}
+    result["top"] = [kmer for kmer, _ in counts[_TOP_K].most_common(3)]
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from hub.api.indexset import IndexSet
 from hub.cli.demo.fasta import FILES, TRUNCATED
+
+_NEXT: Final = 48
 
 
 def print_summary(
@@ -25,7 +30,7 @@ def print_summary(
     kmers = sum(result["kmers"] for result in results)
     mean_gc = sum(result["gc"] * result["bases"] for result in results) / max(bases, 1)
     _head("Done")
-    click.echo(f"  {tasks['succeeded']} of {FILES} files read: {bases:,} bases, {kmers:,} 4-mers, GC {mean_gc:.1%}")
+    click.echo(f"  {tasks['succeeded']} of {FILES} files read: {bases:,} bases, {kmers:,} k-mers, GC {mean_gc:.1%}")
     click.echo(f"  submit to first task running: {first_running * 1000:.0f} ms; everything: {seconds:.1f} s")
     for cluster, count in sorted(_succeeded_by_cluster(job).items()):
         click.echo(f"  {cluster:<10} {count} tasks succeeded")
@@ -36,11 +41,30 @@ def print_summary(
     for task, text in sorted(errors.items()):
         click.echo(f"  task {task:>2}  {text}")
     _head("Try next")
-    click.echo(f"  quarterdeck up --data {data} --fleet {data / 'fleet.yaml'}    # goes on where this was")
-    click.echo(f"  quarterdeck explain {job['metadata']['name']}                 # why each site was chosen or not")
-    click.echo("  quarterdeck run --gpu 1 -- nproc                              # a job of your own")
+    program = command_line()
+    for line, why in (
+        (f"{program} up --data {shlex.quote(shown_path(data))}", "goes on where this was; then, in another terminal:"),
+        (f"{program} explain {job['metadata']['name']}", "why each site was chosen or not"),
+        (f"{program} run --gpu 1 -- nproc", "a job of your own"),
+    ):
+        click.echo(f"  {line:<{_NEXT}}  # {why}")
     failed = IndexSet.parse(str(tasks.get("failedIndexes", "")))
     return failed == IndexSet.of(TRUNCATED) == IndexSet.of(errors) and len(results) == FILES - len(TRUNCATED)
+
+
+def command_line() -> str:
+    """What to type to call the program that runs now: its name where it is on PATH, its path elsewhere."""
+    name, path = Path(sys.argv[0]).name, Path(sys.argv[0]).absolute()
+    if name not in ("quarterdeck", "qd"):
+        return "quarterdeck"
+    found = shutil.which(name)
+    return name if found is not None and Path(found).absolute() == path else shlex.quote(shown_path(path))
+
+
+def shown_path(path: Path) -> str:
+    """From here where it is below here."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
 def retries(job: dict[str, Any]) -> list[str]:

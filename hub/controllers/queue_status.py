@@ -1,0 +1,177 @@
+"""What ClusterQueues and LocalQueues say of themselves: whether they take jobs, how many wait, what is in use.
+
+For people who look with Kueue's tools; nothing is decided by it. Numbers are written once it has been calm for a
+moment, at the latest every quarter of a minute; that a queue takes no jobs (any more) is written at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from hub.api.conditions import with_condition
+from hub.api.mergepatch import create_merge_patch
+from hub.api.resource import CLUSTER_QUEUES, LOCAL_QUEUES, Resource
+from hub.api.timestamps import format_time, from_timestamp
+from hub.controllers.holdings import Holdings
+from hub.controllers.table import JobTable
+from hub.controllers.world import World
+from hub.controllers.writes import MergePatch, Write, WriteKey, Writes
+from hub.queueing.amount import minus, quantity
+from hub.queueing.objects import ClusterQueue, FlavorResource
+from hub.queueing.quotas import Quotas
+
+Json = dict[str, Any]
+Objects = Callable[[Resource], Mapping[str, Json]]
+CALM: Final = 3.0
+LATEST: Final = 15.0
+_ACTIVE: Final = 0.3
+
+
+@dataclass(slots=True)
+class _Counts:
+    pending: int = 0
+    admitted: int = 0
+    usage: Counter[FlavorResource] = field(default_factory=Counter)
+
+
+class QueueStatus:
+    """`run()` until cancelled; `news()` after anything that may change a number. `objects` gives the queues as seen."""
+
+    def __init__(
+        self,
+        table: JobTable,
+        world: World,
+        holdings: Holdings,
+        writes: Writes,
+        objects: Objects,
+        now: Callable[[], float],
+        *,
+        calm: float = CALM,
+    ) -> None:
+        self._table, self._world, self._holdings = table, world, holdings
+        self._writes, self._objects, self._now, self._calm = writes, objects, now, calm
+        self._news = asyncio.Event()
+        self._last_news = 0.0
+        self._active: dict[str, str] = {}
+
+    def news(self) -> None:
+        self._last_news = asyncio.get_running_loop().time()
+        self._news.set()
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._news.wait()
+            began = loop.time()
+            while True:
+                if self._activity() != self._active:
+                    await asyncio.sleep(_ACTIVE)
+                    break
+                calm_at = min(self._last_news + self._calm, began + LATEST)
+                if calm_at <= loop.time():
+                    break
+                self._news.clear()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(min(calm_at - loop.time(), _ACTIVE)):
+                        await self._news.wait()
+            self._news.clear()
+            self.write()
+
+    def _activity(self) -> dict[str, str]:
+        quotas = self._world.quotas
+        return {name: _active(quotas, name)[1] for name in {*quotas.queues, *quotas.inactive}}
+
+    def write(self) -> None:
+        """Submits what differs now."""
+        quotas = self._world.quotas
+        self._active = self._activity()
+        locals_, clusters = self._count(quotas)
+        for key in self._objects(CLUSTER_QUEUES):
+            name = WriteKey(CLUSTER_QUEUES, None, key, "status")
+            self._writes.submit(name, self._desired(CLUSTER_QUEUES, key, clusters.get(key) or _Counts(), quotas))
+        for key in self._objects(LOCAL_QUEUES):
+            namespace, _, short = key.partition("/")
+            name = WriteKey(LOCAL_QUEUES, namespace, short, "status")
+            self._writes.submit(name, self._desired(LOCAL_QUEUES, key, locals_.get(key) or _Counts(), quotas))
+
+    def _count(self, quotas: Quotas) -> tuple[dict[str, _Counts], dict[str, _Counts]]:
+        local: dict[str, _Counts] = {}
+        cluster: dict[str, _Counts] = {}
+        for entry in self._table:
+            seen, state = entry.seen, entry.state
+            if seen is None or seen.spec is None or state is None or state.ended:
+                continue
+            spec = seen.spec
+            route = quotas.local_queues.get((spec.namespace, spec.queue))
+            parts = [local.setdefault(f"{spec.namespace}/{spec.queue}", _Counts())]
+            if route is not None:
+                parts.append(cluster.setdefault(route.cluster_queue, _Counts()))
+            for part in parts:
+                part.admitted += bool(state.live)
+                part.pending += not state.live and not spec.suspend
+            parts[0].usage.update(self._holdings.of(entry.uid))
+        for name, used in self._holdings.usage.items():
+            cluster.setdefault(name, _Counts()).usage.update(used)
+        return local, cluster
+
+    def _desired(self, resource: Resource, key: str, counts: _Counts, quotas: Quotas) -> Callable[[], Write | None]:
+        def desired() -> Write | None:
+            obj = self._objects(resource).get(key)
+            if obj is None:
+                return None
+            queue = key if resource is CLUSTER_QUEUES else str((obj.get("spec") or {}).get("clusterQueue") or "")
+            previous = obj.get("status") or {}
+            status = _status(quotas, queue, counts, borrows=resource is CLUSTER_QUEUES)
+            verdict = _active(quotas, queue) if resource is CLUSTER_QUEUES else _local_active(quotas, obj, queue)
+            at = format_time(from_timestamp(self._now()))
+            status["conditions"] = with_condition(previous.get("conditions"), "Active", *verdict, now=at)
+            patch = create_merge_patch({name: previous.get(name) for name in status if name in previous}, status)
+            return None if patch is None else MergePatch({"metadata": {"uid": obj["metadata"]["uid"]}, "status": patch})
+
+        return desired
+
+
+def _status(quotas: Quotas, queue: str, counts: _Counts, *, borrows: bool) -> Json:
+    found = quotas.queues.get(queue)
+    usage = _flavors(found, counts.usage, borrows=borrows) if found is not None else []
+    return {
+        "pendingWorkloads": counts.pending,
+        "reservingWorkloads": counts.admitted,
+        "admittedWorkloads": counts.admitted,
+        "flavorsReservation": usage,
+        "flavorsUsage": usage,
+    }
+
+
+def _flavors(queue: ClusterQueue, usage: Mapping[FlavorResource, int], *, borrows: bool) -> list[Json]:
+    found: dict[str, list[Json]] = {}
+    for (flavor, resource), quota in queue.quotas.items():
+        used = usage.get((flavor, resource), 0)
+        entry: Json = {"name": resource, "total": str(quantity(resource, used))}
+        if borrows:
+            entry["borrowed"] = str(quantity(resource, max(0, minus(used, quota.nominal))))
+        found.setdefault(flavor, []).append(entry)
+    return [{"name": flavor, "resources": resources} for flavor, resources in found.items()]
+
+
+def _active(quotas: Quotas, queue: str) -> tuple[str, str, str]:
+    """Status, reason and message of a ClusterQueue's Active condition, as Kueue spells them."""
+    why = quotas.inactive.get(queue)
+    if why is None:
+        return "True", "Ready", "Can admit new workloads"
+    return "False", why.code, f"Can't admit new workloads: {why.detail}"
+
+
+def _local_active(quotas: Quotas, obj: Mapping[str, Any], queue: str) -> tuple[str, str, str]:
+    if ((obj.get("spec") or {}).get("stopPolicy") or "None") != "None":
+        return "False", "Stopped", "LocalQueue is stopped"
+    if queue in quotas.inactive:
+        return "False", "ClusterQueueIsInactive", "Can't submit new workloads to clusterQueue"
+    if queue not in quotas.queues:
+        return "False", "ClusterQueueDoesNotExist", "Can't submit new workloads to clusterQueue"
+    return "True", "Ready", "Can submit new workloads to localQueue"
