@@ -13,6 +13,7 @@ from bench.report import Figure
 from hub.queueing.kueue.classical import classical_victims
 from hub.queueing.kueue.cycle import Scheduler
 from hub.queueing.kueue.fair import FairSearch
+from hub.queueing.kueue.roster import Roster
 from hub.queueing.kueue.settings import FINAL, INITIAL, Settings
 from hub.queueing.kueue.standing import Standing
 from hub.queueing.kueue.workload import Held, PodSet, Workload
@@ -54,7 +55,7 @@ def _pending(cohorts: int, queues: int, pending: int, settings: Settings) -> Sch
         _workload(f"w{number:06}", names[number % len(names)], *sizes[number // len(names) % len(sizes)][:2], number)
         for number in range(pending)
     ]
-    return Scheduler(quotas, settings, waiting=waiting)
+    return Scheduler(Roster(quotas, settings, waiting=waiting))
 
 
 def _drained(scheduler: Scheduler, pending: int) -> float:
@@ -65,7 +66,7 @@ def _drained(scheduler: Scheduler, pending: int) -> float:
         outcome = scheduler.cycle(now)
         assert outcome.moved, "nothing more is decided before all is done"
         done += len(outcome.admitted)
-        scheduler.finish([entry.workload.key for entry in outcome.admitted])
+        scheduler.roster.finish([entry.workload.key for entry in outcome.admitted])
     return pending / (time.process_time() - started)
 
 

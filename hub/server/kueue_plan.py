@@ -18,6 +18,7 @@ from hub.queueing.amount import quantity
 from hub.queueing.kueue.assignment import PodSetAssignment
 from hub.queueing.kueue.cycle import Scheduler
 from hub.queueing.kueue.history import LocalKey, Past
+from hub.queueing.kueue.roster import Roster
 from hub.queueing.kueue.settings import Settings
 from hub.queueing.kueue.verdict import Admitted, Outcome
 from hub.queueing.kueue.workload import Held, Workload
@@ -73,7 +74,7 @@ class KueuePlan:
             elif (obj.get("spec") or {}).get("active") is False:
                 self._note_deactivated(obj, quotas)
         waiting += [job_workload(demand) for demand in state.demands() if not demand.problem]
-        self._scheduler = Scheduler(
+        self._roster = Roster(
             quotas,
             settings,
             waiting=waiting,
@@ -83,6 +84,7 @@ class KueuePlan:
             past=_past(objects),
             now=state.now,
         )
+        self._scheduler = Scheduler(self._roster)
 
     def document(self, cycles: int | Literal["settle"] = 1) -> Json:
         """Decides `cycles` times, one second apart, and says what happened."""
@@ -102,8 +104,8 @@ class KueuePlan:
                 break
         state.now -= 1.0
         pending: dict[str, int] = {}
-        for workload, _ in self._scheduler.waiting:
-            queue = self._scheduler.verdicts[workload.key].queue
+        for workload, _ in self._roster.waiting:
+            queue = self._roster.verdicts[workload.key].queue
             pending[queue] = pending.get(queue, 0) + 1
         return {
             "kind": "Plan",
@@ -112,7 +114,7 @@ class KueuePlan:
             "mode": "kueue",
             "cycles": done,
             "settled": settled,
-            "queues": queue_rows(quotas, self._scheduler.usage(), pending),
+            "queues": queue_rows(quotas, self._roster.usage(), pending),
             "placements": placement_documents(
                 state.snapshot(), objects.of(resource.PLACEMENTS), objects.of(resource.PLACEMENT_DECISIONS)
             ),
@@ -122,7 +124,7 @@ class KueuePlan:
 
     def _cycle(self, number: int, outcome: Outcome) -> Json:
         pending = [
-            self._pending(workload.key, parked) for workload, parked in self._scheduler.waiting
+            self._pending(workload.key, parked) for workload, parked in self._roster.waiting
         ] + self._deactivated_rows()
         return {
             "cycle": number,
@@ -152,7 +154,7 @@ class KueuePlan:
         return row
 
     def _pending(self, key: str, parked: bool) -> Json:
-        verdict = self._scheduler.verdicts[key]
+        verdict = self._roster.verdicts[key]
         return {
             "workload": key,
             "clusterQueue": verdict.queue or None,

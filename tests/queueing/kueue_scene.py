@@ -9,6 +9,7 @@ from kueue_objects import flavor, local_queue
 
 from hub.queueing.kueue.cycle import Scheduler
 from hub.queueing.kueue.history import Past
+from hub.queueing.kueue.roster import Roster
 from hub.queueing.kueue.settings import FINAL, INITIAL, Settings
 from hub.queueing.kueue.verdict import Outcome
 from hub.queueing.kueue.workload import Constraints, Held, PodSet, Workload
@@ -61,7 +62,7 @@ def scene(
         names = [obj["metadata"]["name"] for obj in given if obj["kind"] == "ClusterQueue"]
         given += [local_queue(name, name) for name in names]
     quotas = Quotas.parse([*(list(flavors) or [flavor("default")]), *given])
-    return Scheduler(quotas, settings, waiting=waiting, held=held, inactive=inactive, past=past, now=now)
+    return Scheduler(Roster(quotas, settings, waiting=waiting, held=held, inactive=inactive, past=past, now=now))
 
 
 def admitted(outcome: Outcome) -> list[str]:
@@ -73,8 +74,8 @@ def preempted(outcome: Outcome) -> dict[str, str]:
 
 
 def reason(scheduler: Scheduler, name: str) -> str:
-    return scheduler.verdicts[f"default/{name}"].reason.code
+    return scheduler.roster.verdicts[f"default/{name}"].reason.code
 
 
 def parked(scheduler: Scheduler) -> set[str]:
-    return {workload.uid for workload, is_parked in scheduler.waiting if is_parked}
+    return {workload.uid for workload, is_parked in scheduler.roster.waiting if is_parked}

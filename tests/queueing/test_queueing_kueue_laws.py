@@ -182,7 +182,7 @@ def run(
             (
                 [(e.workload.key, e.amounts, [p.count for p in e.pod_sets]) for e in outcome.admitted],
                 [(e.held.key, e.why, e.preemptor) for e in outcome.preempted],
-                [(w.key, parked, scheduler.verdicts[w.key].message) for w, parked in scheduler.waiting],
+                [(w.key, parked, scheduler.roster.verdicts[w.key].message) for w, parked in scheduler.roster.waiting],
             )
         )
         if not outcome.moved:
@@ -197,20 +197,20 @@ def test_quota_is_kept_and_nobody_is_lost(config: Settings, seed: int) -> None:
     everyone: set[str] = set()
 
     def look(scheduler: Scheduler, outcome: Any) -> None:
-        holding = set(scheduler._held)
-        waiting = {workload.key for workload, _ in scheduler.waiting}
+        holding = set(scheduler.roster._held)
+        waiting = {workload.key for workload, _ in scheduler.roster.waiting}
         assert not holding & waiting
         everyone.update(holding | waiting)
         assert holding | waiting == everyone
-        for tree in scheduler._trees.values():
+        for tree in scheduler.roster.trees.values():
             standing = tree.standing
             anew = TreeUsage(standing.tree)
-            for held in scheduler._held.values():
+            for held in scheduler.roster._held.values():
                 anew.add(standing.tree.position[held.cluster_queue], held.amounts)
             assert [{k: v for k, v in used.items() if v} for used in standing.usage.used] == anew.used
         for entry in outcome.admitted:
             # What was over its limits before stays so; what is admitted never takes more than there is.
-            tree, position = scheduler._places[entry.queue]
+            tree, position = scheduler.roster.places[entry.queue]
             for key, value in entry.amounts:
                 usage = tree.standing.usage
                 assert not value or usage.used[position][key] <= usage.tree.potential(position, key)

@@ -58,7 +58,7 @@ def test_what_ends_wakes_its_tree_and_no_other() -> None:
     scheduler = scene(queues, [wl("waits", "r", 2), wl("huge", "s", 3)], held)
     assert not admitted(scheduler.cycle(1.0))
     assert parked(scheduler) == {"waits", "huge"}
-    scheduler.finish(["default/one"])
+    scheduler.roster.finish(["default/one"])
     assert parked(scheduler) == {"huge"}
     assert admitted(scheduler.cycle(2.0)) == ["waits"]
 
@@ -199,7 +199,10 @@ def test_pods_and_resources_that_nobody_covers() -> None:
     bare = scene([cluster_queue("q", group(("default", [quota("memory", 9)])))], [wl("w", "q")])
     bare.cycle(1.0)
     assert reason(bare, "w") == "NoMatchingFlavor"
-    assert bare.verdicts["default/w"].message == "no flavor of ClusterQueue q offers cpu to this job: it covers memory"
+    assert (
+        bare.roster.verdicts["default/w"].message
+        == "no flavor of ClusterQueue q offers cpu to this job: it covers memory"
+    )
 
 
 def test_the_walk_over_the_flavors_goes_on_where_it_was_left() -> None:
@@ -343,7 +346,7 @@ def test_victims_are_back_in_their_place_and_the_preemptor_stays_in_front() -> N
     assert preempted(scheduler.cycle(1.0)) == {"held": "InClusterQueue"}
     assert reason(scheduler, "w") == "WaitingForPreemptedWorkloads"
     assert admitted(scheduler.cycle(2.0)) == ["w"]
-    scheduler.finish(["default/w"])
+    scheduler.roster.finish(["default/w"])
     assert admitted(scheduler.cycle(3.0)) == ["held"], "older than `later`"
 
 
@@ -355,7 +358,7 @@ def test_two_heads_after_the_same_victim() -> None:
     one = scene([*queues, borrower], waiting, [holds(wl("both", "s", 4))])
     assert preempted(one.cycle(1.0)) == {"both": "InCohortReclamation"}
     assert reason(one, "x") == "WaitingForPreemptedWorkloads"
-    assert one.verdicts["default/x"].message == "waits until the victims of others have given their quota back"
+    assert one.roster.verdicts["default/x"].message == "waits until the victims of others have given their quota back"
     assert sorted(admitted(one.cycle(2.0))) == ["w", "x"]
     held = [holds(wl("new", "s", 2), at=2), holds(wl("old", "s", 2), at=1)]
     two = scene([*queues, borrower], waiting, held)
@@ -470,9 +473,9 @@ def test_why_a_workload_is_in_no_line() -> None:
         "gated": "AdmissionGated",
     }
     assert reason(scheduler, "failed") == reason(scheduler, "resting") == "PendingEvaluation"
-    assert scheduler.verdicts["default/resting"].message == "backs off for another 5 s"
+    assert scheduler.roster.verdicts["default/resting"].message == "backs off for another 5 s"
     assert admitted(scheduler.cycle(5.0)) == ["resting"]
-    assert scheduler.verdicts["default/foreign"].message.endswith("does not accept jobs of namespace default")
+    assert scheduler.roster.verdicts["default/foreign"].message.endswith("does not accept jobs of namespace default")
 
 
 def test_a_closed_gate_forbids_preempting_and_nothing_else() -> None:
@@ -490,7 +493,7 @@ def test_admission_waits_until_all_pods_are_ready() -> None:
     assert admitted(scheduler.cycle(1.0)) == ["w"]
     assert reason(scheduler, "x") == "WaitingForPodsReady"
     assert not admitted(scheduler.cycle(2.0))
-    scheduler.finish(["default/w"])
+    scheduler.roster.finish(["default/w"])
     assert admitted(scheduler.cycle(3.0)) == ["x"]
 
 
