@@ -50,7 +50,7 @@ class KueuePlan:
         quotas = state.world.quotas
         waiting: list[Workload] = []
         held: list[Held] = []
-        self._deactivated: list[tuple[str, str]] = []
+        self._apart: list[Json] = []
         self._reserved: dict[str, str] = {}
         self.notes: set[str] = set()
         keys = {job.key for job in state.jobs.values()}
@@ -73,7 +73,12 @@ class KueuePlan:
                 waiting.append(found)
             elif (obj.get("spec") or {}).get("active") is False:
                 self._note_deactivated(obj, quotas)
-        waiting += [job_workload(demand) for demand in state.demands() if not demand.problem]
+        for demand in state.demands():
+            if demand.problem:
+                queue = self._queue_of(quotas, demand.namespace, demand.queue)
+                self._apart.append(_waits(demand.key, queue, Reason.INVALID_SPEC, demand.problem, parked=True))
+            else:
+                waiting.append(job_workload(demand))
         self._roster = Roster(
             quotas,
             settings,
@@ -123,9 +128,11 @@ class KueuePlan:
         }
 
     def _cycle(self, number: int, outcome: Outcome) -> Json:
-        pending = [
-            self._pending(workload.key, parked) for workload, parked in self._roster.waiting
-        ] + self._deactivated_rows()
+        # Victims of this cycle are in their queue again for the next one.
+        gone = {entry.held.key for entry in outcome.preempted}
+        pending = self._apart + [
+            self._pending(w.key, parked) for w, parked in self._roster.waiting if w.key not in gone
+        ]
         return {
             "cycle": number,
             "admitted": [self._admitted(entry) for entry in outcome.admitted],
@@ -155,30 +162,16 @@ class KueuePlan:
 
     def _pending(self, key: str, parked: bool) -> Json:
         verdict = self._roster.verdicts[key]
-        return {
-            "workload": key,
-            "clusterQueue": verdict.queue or None,
-            "reason": verdict.reason.code,
-            "message": verdict.message,
-            "inadmissible": parked,
-        }
-
-    def _deactivated_rows(self) -> list[Json]:
-        return [
-            {
-                "workload": key,
-                "clusterQueue": queue or None,
-                "reason": Reason.SUSPENDED.code,
-                "message": _DEACTIVATED,
-                "inadmissible": True,
-            }
-            for key, queue in self._deactivated
-        ]
+        return _waits(key, verdict.queue, verdict.reason, verdict.message, parked=parked)
 
     def _note_deactivated(self, obj: Object, quotas: Quotas) -> None:
-        meta = obj["metadata"]
-        local = quotas.local_queues.get((str(meta["namespace"]), str((obj.get("spec") or {}).get("queueName"))))
-        self._deactivated.append((meta_key(obj), local.cluster_queue if local else ""))
+        queue = self._queue_of(quotas, obj["metadata"]["namespace"], (obj.get("spec") or {}).get("queueName"))
+        self._apart.append(_waits(meta_key(obj), queue, Reason.SUSPENDED, _DEACTIVATED, parked=True))
+
+    @staticmethod
+    def _queue_of(quotas: Quotas, namespace: Any, local_queue: Any) -> str:
+        local = quotas.local_queues.get((str(namespace), str(local_queue)))
+        return local.cluster_queue if local is not None else ""
 
     def _job(self, job: Job) -> Json:
         """What is given quota here waits for nothing more of the queue, whatever its state says."""
@@ -187,6 +180,16 @@ class KueuePlan:
         if queue is None:
             return row
         return row | {"reason": Reason.QUOTA_RESERVED.code, "message": Reason.QUOTA_RESERVED.message(queue=queue)}
+
+
+def _waits(key: str, queue: str, reason: Reason, message: str, *, parked: bool) -> Json:
+    return {
+        "workload": key,
+        "clusterQueue": queue or None,
+        "reason": reason.code,
+        "message": message,
+        "inadmissible": parked,
+    }
 
 
 def meta_key(obj: Object) -> str:
