@@ -13,6 +13,7 @@ from hub.api import names
 from hub.api.conditions import condition_is, find_condition
 from hub.api.conversion import V1BETA1, to_v1beta2
 from hub.api.errors import InvalidObjectError
+from hub.api.quantity import Quantity
 from hub.api.timestamps import parse_time
 from hub.fleet.shape import TaskShape, amount_of, task_shape
 from hub.queueing.demand import Demand
@@ -94,7 +95,23 @@ def _workload(obj: Json, quotas: Quotas, settings: Settings) -> Workload:
         failed_checks=bool(states & {"Retry", "Rejected"}),
         gate=bool(gates - opened),
         gated_by=str((meta.get("annotations") or {}).get(_GATED_BY) or ""),
+        problem=_over_limits(spec),
     )
+
+
+def _over_limits(spec: Json) -> str:
+    """What asks for more than its own limit, which no node would take."""
+    for number, pods in enumerate(spec.get("podSets") or ()):
+        pod = (pods.get("template") or {}).get("spec") or {}
+        for kind in ("initContainers", "containers"):
+            for index, container in enumerate(pod.get(kind) or ()):
+                resources = container.get("resources") or {}
+                limits = resources.get("limits") or {}
+                for name, value in sorted((resources.get("requests") or {}).items()):
+                    if name in limits and Quantity(value) > Quantity(limits[name]):
+                        place = f"spec.podSets[{number}].template.spec.{kind}[{index}].resources"
+                        return f"{place}.requests.{name}: {value} is more than its limit {limits[name]}"
+    return ""
 
 
 def _priority(spec: Json, quotas: Quotas) -> int:

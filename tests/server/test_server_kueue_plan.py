@@ -198,6 +198,13 @@ def test_a_gate_an_answer_and_a_closed_preemption_gate() -> None:
     assert len(decide(queue(4, preemption=policy), runs, opened)["cycles"][0]["preempted"]) == 1
 
 
+def test_who_asks_for_more_than_its_limit_is_never_admitted() -> None:
+    pod = {"containers": [{"name": "c", "resources": {"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}}]}
+    document = decide(queue(), workload("w", pod=pod, priority=1), workload("next"), cycles="2")
+    assert (admitted(document), admitted(document, 1)) == ({}, {"next": 1})
+    assert document["cycles"][0]["pending"][1]["message"].endswith("requests.cpu: 2 is more than its limit 1")
+
+
 def check(name: str, controller: str = "example.com/budget", active: str | None = None) -> dict[str, Any]:
     status = None if active is None else {"conditions": [condition("Active", status=active)]}
     return kueue("AdmissionCheck", name, {"controllerName": controller}, status)

@@ -77,6 +77,10 @@ class Scheduler:
             line.requeue(workload, at_once=False, mismatch=True)
             self.roster.mismatched.add(workload.key)
             return None
+        if workload.problem:
+            self.roster.verdicts[workload.key] = Verdict(name, Reason.MISCONFIGURED, (("detail", workload.problem),))
+            line.requeue(workload, at_once=False)
+            return None
         tree, position = self.roster.places[name]
         cursor = line.cursor(workload.key, tree.standing.generation, self._cycle)
         assignment, victims = self._assign(tree.standing, position, workload, cursor=cursor)

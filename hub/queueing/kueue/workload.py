@@ -56,7 +56,8 @@ class Workload:
 
     `queued` is what orders it among equals: its creation, or when it was evicted for not becoming ready. `not_before`:
     it backs off until then. `failed_checks`: an admission check says Retry or Rejected. `gate`: preempting is not for
-    it yet. `gated_by`: who keeps it out of the queue for now.
+    it yet. `gated_by`: who keeps it out of the queue for now. `problem`: why it can never be admitted as
+    it is written.
     """
 
     key: str
@@ -70,6 +71,7 @@ class Workload:
     failed_checks: bool = False
     gate: bool = False
     gated_by: str = ""
+    problem: str = ""
 
     @property
     def order(self) -> tuple[int, float, str, str]:
