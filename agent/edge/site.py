@@ -43,11 +43,10 @@ from agent.edge.sitepod import SitePod
 from agent.edge.starter import Starter
 from agent.edge.task import Machinery
 from agent.local import LogChunk
-from hub.api.crd import crd
 from hub.api.errors import NotFoundError, StorageError
+from hub.api.installed import installed_crd
 from hub.api.reasons import Reason
-from hub.api.resource import JOBS, PODS
-from hub.api.work import AppliedManifestWork
+from hub.api.resource import APPLIED_MANIFEST_WORKS, JOBS, PODS
 from hub.apiserver import ControlPlane, InProcessApi
 from hub.client.informer import Informer
 from hub.client.interface import KubeApi
@@ -131,7 +130,7 @@ class EdgeSite:
         )
         # What a real task has achieved must outlive a power cut, too: the hub will have been told.
         async with ControlPlane(self._data / "api", power_safe=self.site.runtime == "process") as plane:
-            await plane.install([crd(AppliedManifestWork)])
+            await plane.install([installed_crd(APPLIED_MANIFEST_WORKS)])
             self._api.attach(InProcessApi(plane, field_manager="quarterdeck-site"))
             try:
                 await self._serve(machinery, nodes, images)

@@ -7,21 +7,10 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from hub.api import resource
+from hub.api.column import AGE, Column
 from hub.api.core import Taint
 from hub.api.fleetjob import Indexes
-from hub.api.meta import (
-    AGE,
-    Bool,
-    Column,
-    Duration,
-    Int32,
-    Int64,
-    KindInfo,
-    KubeObject,
-    Model,
-    Time,
-    list_map,
-)
+from hub.api.meta import Bool, Duration, Int32, Int64, KindInfo, KubeObject, Model, Time, list_map
 from hub.api.quantity import Quantity
 
 

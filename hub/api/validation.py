@@ -17,7 +17,8 @@ from pydantic import BaseModel, ValidationError
 
 from hub.api.errors import InvalidObjectError
 from hub.api.kinds import KINDS, older_versions
-from hub.api.meta import DNS_LABEL_PATTERN, DNS_SUBDOMAIN_PATTERN, DURATION_PATTERN, KubeObject, ObjectMeta
+from hub.api.meta import KubeObject, ObjectMeta
+from hub.api.patterns import DNS_LABEL_PATTERN, DNS_SUBDOMAIN_PATTERN, DURATION_PATTERN
 
 _PATTERNS = {
     DURATION_PATTERN: "a duration such as 90s, 20m or 1h30m",

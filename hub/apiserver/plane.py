@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from hub.api.errors import ApiError, StorageError
-from hub.api.meta import DNS_SUBDOMAIN_PATTERN
+from hub.api.patterns import DNS_SUBDOMAIN_PATTERN
 from hub.api.resource import CUSTOM_RESOURCE_DEFINITIONS, NAMESPACES
 from hub.api.timestamps import parse_time
 from hub.apiserver.builtin import builtin_registry

@@ -24,16 +24,17 @@ def kubeconfig_path(ctx: click.Context) -> Path:
         if not path.is_file():
             raise UsageError(f"there is no kubeconfig at {path}", field="--kubeconfig")
         return path
-    candidates = []
+    candidates, last = [], None
     if (home() / "current").is_file():
-        candidates.append(Path((home() / "current").read_text().strip()))
+        last = Path((home() / "current").read_text().strip())
+        candidates.append(last)
     candidates += [Path(part).expanduser() for part in os.environ.get("KUBECONFIG", "").split(os.pathsep) if part]
     candidates.append(Path("~/.kube/config").expanduser())
     for candidate in candidates:
         if candidate.is_file():
             return candidate
     raise UsageError(
-        "no hub to talk to: no kubeconfig found",
+        "no hub to talk to: no kubeconfig found" + (f" (that of the last `up` was {last})" if last else ""),
         hint="Start a hub with `quarterdeck up`, or name its kubeconfig with --kubeconfig FILE.",
     )
 

@@ -41,7 +41,7 @@ def _print_job(key: str, job: Json) -> None:
         _decision(job)
     elif "oneMoreTask" in job:
         click.echo()
-        click.echo("Nothing of it waits to be placed. One more task of it, after everything that waits:")
+        print_text("Nothing of it waits to be placed. One more task of it, after everything that waits:")
         _decision(job["oneMoreTask"])
 
 
@@ -65,12 +65,13 @@ def _verdict(found: Json) -> None:
     if found["clusterQueue"] and found["clusterQueue"] != found["localQueue"]:
         queue += f", ClusterQueue {found['clusterQueue']}"
     ahead = found["aheadInClusterQueue"]
-    click.echo(f"{place}; {queue}; {ahead or 'none'} ahead in the ClusterQueue")
+    print_text(f"{place}; {queue}; {ahead or 'none'} ahead in the ClusterQueue")
     for part in verdict["admitted"]:
         where = f"on {part['cluster']}" if part["cluster"] else "quota only"
         flavors = ", ".join(f"{name}={flavor}" for name, flavor in part["flavors"].items())
         paid = f", paid from {flavors}" if flavors else ""
-        click.echo(f"{click.style('starts', fg='green')}  tasks {part['tasks']} {where}, {part['slots']} at once{paid}")
+        text = f"tasks {part['tasks']} {where}, {part['slots']} at once{paid}"
+        print_text(text, head=click.style("starts", fg="green") + "  ")
     if verdict["reason"]:
         print_text(f"{verdict['reason']}: {verdict['message']}", head=click.style("waits", fg="yellow") + "  ")
     if found["smallestChange"]:

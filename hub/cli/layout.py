@@ -14,7 +14,9 @@ import click
 from hub.server.view import Column
 
 _GAP: Final = 2
-_LEAST: Final = 8
+# As much of a cut cell as can be recognised, and as little as there must be when nothing else helps.
+_LEAST: Final = 14
+_VERY_LEAST: Final = 8
 # Prose in fewer columns than that is unreadable: it goes below its row.
 _LEAST_PROSE: Final = 28
 _BELOW: Final = "    "
@@ -53,13 +55,14 @@ class Layout:
     def fit(self, terminal: int, *, first: bool) -> None:
         """Which columns there are is settled with the `first` rows; later ones only change widths.
 
-        What gives way, in this order: elastic columns are cut; prose goes below its row; columns are left out, those
-        with the highest `spare` first.
+        What gives way, in this order: sentences are broken, then go below their row; other elastic columns are cut to
+        something that can still be recognised; columns are left out, those with the highest `spare` first; what is
+        left is cut to what fits.
         """
         self._terminal = terminal
         if first:
             self._shown, self._below = list(range(len(self._columns))), []
-        self._shrink()
+        self._shrink(_LEAST, whole=first)
         while first and self._excess() > 0:
             prose = [i for i in self._shown if self._columns[i].prose]
             spare = max(self._shown, key=lambda i: (self._columns[i].spare, i))
@@ -70,7 +73,9 @@ class Layout:
                 self._shown.remove(spare)
             else:
                 break
-            self._shrink()
+            self._shrink(_LEAST, whole=True)
+        if self._excess() > 0:
+            self._shrink(_VERY_LEAST, whole=False)
 
     def head(self) -> str:
         return self._line([self._columns[i].title for i in self._shown], bold=True)
@@ -85,20 +90,28 @@ class Layout:
             yield self._line([part[number] if number < len(part) else "" for part in parts])
         for i in self._below:
             if row[i] != "-":
-                for line in _broken(row[i], max(self._terminal - len(_BELOW), _LEAST)):
+                for line in _broken(row[i], max(self._terminal - len(_BELOW), _VERY_LEAST)):
                     yield _BELOW + line
 
     def _excess(self) -> int:
         return sum(self._widths) + _GAP * (len(self._widths) - 1) - self._terminal
 
-    def _shrink(self) -> None:
+    def _shrink(self, recognisable: int, *, whole: bool) -> None:
+        """`whole`: nothing is cut while there are sentences that can be put elsewhere."""
         self._widths = [self._natural[i] for i in self._shown]
         heads = [self._columns[i] for i in self._shown]
-        elastic = [at for at, head in enumerate(heads) if head.elastic or head.prose]
-        # The widest first; prose, which loses nothing by it, before what is cut.
-        for at in sorted(elastic, key=lambda at: (not heads[at].prose, -self._widths[at])):
-            least = max(_LEAST_PROSE if heads[at].prose else _LEAST, len(heads[at].title))
-            self._widths[at] -= min(max(self._excess(), 0), max(self._widths[at] - least, 0))
+        sentences = [at for at, head in enumerate(heads) if head.prose]
+        others = [at for at, head in enumerate(heads) if head.elastic and not head.prose]
+        for at in sorted(sentences, key=lambda at: -self._widths[at]):
+            self._cut(at, _LEAST_PROSE)
+        if whole and sentences and self._excess() > 0:
+            return
+        for at in sorted(others, key=lambda at: -self._widths[at]):
+            self._cut(at, recognisable)
+
+    def _cut(self, at: int, least: int) -> None:
+        least = max(least, len(self._columns[self._shown[at]].title))
+        self._widths[at] -= min(max(self._excess(), 0), max(self._widths[at] - least, 0))
 
     def _line(self, cells: Sequence[str], *, bold: bool = False) -> str:
         parts = []

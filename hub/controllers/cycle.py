@@ -14,9 +14,11 @@ from dataclasses import replace
 from typing import Final
 
 from hub.api.reasons import Reason
+from hub.controllers.alarms import Alarms
 from hub.controllers.config import Cycle as CycleConfig
 from hub.controllers.delivery import Delivery
 from hub.controllers.holdings import Holdings
+from hub.controllers.isolation import plan_without_culprits
 from hub.controllers.logs import logger
 from hub.controllers.metrics import HubMetrics
 from hub.controllers.mirror import Mirror
@@ -76,6 +78,7 @@ class Cycle:
         self._may_decide, self._now = may_decide, now
         self._on_orphan, self._on_state, self._on_turn = on_orphan, on_state, on_turn
         self._demands: dict[str, Demand] = {}
+        self._alarms = Alarms(now, self._alarm)
         self._news = asyncio.Event()
         self._replan = False
         self._planned = -1
@@ -201,23 +204,9 @@ class Cycle:
         )
         if state.ended and (before is None or not before.ended) and not entry.seen.memory.ended:
             self._tempo.decided(1)
-        self._set_alarm(entry)
-
-    def _set_alarm(self, entry: JobEntry) -> None:
-        """Deadlines and pauses pass without any news."""
-        if entry.timer is not None:
-            entry.timer.cancel()
-            entry.timer = None
-        loop = asyncio.get_running_loop()
-        wake_at = entry.state.wake_at if entry.state is not None else None
-        delays = [] if wake_at is None else [max(0.0, wake_at - self._now())]
-        if entry.pause_until > loop.time():
-            delays.append(entry.pause_until - loop.time())
-        if delays:
-            entry.timer = loop.call_later(min(delays) + 0.001, self._alarm, entry)
+        self._alarms.set(entry, state.wake_at)
 
     def _alarm(self, entry: JobEntry) -> None:
-        entry.timer = None
         self._table.mark(entry.uid)
         self.wake()
 
@@ -273,15 +262,9 @@ class Cycle:
             sets=self._world.sets,
             scorers=self.scorers,
         )
-        try:
-            outcome = plan(snapshot)
-        except Exception:
-            _log.exception("a decision failed; who made it fail is looked for")
-            culprits = _culprits(snapshot)
-            for demand in culprits:
-                self._quarantine(demand)
-            sound = tuple(demand for demand in snapshot.demands if demand not in culprits)
-            outcome = plan(replace(snapshot, demands=sound))
+        outcome, culprits = plan_without_culprits(plan, snapshot)
+        for demand in culprits:
+            self._quarantine(demand)
         self._metrics.cycle_seconds.observe(time.perf_counter() - started)
         self._carry_out(outcome)
 
@@ -363,22 +346,3 @@ class Cycle:
     def demands(self) -> dict[str, Demand]:
         """What waits now, by the job's uid."""
         return self._demands
-
-
-def _culprits(snapshot: Snapshot) -> list[Demand]:
-    """Demands that no plan survives, found by halving. Raises what `plan` raises when none of them is to blame."""
-    plan(replace(snapshot, demands=()))
-    found: list[Demand] = []
-    parts = [snapshot.demands]
-    while parts:
-        part = parts.pop()
-        try:
-            plan(replace(snapshot, demands=part))
-        except Exception:
-            if len(part) == 1:
-                found.append(part[0])
-            else:
-                parts += [part[len(part) // 2 :], part[: len(part) // 2]]
-    if not found:
-        plan(snapshot)
-    return found

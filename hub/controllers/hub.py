@@ -49,6 +49,7 @@ _LIFECYCLE_AFTER: Final = 2.0
 """kopf takes a second of CPU to load: that is spent when the first jobs are on their way."""
 _SETTLE: Final = 0.04
 _FLUSH: Final = 3.0
+_AGAIN: Final = 1.0
 
 
 class Hub:
@@ -149,7 +150,7 @@ class Hub:
             self._first_term = self.elector.term
         async with asyncio.TaskGroup() as tasks:
             running = [
-                tasks.create_task(informer.run(), name=f"watch {informer.resource.plural}")
+                tasks.create_task(self._keep(f"watch {informer.resource.plural}", informer.run))
                 for informer in self.watching.informers
             ]
             running.append(tasks.create_task(self.elector.run(), name="elector"))
@@ -160,13 +161,14 @@ class Hub:
                 self.cycle.scorers = self.scores.scorers()
                 self.ready.set()
                 _log.info("everything is known", jobs=len(self.table), clusters=len(self.world.clusters))
-                running += [
-                    tasks.create_task(self.cycle.run(), name="cycle"),
-                    tasks.create_task(self.registrar.run(), name="registrar"),
-                    tasks.create_task(self.garbage.run(), name="garbage"),
-                    tasks.create_task(self.queue_status.run(), name="queue status"),
-                    tasks.create_task(self._measure_lag(), name="lag"),
-                ]
+                rooms: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
+                    "cycle": self.cycle.run,
+                    "registrar": self.registrar.run,
+                    "garbage": self.garbage.run,
+                    "queue status": self.queue_status.run,
+                    "lag": self._measure_lag,
+                }
+                running += [tasks.create_task(self._keep(name, run)) for name, run in rooms.items()]
                 if not self.elector.is_leader:
                     # The API may have come back only now: its next look at the Lease need not be waited for.
                     with contextlib.suppress(QuarterdeckError, TimeoutError):
@@ -176,6 +178,17 @@ class Hub:
                     self._on_started(self.elector.term)
             await self._stopping.wait()
             await self._wind_down(running)
+
+    async def _keep(self, name: str, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """`run` until cancelled: an error of our own in one room is logged, and the room opens again."""
+        while True:
+            try:
+                await run()
+                return
+            except Exception:
+                self.metrics.room_failures.labels(name).inc()
+                _log.exception("a part of the hub failed and starts again", part=name)
+                await asyncio.sleep(_AGAIN)
 
     async def _first(self, what: Coroutine[Any, Any, None]) -> None:
         """`what`, unless it is to end before."""
@@ -240,9 +253,12 @@ class Hub:
                 break
             except QuarterdeckError as error:
                 _log.warning("cannot take over yet", why=str(error))
-                await asyncio.sleep(backoff.next())
-                if not self.elector.is_leader:
-                    return
+            except Exception:
+                # To lead and decide nothing for good would be the worst of all.
+                _log.exception("cannot take over yet")
+            await asyncio.sleep(backoff.next())
+            if not self.elector.is_leader:
+                return
         if not (self.elector.is_leader and self.elector.term == term):
             return
         # Good for the first term only: after a gap somebody else may have led.

@@ -29,17 +29,21 @@ class Tempo:
     def decided(self, count: int) -> None:
         """`count` jobs were admitted or ended just now."""
         if count:
+            self._forget()
             self._recent.append((self._clock(), count))
             self._sum += count
 
     @property
     def rate(self) -> float:
         """Decisions a second, lately."""
-        horizon = self._clock() - _WINDOW
-        while self._recent and self._recent[0][0] < horizon:
-            self._sum -= self._recent.popleft()[1]
+        self._forget()
         return self._sum / _WINDOW
 
     def stretched(self, seconds: float) -> float:
         """`seconds` while it is calm, up to `LONGEST` when it is not."""
         return min(LONGEST, seconds * max(1.0, self.rate / _CALM)) if seconds else 0.0
+
+    def _forget(self) -> None:
+        horizon = self._clock() - _WINDOW
+        while self._recent and self._recent[0][0] < horizon:
+            self._sum -= self._recent.popleft()[1]

@@ -129,7 +129,7 @@ def cluster_sections(state: State, name: str, capacity: Json | None, now: float)
         ("GPUs free", ", ".join(str(gpu) for gpu in row.gpus)),
         ("CPU free", _of("cpu", row.cpu_free, row.cpu_total)),
         ("Memory free", _of("memory", row.memory_free, row.memory_total)),
-        ("Price an hour", ", ".join(row.prices)),
+        ("Price an hour", ", ".join(_prices(site, whole=True))),
         ("Images", ", ".join(site.images) or "any" if site is not None else ""),
         ("Taints", ", ".join(row.taints)),
         ("Labels", pairs(row.labels)),
@@ -218,12 +218,15 @@ def _bytes(value: int) -> str:
     return str(value)
 
 
-def _prices(site: Site | None) -> tuple[str, ...]:
+def _prices(site: Site | None, *, whole: bool = False) -> tuple[str, ...]:
+    """What a GPU costs where there are GPUs, else what a CPU costs; `whole`: everything that has a price."""
     if site is None:
         return ()
     prices = [f"{model} {price:.2f}" for model, price in sorted(site.prices.gpu_hour.items())]
-    if not prices and site.prices.cpu_hour is not None:
+    if site.prices.cpu_hour is not None and (whole or not prices):
         prices.append(f"CPU {site.prices.cpu_hour:.3g}")
+    if site.prices.memory_gib_hour is not None and whole:
+        prices.append(f"GiB of memory {site.prices.memory_gib_hour:.3g}")
     return tuple(prices)
 
 

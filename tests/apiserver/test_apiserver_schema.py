@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hub.api.crd import installed_crds
 from hub.api.errors import InvalidObjectError
+from hub.api.installed import installed_crds
 from hub.apiserver.builtin import builtin_kinds
 from hub.apiserver.formats import STRING_FORMATS, compile_pattern
 from hub.apiserver.kinds import served_from_crd

@@ -55,7 +55,8 @@ def test_sentences_go_below_where_they_would_be_unreadable() -> None:
 
 
 def test_what_can_be_spared_is_left_out_first() -> None:
-    assert _shown(24, ROW)[:2] == ["NAME       QUEUE     AGE", "a-rather…  research   3m"]
+    assert _shown(30, ROW)[:2] == ["NAME             QUEUE     AGE", "a-rather-long-…  research   3m"]
+    assert _shown(24, ROW)[:2] == ["NAME                AGE", "a-rather-long-name   3m"]
     assert _shown(20, ROW)[:2] == ["NAME             AGE", "a-rather-long-…   3m"]
     assert _shown(12, ROW)[:2] == ["NAME", "a-rather-lo…"]
 

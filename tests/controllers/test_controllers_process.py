@@ -15,8 +15,8 @@ import structlog
 from controllers_scene import Scene, Told, until
 
 from hub.api import names
-from hub.api.crd import installed_crds
 from hub.api.errors import UsageError
+from hub.api.installed import installed_crds
 from hub.api.resource import (
     CLUSTER_QUEUES,
     CUSTOM_RESOURCE_DEFINITIONS,
