@@ -6,7 +6,7 @@ removing the same amounts, in any order, leaves everything as it was. Who may us
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from hub.queueing.amount import UNLIMITED, minus, plus
 from hub.queueing.objects import FlavorResource
@@ -142,11 +142,3 @@ class TreeUsage:
 def fits(usage: TreeUsage, position: int, amounts: Amounts) -> bool:
     """Whether all of `amounts` is available to a queue at once."""
     return all(value <= usage.available(position, key) for key, value in amounts)
-
-
-def summed(parts: Iterable[Mapping[FlavorResource, int]]) -> dict[FlavorResource, int]:
-    total: dict[FlavorResource, int] = {}
-    for part in parts:
-        for key, value in part.items():
-            total[key] = total.get(key, 0) + value
-    return total

@@ -11,8 +11,6 @@ from typing import Final
 from hub.fleet.shape import Toleration
 from hub.queueing.objects import FlavorResource
 
-__all__ = ["ANYWHERE", "Constraints", "Held", "NodeRequirement", "PodSet", "Workload"]
-
 
 @dataclass(frozen=True, slots=True)
 class NodeRequirement:
