@@ -107,7 +107,7 @@ class Reason(Enum):
         "WaitingForCapacity",
         "Placement",
         "needs {shape} a task; the clusters that could run it are full: {detail}",
-        "Wait for tasks to end, or let the job use more GPU models.",
+        "Wait for tasks to end, ask for less a task, or let the job use more clusters or GPU models.",
     )
     CLUSTER_NOT_ACCEPTED = _Entry(
         "ClusterNotAccepted", "Cluster", "not accepted by the hub", "`quarterdeck clusters accept {cluster}`"

@@ -27,6 +27,7 @@ async def _explain(ctx: click.Context, job: str, output: str | None) -> None:
     from hub.api.errors import UsageError
     from hub.cli.connection import namespace
     from hub.cli.explanation_text import print_explanation
+    from hub.cli.output import print_text
     from hub.cli.plan_input import Settings, hub_objects, quiet
     from hub.server.explanation_document import explanation_document
 
@@ -51,3 +52,9 @@ async def _explain(ctx: click.Context, job: str, output: str | None) -> None:
         click.echo(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), nl=False)
     else:
         print_explanation(document)
+        decided = document.get("job", {})
+        if ("verdict" in decided or "oneMoreTask" in decided) and (asked := list(objects.of("ScoreSource"))):
+            names = ", ".join(sorted(source["metadata"]["name"] for source in asked))
+            print_text(
+                f"{names}: only the hub asks Prometheus, so values are unknown here; each slice says what counted"
+            )

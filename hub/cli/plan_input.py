@@ -17,6 +17,7 @@ from hub.api.errors import NotFoundError, UsageError
 from hub.api.timestamps import parse_time
 from hub.scoring.builtin import ColumnScorer, default_scorers
 from hub.scoring.interface import WeightedScorer
+from hub.scoring.plugins import discover
 from hub.server.reading import CONFIG_GROUP, READ, Objects, Source, sort_objects
 from hub.server.snapshot import State
 
@@ -114,8 +115,11 @@ class Settings:
         _warn(fresh)
 
     def scorers(self, objects: Objects) -> tuple[WeightedScorer, ...]:
-        """The hub's own and the ScoreSources; of these only a Prometheus knows values, so they are unknown here."""
+        """The hub's own, installed plugins, ScoreSources; of these only a Prometheus knows values: unknown here."""
         entries = list(default_scorers())
+        plugins = discover(entry.scorer.name for entry in entries)
+        self.warn(f"a scorer cannot be used: {name}: {problem}" for name, problem in plugins.problems.items())
+        entries += plugins.scorers
         for source in objects.of("ScoreSource"):
             spec = source.get("spec") or {}
             scorer = ColumnScorer(str(source["metadata"]["name"]), lower_is_better=spec.get("direction") == "lower")

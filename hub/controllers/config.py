@@ -3,7 +3,7 @@
     autoAccept: {users: ["system:open-cluster-management:*"], labels: {region: eu}}
     leases: {grace: 1.0}
     prometheus: {url: "http://127.0.0.1:9090", interval: 15s}
-    scorers: {weights: {price: 2, gpu-free: 1}}
+    scorers: {weights: {Price: 2, FreeShare: 0}}
     cycle: {debounce: 3ms, longest: 250ms}
     logs: {level: info, format: logfmt}
 

@@ -126,8 +126,8 @@ class Cycle:
     async def turn(self) -> None:
         """Everything that is dirty, then one decision if one could differ from the last."""
         self.turns += 1
-        self._on_turn()
         self._world.refresh()
+        self._on_turn()
         while self._table.dirty:
             dirty = list(self._table.dirty)[:_CHUNK]
             for uid in dirty:

@@ -129,7 +129,9 @@ class Hub:
         )
         self.watching = Watching(api, self.table, self.world, self.cycle, self.registrar, self.garbage, self.scores)
         self.queue_status = QueueStatus(self.table, self.world, self.holdings, self.writes, self.watching.store, now)
-        self.lifecycle = Lifecycle(connect) if connect is not None and config.lifecycle else None
+        self.lifecycle = (
+            Lifecycle(connect, busy=lambda: self.tempo.busy) if connect is not None and config.lifecycle else None
+        )
         self._deciding = False
         self._first_term = 0
         self._stopping = asyncio.Event()

@@ -25,6 +25,12 @@ class Tempo:
         self._clock = clock
         self._recent: deque[tuple[float, int]] = deque()
         self._sum = 0
+        self._busy_at = -1e9
+
+    @property
+    def busy(self) -> bool:
+        """Whether more is decided than anybody can follow; may be asked from any thread."""
+        return self._clock() - self._busy_at < _WINDOW
 
     def decided(self, count: int) -> None:
         """`count` jobs were admitted or ended just now."""
@@ -32,6 +38,8 @@ class Tempo:
             self._forget()
             self._recent.append((self._clock(), count))
             self._sum += count
+            if self._sum > _CALM * _WINDOW:
+                self._busy_at = self._clock()
 
     @property
     def rate(self) -> float:

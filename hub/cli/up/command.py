@@ -10,8 +10,10 @@ import contextlib
 import shlex
 import signal
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -47,40 +49,67 @@ if TYPE_CHECKING:
     help="The API's port on loopback (default: a free one, then kept).",
 )
 @click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    default=None,
+    metavar="FILE",
+    help="The hub's settings: weights of scores, a Prometheus of your own, logs.",
+)
+@click.option(
     "--no-prometheus", is_flag=True, help="Score from the agents' own reports even where a prometheus is on PATH."
 )
 def command(
-    fleet_file: Path | None, clusters: int | None, data: Path | None, port: int | None, no_prometheus: bool
+    fleet_file: Path | None,
+    clusters: int | None,
+    data: Path | None,
+    port: int | None,
+    config: Path | None,
+    no_prometheus: bool,
 ) -> None:
     """Start a hub and its sites on this machine; Ctrl-C stops everything in order."""
     from hub.cli.connection import home
     from hub.cli.up.datadir import Paths
     from hub.cli.up.fleetfile import default_sites, read_fleet, remembered_sites
+    from hub.cli.up.local_fleet import LocalFleet
 
     if fleet_file is not None and clusters is not None:
         raise UsageError("give --fleet or --clusters, not both: a fleet file says how many sites there are")
     directory = (data if data is not None else home()).expanduser().absolute()
     again = "quarterdeck up" + (f" --data {shlex.quote(str(data))}" if data is not None else "")
+    again += f" --config {shlex.quote(str(config))}" if config is not None else ""
     if fleet_file is not None:
         sites = read_fleet(fleet_file)
     elif clusters is not None:
         sites = default_sites(clusters)
     else:
         sites = remembered_sites(Paths(directory).sites) or default_sites(1)
-    sys.exit(asyncio.run(_up(sites, directory, port, again, with_prometheus=not no_prometheus)))
+    settings = _settings(config)
+    asks_prometheus = not no_prometheus and "prometheus" not in settings
+    fleet = partial(LocalFleet, sites=sites, port=port, with_prometheus=asks_prometheus, hub_config=settings)
+    sys.exit(asyncio.run(_up(directory, again, fleet)))
 
 
-async def _up(
-    sites: list[dict[str, object]], data: Path, port: int | None, again: str, *, with_prometheus: bool
-) -> int:
+def _settings(path: Path | None) -> dict[str, Any]:
+    """What the file says, known to be right. Raises `UsageError`."""
+    if path is None:
+        return {}
+    import yaml
+
+    from hub.controllers.config import load_config
+
+    load_config(path)
+    return dict(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+
+
+async def _up(data: Path, again: str, make: Callable[..., LocalFleet]) -> int:
     """130 when it was interrupted before it was ready; 0 when it ran and was told to stop."""
     from hub.cli.up.datadir import DataDirectory
-    from hub.cli.up.local_fleet import LocalFleet, remember_last
+    from hub.cli.up.local_fleet import remember_last
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     with DataDirectory(data) as paths:
-        fleet = LocalFleet(paths, sites, click.echo, port=port, with_prometheus=with_prometheus)
+        fleet = make(paths, notice=click.echo)
 
         def on_signal() -> None:
             if stop.is_set():
@@ -91,7 +120,9 @@ async def _up(
 
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, on_signal)
-        click.echo(f"starting a hub and {len(sites)} site{'s' if len(sites) != 1 else ''} in {paths.root} …")
+        click.echo(
+            f"starting a hub and {len(fleet.sites)} site{'s' if len(fleet.sites) != 1 else ''} in {paths.root} …"
+        )
         starting = asyncio.ensure_future(fleet.__aenter__())
         stopped = asyncio.ensure_future(stop.wait())
         await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -122,7 +153,9 @@ def _say_what_runs(fleet: LocalFleet, left_behind: list[str]) -> None:
     if left_behind:
         names = " ".join(left_behind)
         click.echo(f"              not started: {names} (`quarterdeck clusters remove {names}` forgets them)")
-    if fleet.prometheus_url:
+    if own := fleet.hub_config.get("prometheus"):
+        click.echo(f"  prometheus  {own['url']} (yours)")
+    elif fleet.prometheus_url:
         click.echo(f"  prometheus  {fleet.prometheus_url}")
     elif fleet.with_prometheus and prometheus_binary() is None:
         click.echo("  prometheus  none on PATH: scores come from the agents' own reports")

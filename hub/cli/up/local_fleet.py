@@ -119,7 +119,10 @@ class LocalFleet:
     def _hub_process(self) -> ProcessSpec:
         metrics_port = free_port()
         self.hub_metrics_url = f"http://127.0.0.1:{metrics_port}/metrics"
-        config: dict[str, Any] = {"autoAccept": {"users": ["system:open-cluster-management:*"]}, **self.hub_config}
+        # Its own sites come in whatever else is configured.
+        accept = dict(self.hub_config.get("autoAccept") or {})
+        accept["users"] = [*accept.get("users", ()), "system:open-cluster-management:*"]
+        config: dict[str, Any] = {**self.hub_config, "autoAccept": accept}
         if self.with_prometheus and prometheus_binary():
             self.prometheus_url = f"http://127.0.0.1:{free_port()}"
             config["prometheus"] = {"url": self.prometheus_url}
