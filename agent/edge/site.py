@@ -56,6 +56,8 @@ _log = logging.getLogger("agent.edge.site")
 _TIDY_SECONDS: Final = 2.0
 _GPU_SECONDS: Final = 5.0
 _WRITE_SECONDS: Final = 5.0
+# Who watches here is in this process, and close behind.
+_HISTORY: Final = 2**20
 
 
 class EdgeSite:
@@ -128,7 +130,8 @@ class EdgeSite:
             now=self._now,
         )
         # What a real task has achieved must outlive a power cut, too: the hub will have been told.
-        async with ControlPlane(self._data / "api", power_safe=self.site.runtime == "process") as plane:
+        power_safe = self.site.runtime == "process"
+        async with ControlPlane(self._data / "api", power_safe=power_safe, history=_HISTORY) as plane:
             await plane.install([installed_crd(APPLIED_MANIFEST_WORKS)])
             self._api.attach(InProcessApi(plane, field_manager="quarterdeck-site"))
             try:

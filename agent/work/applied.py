@@ -15,6 +15,7 @@ import orjson
 from agent.work.manifests import Manifest, ObjectKey
 from hub.api import names
 from hub.api.errors import AlreadyExistsError
+from hub.api.packing import packed
 from hub.api.resource import APPLIED_MANIFEST_WORKS
 from hub.client.interface import KubeApi
 
@@ -63,7 +64,7 @@ class AppliedWorks:
                 del self._records[name]
         elif current is None or not _older(obj, current):
             metadata = {key: value for key, value in obj["metadata"].items() if key != "managedFields"}
-            self._records[name] = orjson.dumps({**obj, "metadata": metadata})
+            self._records[name] = packed({**obj, "metadata": metadata})
 
     async def ensure(self, work: Mapping[str, Any], digests: Mapping[ObjectKey, str]) -> Json:
         """The record of this work, made if missing. It exists before anything it owns does."""
@@ -121,7 +122,7 @@ class AppliedWorks:
         metadata = record["metadata"]
         await self._local.delete(APPLIED_MANIFEST_WORKS, metadata["name"], uid=metadata["uid"])
         marked = {**metadata, "deletionTimestamp": metadata.get("deletionTimestamp") or "pending"}
-        self._records[metadata["name"]] = orjson.dumps({**record, "metadata": marked})
+        self._records[metadata["name"]] = packed({**record, "metadata": marked})
 
     async def patch_status(self, record: Mapping[str, Any], status: Json) -> Json:
         metadata = record["metadata"]

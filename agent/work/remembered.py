@@ -14,6 +14,7 @@ import orjson
 
 from agent.slices import is_job
 from hub.api.conditions import condition_is
+from hub.api.packing import packed
 
 Json = dict[str, Any]
 _FEEDBACK: Final = frozenset({"failedIndexes", "exitCodes"})
@@ -31,7 +32,7 @@ class Works(MutableMapping[str, Json]):
         return orjson.loads(kept) if isinstance(kept, bytes) else kept
 
     def __setitem__(self, name: str, work: Json) -> None:
-        self._kept[name] = orjson.dumps(remembered(work)) if _is_done(work) else remembered(work)
+        self._kept[name] = packed(remembered(work)) if _is_done(work) else remembered(work)
 
     def __delitem__(self, name: str) -> None:
         del self._kept[name]
