@@ -54,7 +54,7 @@ class History:
         self._versions.append(event.version)
         self._bytes += _EVENT_BYTES + len(event.record.raw)
         # Dropped by halves, so that the cost is shared out over many events.
-        if len(self.events) > self.max_events or self._bytes > self.max_bytes:
+        while self.events and (len(self.events) > self.max_events or self._bytes > self.max_bytes):
             self.drop(max(1, len(self.events) // 2))
 
     def drop(self, count: int) -> None:
