@@ -132,7 +132,7 @@ class ScoreSourceSpec(Model):
         description="The label of the result that names the cluster. Example: cluster",
     )
     direction: Literal["higher", "lower"] = Field("higher", description="Which values are better. Example: lower")
-    weight: Int32 = Field(1, ge=-10, le=10, description="Its weight among the scores; 0 only shows it. Example: 2")
+    weight: Int32 = Field(1, ge=-10, le=10, description="Its weight among the scores; 0 asks, and counts nothing. Example: 2")
     validFor: Duration = Field("5m", description="How long an answer counts; older is unknown, not zero. Example: 5m")
     timeout: Duration = Field("5s", description="How long one query may take. Example: 5s")
 

@@ -7,6 +7,9 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
+
+from hub.cli.up import processes
 from hub.cli.up.processes import ProcessGroup, ProcessSpec
 
 
@@ -102,3 +105,16 @@ async def test_what_is_about_to_be_stopped_is_not_started_again(tmp_path: Path) 
     await asyncio.sleep(0.5)
     assert (group["sleeper"].pid, said) == (None, [])
     await group.stop(["sleeper"])
+
+
+async def test_a_long_log_of_earlier_runs_is_put_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "_LOG_BYTES", 10)
+    spec = _spec(tmp_path, "chatty", "print('of this run')")
+    for _ in range(2):
+        (tmp_path / "chatty.log").write_text("of an earlier run\n")
+        group = ProcessGroup(lambda _: None)
+        await group.start([spec])
+        await _until(lambda: spec.log.read_text() == "of this run\n")
+        group.let_die()
+        await group.stop(["chatty"])
+    assert (tmp_path / "chatty.log.1").read_text() == "of an earlier run\n"

@@ -161,6 +161,7 @@ def _say_what_runs(fleet: LocalFleet, left_behind: list[str]) -> None:
         click.echo("  prometheus  none on PATH: scores come from the agents' own reports")
     else:
         click.echo("  prometheus  not started, as you asked: scores come from the agents' own reports")
+    click.echo(f"  metrics     {fleet.hub_metrics_url}")
     click.echo("\nready. In another terminal:")
     click.echo("  quarterdeck run -- hostname")
     click.echo("  quarterdeck get clusters")

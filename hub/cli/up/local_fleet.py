@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -153,7 +154,9 @@ class LocalFleet:
             return []
         targets = {name: f"127.0.0.1:{port}" for name, port in metrics.items()}
         port = int(self.prometheus_url.rsplit(":", 1)[1])
-        return [prometheus_process(binary, self.paths.prometheus, port, targets, self.paths.log("prometheus"))]
+        hub = urlsplit(self.hub_metrics_url).netloc
+        log = self.paths.log("prometheus")
+        return [prometheus_process(binary, self.paths.prometheus, port, targets, log, hub=hub)]
 
     async def _until_ready(self, api: Session) -> None:
         async with asyncio.timeout(_START_TIMEOUT):

@@ -14,10 +14,14 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 _PR_SET_PDEATHSIG = 1
 # Looked up here: after a fork nothing may be loaded any more.
 _PRCTL = ctypes.CDLL(None, use_errno=True).prctl
+
+# A longer log is put away when its process starts.
+_LOG_BYTES: Final = 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,7 @@ class Supervised:
 
     async def _spawn(self) -> None:
         self.spec.log.parent.mkdir(parents=True, exist_ok=True)
+        _put_away(self.spec.log)
         with open(self.spec.log, "ab") as log:
             self._log_start = log.tell()
             # A session of its own: Ctrl-C reaches only the supervisor, which then stops everything in order.
@@ -130,6 +135,13 @@ class Supervised:
 def _end_with_parent() -> None:
     """Asks the kernel to end this process when its supervisor is killed: nothing may go on holding the data unseen."""
     _PRCTL(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _put_away(log: Path) -> None:
+    """A long log of earlier runs becomes LOG.1; the one before that goes."""
+    with contextlib.suppress(FileNotFoundError):
+        if log.stat().st_size > _LOG_BYTES:
+            log.replace(log.with_name(log.name + ".1"))
 
 
 class ProcessGroup:
