@@ -13,9 +13,10 @@ from typing import Any, Literal
 import click
 import structlog
 
-from hub.api.errors import NotFoundError, UsageError
+from hub.api.errors import InvalidObjectError, NotFoundError, UsageError
 from hub.api.timestamps import parse_time
-from hub.scoring.builtin import ColumnScorer, default_scorers
+from hub.placement.score_sources import source_scorer
+from hub.scoring.builtin import default_scorers
 from hub.scoring.interface import WeightedScorer
 from hub.server.reading import CONFIG_GROUP, READ, Objects, Source, sort_objects
 from hub.server.snapshot import State
@@ -79,12 +80,13 @@ class Settings:
         _warn(fresh)
 
     def scorers(self, objects: Objects) -> tuple[WeightedScorer, ...]:
-        """The hub's own and the ScoreSources; of these only a Prometheus knows values, so they are unknown here."""
+        """The hub's own and the ScoreSources; what of these has to be asked for is unknown here."""
         entries = list(default_scorers())
         for source in objects.of("ScoreSource"):
-            spec = source.get("spec") or {}
-            scorer = ColumnScorer(str(source["metadata"]["name"]), lower_is_better=spec.get("direction") == "lower")
-            entries.append(WeightedScorer(scorer, float(spec.get("weight", 1))))
+            try:
+                entries.append(source_scorer(source))
+            except InvalidObjectError as error:
+                self.warn([f"ScoreSource {source['metadata']['name']}: {error}"])
         weighted = [WeightedScorer(e.scorer, self.weights.get(e.scorer.name, e.weight)) for e in entries]
         return tuple(entry for entry in weighted if entry.weight)
 

@@ -3,6 +3,7 @@
     autoAccept: {users: ["system:open-cluster-management:*"], labels: {region: eu}}
     leases: {grace: 1.0}
     prometheus: {url: "http://127.0.0.1:9090", interval: 15s}
+    sources: {allow: ["*.example"], tokens: {"prometheus.example": /run/secrets/prometheus}}
     scorers: {weights: {price: 2, gpu-free: 1}}
     cycle: {debounce: 3ms, longest: 250ms}
     logs: {level: info, format: logfmt}
@@ -67,6 +68,13 @@ class Prometheus(_Part):
     interval: Seconds = 15.0
 
 
+class Sources(_Part):
+    # Hosts that ScoreSources may name, as patterns; the hub's own Prometheus is always allowed.
+    allow: tuple[str, ...] = ("*",)
+    # Host pattern → file with the bearer token for it; read at each request.
+    tokens: dict[str, Path] = Field(default_factory=dict)
+
+
 class Scorers(_Part):
     # By scorer's name; 0 leaves it out. What is not named keeps the weight it comes with.
     weights: dict[str, Weight] = Field(default_factory=dict)
@@ -95,6 +103,7 @@ class HubConfig(_Part):
     autoAccept: AutoAccept = AutoAccept()  # noqa: N815 - as it is written in the file
     leases: Leases = Leases()
     prometheus: Prometheus | None = None
+    sources: Sources = Sources()
     scorers: Scorers = Scorers()
     cycle: Cycle = Cycle()
     leadership: Leadership = Leadership()

@@ -35,6 +35,7 @@ from hub.controllers.queue_status import QueueStatus
 from hub.controllers.registrar import Registrar
 from hub.controllers.scores import Scores
 from hub.controllers.seen import read_job, read_work, read_workload
+from hub.controllers.source_clients import Access
 from hub.controllers.table import JobEntry, JobTable
 from hub.controllers.telling import Telling
 from hub.controllers.tempo import Tempo
@@ -155,7 +156,11 @@ class Hub:
             await self._first(self.watching.synced())
             if not self._stopping.is_set():
                 prometheus = self.config.prometheus
-                self.scores.start(prometheus.url if prometheus else "", prometheus.interval if prometheus else 15.0)
+                self.scores.start(
+                    prometheus.url if prometheus else "",
+                    prometheus.interval if prometheus else 15.0,
+                    Access(self.config.sources.allow, self.config.sources.tokens),
+                )
                 self.cycle.scorers = self.scores.scorers()
                 self.ready.set()
                 _log.info("everything is known", jobs=len(self.table), clusters=len(self.world.clusters))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from hub.fleet.fleet import Fleet
 from hub.fleet.shape import TaskShape
+from hub.scoring.normalise import Normaliser
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,9 @@ class Scorer(Protocol):
     """Scores all clusters at once. Found by entry point group ``quarterdeck.scorers``.
 
     Higher is better. A scorer of something that should be low, such as a price, gives the values as people know them
-    and has a true attribute ``lower_is_better``.
+    and has a true attribute ``lower_is_better``. More that it may have: ``normaliser`` (a `Normaliser`: how its values
+    become 0–100), ``concerns(fleet)`` (which clusters it is about at all, a mask; the others it neither helps nor
+    harms) and ``filter(fleet, request)`` (which clusters may be chosen, a mask).
     """
 
     @property
@@ -46,3 +49,14 @@ class WeightedScorer:
 
 def lower_is_better(scorer: Scorer) -> bool:
     return bool(getattr(scorer, "lower_is_better", False))
+
+
+def normaliser_of(scorer: Scorer) -> Normaliser | None:
+    found = getattr(scorer, "normaliser", None)
+    return found if isinstance(found, Normaliser) else None
+
+
+def concerns(scorer: Scorer, fleet: Fleet) -> NDArray[np.bool_] | None:
+    """Which clusters the scorer is about; None: all."""
+    about = getattr(scorer, "concerns", None)
+    return None if about is None else about(fleet)
