@@ -7,6 +7,7 @@ read-only. What it does not hold: why a cluster may not be used for a job (hub/p
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
@@ -242,12 +243,30 @@ class Fleet:
             ("gpus", model), self.names, self._versions, lambda at: clusters[at].gpus_free(model), np.float64
         )
 
-    def scores(self, source: str, now: float) -> Floats:
-        """The last values of a score source; NaN where there is none, and everywhere once they are too old."""
+    def scores(self, source: str, now: float, grace: float = 0.0) -> Floats:
+        """The last values of a score source; NaN where there is none, and once they are too old.
+
+        With `grace` a value counts so many seconds longer than it says itself.
+        """
         column = self._scores.get(source)
-        if column is None or now > column.valid_until:
+        if column is None:
             return np.full(len(self.names), np.nan)
-        return column.aligned(self.names)
+        return column.at(self.names, now, grace)
+
+    def scores_end(self, source: str, now: float, grace: float = 0.0) -> float:
+        """When after `now` (epoch seconds) the next value of the source stops to count; inf: never."""
+        column = self._scores.get(source)
+        return math.inf if column is None else column.next_end(self.names, now, grace)
+
+    def scores_under(self, prefix: str, cluster: str) -> Mapping[str, float] | None:
+        """The last values of one cluster from all sources of that prefix, by the rest of their names, however old;
+        None where there is none."""
+        found = {
+            source[len(prefix) :]: column.values[cluster]
+            for source, column in self._scores.items()
+            if source.startswith(prefix) and cluster in column.values
+        }
+        return found or None
 
     @property
     def score_sources(self) -> Mapping[str, float]:
@@ -270,6 +289,14 @@ class Fleet:
         return self._cache.get(
             ("object", key), self.names, self._object_versions, lambda at: of(_facts(clusters[at])), dtype
         )
+
+    def scored_column(self, key: Hashable, of: Callable[[ClusterFacts], Any], dtype: DTypeLike) -> NDArray[Any]:
+        """As `object_column` for functions that also read scores: computed again when any score is new."""
+        latest = max((column.version for column in self._scores.values()), default=0)
+        clusters = self._clusters
+        # Both are counted one by one; the mask keeps a process of many months from running over.
+        versions = self._object_versions + ((latest << 8 | len(self._scores) & 0xFF) << 31 & (1 << 62) - 1)
+        return self._cache.get(("scored", key), self.names, versions, lambda at: of(_facts(clusters[at])), dtype)
 
     def site_column(self, key: Hashable, of: Callable[[Site | None], Any], dtype: DTypeLike) -> NDArray[Any]:
         """As `facts_column` for what the cluster reported of itself."""
