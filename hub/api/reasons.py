@@ -200,6 +200,7 @@ class Reason(Enum):
         "ScoreIncomplete", "Score", "{source}: {detail}", "The clusters that it names are unknown; the others count."
     )
     SCORE_ANSWERED = _Entry("ScoreAnswered", "Score", "{source}: values for {clusters} clusters", "")
+    FILTERED_BY_SCORER = _Entry("FilteredByScorer", "Score", "scorer {scorer} leaves it out", "")
     SCORE_PLUGIN_FAILED = _Entry(
         "ScorePluginFailed", "Score", "{plugin}: {detail}", "It costs itself only; fix the plugin."
     )

@@ -18,6 +18,7 @@ from hub.api.timestamps import parse_time
 from hub.placement.score_sources import source_scorer
 from hub.scoring.builtin import default_scorers
 from hub.scoring.interface import WeightedScorer
+from hub.scoring.plugins import discover
 from hub.server.reading import CONFIG_GROUP, READ, Objects, Source, sort_objects
 from hub.server.snapshot import State
 
@@ -27,11 +28,12 @@ _KUEUE_PARTS = ("fairSharing", "admissionFairSharing", "waitForPodsReady", "reso
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`now` is epoch seconds. `weights`: of scorers, by name. `said`: warnings, each of which is said once."""
+    """`now` is epoch seconds. `weights` and `plugins` (their settings): by name. `said`: warnings, each said once."""
 
     now: float
     cycles: int | Literal["settle"]
     weights: Mapping[str, float]
+    plugins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     said: set[str] = field(default_factory=set)
 
     @staticmethod
@@ -46,7 +48,8 @@ class Settings:
         else:
             raise UsageError(f"{cycles!r} is neither a number of cycles from 1 nor `settle`", field="--cycles")
         now = parse_time(moment).timestamp() if moment else time.time()
-        return Settings(now, count, _weights(config) if config is not None else {})
+        weights, plugins = _scoring(config) if config is not None else ({}, {})
+        return Settings(now, count, weights, plugins)
 
     def decide(self, sources: Iterable[Source], *, live: bool = False, key: str | None = None) -> dict[str, Any]:
         """The plan's document. Raises `InvalidObjectError` before anything is decided, if something is malformed."""
@@ -80,8 +83,11 @@ class Settings:
         _warn(fresh)
 
     def scorers(self, objects: Objects) -> tuple[WeightedScorer, ...]:
-        """The hub's own and the ScoreSources; what of these has to be asked for is unknown here."""
+        """The hub's own, the plugins and the ScoreSources; what has to be asked for is unknown here."""
         entries = list(default_scorers())
+        installed = discover((entry.scorer.name for entry in entries), settings=self.plugins)
+        self.warn(f"scorer {name} cannot be used: {problem}" for name, problem in installed.problems.items())
+        entries += installed.scorers
         for source in objects.of("ScoreSource"):
             try:
                 entries.append(source_scorer(source))
@@ -152,8 +158,8 @@ def queue_notes(objects: Objects) -> set[str]:
     return found
 
 
-def _weights(path: Path) -> dict[str, float]:
-    """The scorers' weights of the hub's configuration; of Kueue's, nothing but a warning."""
+def _scoring(path: Path) -> tuple[dict[str, float], dict[str, dict[str, Any]]]:
+    """The scorers' weights and plugins' settings of the hub's configuration; of Kueue's, nothing but a warning."""
     import yaml
 
     from hub.controllers.config import parse_config
@@ -168,7 +174,7 @@ def _weights(path: Path) -> dict[str, float]:
         raise UsageError(f"{path} holds no settings", field="--config")
     if str(document.get("apiVersion") or "").startswith(CONFIG_GROUP):
         _warn(no_effect(document))
-        return {}
+        return {}, {}
     settings = dict(document)
     queue = settings.pop("queue", None) or {}
     if not isinstance(queue, Mapping):
@@ -179,7 +185,8 @@ def _weights(path: Path) -> dict[str, float]:
     if unknown:
         known = ", ".join(("mode", *_KUEUE_PARTS))
         raise UsageError(f"there is no such setting; known here: {known}", field=f"queue.{unknown[0]}")
-    return dict(parse_config(settings, str(path)).scorers.weights)
+    scoring = parse_config(settings, str(path)).scorers
+    return dict(scoring.weights), dict(scoring.settings)
 
 
 def _refuse_kueue(mode: object, where: str) -> None:

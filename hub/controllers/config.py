@@ -78,6 +78,11 @@ class Sources(_Part):
 class Scorers(_Part):
     # By scorer's name; 0 leaves it out. What is not named keeps the weight it comes with.
     weights: dict[str, Weight] = Field(default_factory=dict)
+    # By entry point's name of a plugin: what its Config is filled with.
+    settings: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    # How long one call of a plugin may take, and how long its last good values count after it failed.
+    budget: Seconds = Field(0.25, gt=0)
+    keep: Seconds = 300.0
 
 
 class Cycle(_Part):

@@ -99,7 +99,14 @@ class Hub:
         self.events = Events(self.writes, identity, clock, now)
         self._telling = Telling(self.events)
         self.garbage = Garbage(api, self.table, self.delivery, self.writes, clock, now, request_kept=request_kept)
-        self.scores = Scores(self.world, self.writes, config.scorers.weights, now=now, on_change=self._scores_changed)
+        self.scores = Scores(
+            self.world,
+            self.writes,
+            config.scorers,
+            now=now,
+            on_change=self._scores_changed,
+            watcher=self._scorer_called,
+        )
         self.cycle = Cycle(
             self.table,
             self.world,
@@ -294,6 +301,11 @@ class Hub:
     def _scores_changed(self) -> None:
         self.cycle.scorers = self.scores.scorers()
         self.cycle.decide_again()
+
+    def _scorer_called(self, scorer: str, seconds: float, problem: str) -> None:
+        self.metrics.scorer_seconds.labels(scorer).observe(seconds)
+        if problem:
+            self.metrics.scorer_failures.labels(scorer).inc()
 
     async def _measure_lag(self) -> None:
         loop = asyncio.get_running_loop()

@@ -89,6 +89,31 @@ class HubMetrics:
         self.score_age = Gauge(
             "quarterdeck_score_age_seconds", "Since a score source last answered.", ["source"], registry=registry
         )
+        self.score_coverage = Gauge(
+            "quarterdeck_score_coverage",
+            "The part of the clusters for which a score source or plugin has a value.",
+            ["source"],
+            registry=registry,
+        )
+        self.scorer_seconds = Histogram(
+            "quarterdeck_scorer_seconds",
+            "Time of one call of a scorer plugin.",
+            ["scorer"],
+            buckets=_CYCLE_BUCKETS,
+            registry=registry,
+        )
+        self.scorer_failures = Counter(
+            "quarterdeck_scorer_failures_total",
+            "Calls of a scorer plugin that raised, hung or answered nonsense.",
+            ["scorer"],
+            registry=registry,
+        )
+        self.scorer_ready = Gauge(
+            "quarterdeck_scorer_ready",
+            "1 while a scorer plugin is asked and answers; 0: its last values count until they are too old.",
+            ["scorer"],
+            registry=registry,
+        )
         self.informer_silence = Gauge(
             "quarterdeck_informer_silence_seconds",
             "Since the API last said anything about a resource.",

@@ -20,6 +20,8 @@ from hub.api.reasons import Reason
 from hub.api.resource import SCORE_SOURCES
 from hub.api.timestamps import format_time, from_timestamp, parse_time
 from hub.controllers.asking import Asking, SourceReport
+from hub.controllers.config import Scorers as ScorerConfig
+from hub.controllers.guard import Guarded, Watcher
 from hub.controllers.logs import logger
 from hub.controllers.source_clients import Access, SourceClients
 from hub.controllers.world import World
@@ -45,12 +47,13 @@ class Scores:
         self,
         world: World,
         writes: Writes,
-        weights: Mapping[str, float],
+        config: ScorerConfig,
         *,
         now: Callable[[], float],
         on_change: Callable[[], None],
+        watcher: Watcher | None = None,
     ) -> None:
-        self._world, self._writes, self._weights = world, writes, dict(weights)
+        self._world, self._writes, self._weights = world, writes, dict(config.weights)
         self._now, self._on_change = now, on_change
         self._loop: asyncio.AbstractEventLoop | None = None
         self._asking: Asking | None = None
@@ -65,10 +68,15 @@ class Scores:
         self._expiry: asyncio.TimerHandle | None = None
         self._again: asyncio.TimerHandle | None = None
         defaults = default_scorers()
-        plugins = discover(entry.scorer.name for entry in defaults)
+        plugins = discover((entry.scorer.name for entry in defaults), settings=config.settings)
         for name, problem in plugins.problems.items():
             _log.warning("a scorer cannot be used", scorer=name, why=problem)
-        self._fixed = (*defaults, *plugins.scorers)
+        guarded = [
+            (Guarded(entry.scorer, budget=config.budget, keep=config.keep, watcher=watcher), entry.weight)
+            for entry in plugins.scorers
+        ]
+        self.plugins = tuple(plugin for plugin, _ in guarded)
+        self._fixed = (*defaults, *(WeightedScorer(plugin, weight) for plugin, weight in guarded))
         known = {entry.scorer.name for entry in self._fixed}
         for name in self._weights:
             if name not in known:
@@ -102,9 +110,16 @@ class Scores:
         return tuple(entry for entry in weighted if entry.weight)
 
     def ages(self) -> dict[str, float]:
-        """Seconds since each source last answered."""
+        """Seconds since each source or plugin last answered."""
         now = self._now()
-        return {name: now - report.at for name, report in self._reports.items() if report.at is not None}
+        found = {name: now - report.at for name, report in self._reports.items() if report.at is not None}
+        return found | {plugin.name: age for plugin in self.plugins if (age := plugin.age()) is not None}
+
+    def coverage(self) -> dict[str, float]:
+        """For what part of the clusters each of them has a value (0–1)."""
+        count = max(1, len(self._world.fleet))
+        found = {name: min(1.0, report.clusters / count) for name, report in self._reports.items()}
+        return found | {plugin.name: plugin.coverage for plugin in self.plugins}
 
     # ScoreSources.
 

@@ -97,7 +97,7 @@ def rank(
     values = raw if len(chosen) == len(fleet.names) else raw[:, chosen]
     normalised, weighted = _normalise(counting, values)
     for row, entry in enumerate(counting):
-        special, about = normaliser_of(entry.scorer), concerns(entry.scorer, fleet)
+        special, about = normaliser_of(entry.scorer), _about(entry, fleet, problems)
         if (special is None or special.plain) and about is None:
             continue
         mask = None
@@ -115,6 +115,34 @@ def rank(
     # A stable sort over positions, which are in name order.
     order = chosen[np.negative(sums).argsort(kind="stable")]
     return Ranking(fleet.names, order, total, problems, counting, chosen, raw, normalised, weighted)
+
+
+def admit(
+    fleet: Fleet, request: ScoreRequest, scorers: Sequence[WeightedScorer]
+) -> tuple[NDArray[np.bool_] | None, dict[int, str]]:
+    """Which clusters the scorers' filters let through (None: there is no filter), and who keeps out each other one.
+
+    A filter that raises or answers nonsense keeps out nobody: it costs itself only.
+    """
+    mask: NDArray[np.bool_] | None = None
+    by: dict[int, str] = {}
+    for entry in scorers:
+        admits = getattr(entry.scorer, "filter", None)
+        if admits is None:
+            continue
+        if mask is None:
+            mask = np.ones(len(fleet.names), np.bool_)
+        try:
+            answer = np.asarray(admits(fleet, request))
+        # Somebody else's code, as in `_ask`.
+        except Exception:
+            continue
+        if answer.shape != mask.shape or answer.dtype != np.bool_:
+            continue
+        for position in (mask & ~answer).nonzero()[0].tolist():
+            by[position] = entry.scorer.name
+        mask = mask & answer
+    return mask, by
 
 
 def _ask(
@@ -137,10 +165,27 @@ def _ask(
         problems[name] = f"answered shape {answer.shape}, expected {into.shape}"
         return
     into[:] = answer
+    # What still answers from what it knew says so itself.
+    said = getattr(entry.scorer, "problem", "")
+    if said:
+        problems[name] = str(said)
     broken = np.isinf(into)
     if broken.any():
         into[broken] = np.nan
         problems[name] = f"answered an infinite value for {fleet.names[int(broken.nonzero()[0][0])]}"
+
+
+def _about(entry: WeightedScorer, fleet: Fleet, problems: dict[str, str]) -> NDArray[np.bool_] | None:
+    try:
+        about = concerns(entry.scorer, fleet)
+    # Somebody else's code, as in `_ask`.
+    except Exception as error:
+        problems[entry.scorer.name] = f"{type(error).__name__}: {error}"
+        return None
+    if about is not None and (about.shape != (len(fleet.names),) or about.dtype != np.bool_):
+        problems[entry.scorer.name] = f"is about {about.dtype} {about.shape}, expected a mask of ({len(fleet.names)},)"
+        return None
+    return about
 
 
 def _normalise(

@@ -23,6 +23,7 @@ from hub.api.resource import (
 from hub.api.timestamps import format_time, from_timestamp
 from hub.client.patcher import Patcher
 from hub.controllers.asking import SourceReport
+from hub.controllers.config import Scorers
 from hub.controllers.metrics import HubMetrics
 from hub.controllers.scores import Scores
 from hub.controllers.source_clients import Access
@@ -68,7 +69,7 @@ def scores_of(scene: Scene, weights: dict[str, float] | None = None) -> tuple[Sc
     for name in ("ash", "elm"):
         world.note(ClusterSeen({"metadata": {"name": name}, "spec": {"hubAcceptsClient": True}}))
     writes = Writes(Patcher(Line(scene.api)), lambda: True, HubMetrics())
-    made = Scores(world, writes, weights or {}, now=time.time, on_change=lambda: changed.append(1))
+    made = Scores(world, writes, Scorers(weights=weights or {}), now=time.time, on_change=lambda: changed.append(1))
     return made, world, changed
 
 
