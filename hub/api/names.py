@@ -76,6 +76,8 @@ CLUSTER_LEASE: Final = "managed-cluster-lease"
 
 HUB_NAMESPACE: Final = "quarterdeck-system"
 HUB_LEASE: Final = "quarterdeck-hub"
+# The AddOnPlacementScore in every cluster's namespace in which the hub says its scores.
+HUB_SCORES: Final = "quarterdeck"
 DEFAULT_QUEUE: Final = "default"
 
 GPU: Final = "nvidia.com/gpu"

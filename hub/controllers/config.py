@@ -75,6 +75,16 @@ class Sources(_Part):
     tokens: dict[str, Path] = Field(default_factory=dict)
 
 
+class Publish(_Part):
+    # Whether scores are written as AddOnPlacementScores.
+    enabled: bool = True
+    # How often they are looked at, and how many points one must have moved to be written.
+    every: Seconds = Field(10.0, ge=0.05)
+    deadband: int = Field(3, ge=1, le=100)
+    # How long they count where nobody renews them: after a hub's end nobody trusts them longer.
+    validFor: Seconds = Field(3600.0, ge=1)  # noqa: N815 - as it is written in the file
+
+
 class Scorers(_Part):
     # By scorer's name; 0 leaves it out. What is not named keeps the weight it comes with.
     weights: dict[str, Weight] = Field(default_factory=dict)
@@ -83,6 +93,7 @@ class Scorers(_Part):
     # How long one call of a plugin may take, and how long its last good values count after it failed.
     budget: Seconds = Field(0.25, gt=0)
     keep: Seconds = 300.0
+    publish: Publish = Publish()
 
 
 class Cycle(_Part):

@@ -82,6 +82,7 @@ class Guarded:
         self.name = scorer.name
         self.lower_is_better = lower_is_better(scorer)
         self.normaliser = normaliser_of(scorer)
+        self.publish = bool(getattr(scorer, "publish", True))
         self.answered: float | None = None
         self.coverage = 0.0
         self._scorer: Any = scorer

@@ -31,6 +31,8 @@ from hub.controllers.lifecycle import Lifecycle
 from hub.controllers.logs import logger
 from hub.controllers.metrics import HubMetrics
 from hub.controllers.mirror import Mirror
+from hub.controllers.placements import PlacementKeeper
+from hub.controllers.publishing import Publishing
 from hub.controllers.queue_status import QueueStatus
 from hub.controllers.registrar import Registrar
 from hub.controllers.scores import Scores
@@ -107,6 +109,7 @@ class Hub:
             on_change=self._scores_changed,
             watcher=self._scorer_called,
         )
+        self.publishing = Publishing(self.scores, self.world, self.writes, config.scorers.publish, now)
         self.cycle = Cycle(
             self.table,
             self.world,
@@ -134,7 +137,18 @@ class Hub:
             gap=timing.retry * 2 + 1.0,
             finalizers=(names.HUB_FINALIZER,) if connect is not None and config.lifecycle else (),
         )
-        self.watching = Watching(api, self.table, self.world, self.cycle, self.registrar, self.garbage, self.scores)
+        self.placements = PlacementKeeper(
+            self.world,
+            self.writes,
+            self.events,
+            now=now,
+            leads=self._may_decide,
+            on_decided=self._placement_decided,
+            observe=self.metrics.placement_seconds.observe,
+        )
+        self.watching = Watching(
+            api, self.table, self.world, self.cycle, self.registrar, self.garbage, self.scores, self.publishing
+        )
         self.queue_status = QueueStatus(self.table, self.world, self.holdings, self.writes, self.watching.store, now)
         self.lifecycle = Lifecycle(connect) if connect is not None and config.lifecycle else None
         self._deciding = False
@@ -174,7 +188,9 @@ class Hub:
                 running += [
                     tasks.create_task(self.cycle.run(), name="cycle"),
                     tasks.create_task(self.registrar.run(), name="registrar"),
+                    tasks.create_task(self.placements.run(), name="placements"),
                     tasks.create_task(self.garbage.run(), name="garbage"),
+                    tasks.create_task(self.publishing.run(), name="publishing"),
                     tasks.create_task(self.queue_status.run(), name="queue status"),
                     tasks.create_task(self._measure_lag(), name="lag"),
                 ]
@@ -237,6 +253,7 @@ class Hub:
         self.leading.clear()
         self.metrics.leader.set(0)
         self.registrar.stand_by()
+        self.placements.stand_by()
         if self._lifecycle_timer is not None:
             self._lifecycle_timer.cancel()
         if self.lifecycle is not None:
@@ -265,6 +282,7 @@ class Hub:
         self._deciding = True
         self.leading.set()
         self.registrar.take_over()
+        self.placements.take_over()
         self.garbage.take_over()
         self.table.mark_all()
         self.cycle.decide_again()
@@ -301,6 +319,12 @@ class Hub:
     def _scores_changed(self) -> None:
         self.cycle.scorers = self.scores.scorers()
         self.cycle.decide_again()
+        self.placements.wake()
+
+    def _placement_decided(self, namespace: str, name: str, clusters: tuple[str, ...]) -> None:
+        if self.world.placement_decided(namespace, name, clusters):
+            self.table.mark_open()
+            self.cycle.wake()
 
     def _scorer_called(self, scorer: str, seconds: float, problem: str) -> None:
         self.metrics.scorer_seconds.labels(scorer).observe(seconds)

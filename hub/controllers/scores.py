@@ -36,6 +36,7 @@ from hub.scoring.plugins import discover
 Json = dict[str, Any]
 _log = logger(__name__)
 _FOR_EVER: Final = float("inf")
+_TOGETHER: Final = 0.05
 _REPORT_EVERY: Final = 30.0
 """Seconds between two writes of a source's status that only say that it still answers."""
 
@@ -66,6 +67,7 @@ class Scores:
         self._addons: dict[str, dict[str, tuple[dict[str, float], float]]] = {}
         self._columns: set[str] = set()
         self._expiry: asyncio.TimerHandle | None = None
+        self._gathering: asyncio.TimerHandle | None = None
         self._again: asyncio.TimerHandle | None = None
         defaults = default_scorers()
         plugins = discover((entry.scorer.name for entry in defaults), settings=config.settings)
@@ -84,13 +86,13 @@ class Scores:
 
     def start(self, prometheus: str, interval: float, access: Access) -> None:
         """Asks the sources from now on; `prometheus` empty: the hub has none, and sources that need it say so."""
-        self._loop = asyncio.get_running_loop()
+        loop = self._loop = asyncio.get_running_loop()
         ask = SourceClients(prometheus, access, clusters=self._targets, clock=self._now)
         self._asking = Asking(ask, feed=self.feed, report=self._report_from_thread, interval=interval, clock=self._now)
         for name in self._sources:
             self._ask(name)
         self._asking.start()
-        self._again = self._loop.call_later(_REPORT_EVERY, self._look_again)
+        self._again = loop.call_later(_REPORT_EVERY, self._look_again)
 
     def stop(self) -> None:
         if self._again is not None:
@@ -108,6 +110,13 @@ class Scores:
         entries = [*self._fixed, *(self._scorers[name] for name in sorted(self._scorers))]
         weighted = [WeightedScorer(e.scorer, self._weights.get(e.scorer.name, e.weight)) for e in entries]
         return tuple(entry for entry in weighted if entry.weight)
+
+    def published(self) -> tuple[WeightedScorer, ...]:
+        """What is written where OCM's users look (hub/controllers/publishing.py): what says the same of a cluster
+        whatever is to be placed. Sources with weight 0 too: they are there to be shown."""
+        sources = [self._scorers[name] for name in sorted(self._scorers)]
+        fixed = [entry for entry in self._fixed if getattr(entry.scorer, "publish", False)]
+        return tuple(entry if entry.weight else WeightedScorer(entry.scorer, 1.0) for entry in [*fixed, *sources])
 
     def ages(self) -> dict[str, float]:
         """Seconds since each source or plugin last answered."""
@@ -253,33 +262,50 @@ class Scores:
             if isinstance(score, Mapping) and isinstance(score.get("value"), int) and score.get("name")
         }
         self._addons.setdefault(str(meta["name"]), {})[str(meta["namespace"])] = (values, until)
-        self._gather()
+        self._gather_soon()
 
     def addon_gone(self, cluster: str, name: str) -> None:
         self._addons.get(name, {}).pop(cluster, None)
-        self._gather()
+        self._gather_soon()
+
+    def _gather_soon(self) -> None:
+        """A thousand objects that change together are one change of the columns."""
+        if self._gathering is None:
+            self._gathering = asyncio.get_running_loop().call_later(_TOGETHER, self._gather)
 
     def _gather(self) -> None:
-        """Columns of what is valid now; looked at again when the first of it expires."""
-        now, columns = self._now(), dict[str, dict[str, float]]()
-        soonest = _FOR_EVER
+        """Columns of everything, each value with its own end; looked at again when the next of them ends."""
+        self._gathering = None
+        columns: dict[str, tuple[dict[str, float], dict[str, float]]] = {}
         for resource, clusters in self._addons.items():
             for cluster, (values, until) in clusters.items():
-                if until <= now:
-                    continue
-                soonest = min(soonest, until)
                 for score, value in values.items():
-                    columns.setdefault(f"AddOn/{resource}/{score}", {})[cluster] = value
+                    column, ends = columns.setdefault(f"AddOn/{resource}/{score}", ({}, {}))
+                    column[cluster] = value
+                    if until < _FOR_EVER:
+                        ends[cluster] = until
         for gone in self._columns - set(columns):
             self._world.note(ScoresGone(gone))
         for source in sorted(columns):
-            self._world.note(ScoresSeen(source, columns[source], _FOR_EVER))
+            column, ends = columns[source]
+            self._world.note(ScoresSeen(source, column, _FOR_EVER, ends))
         self._columns = set(columns)
+        self._wake_at_end()
+        self._on_change()
+
+    def _wake_at_end(self) -> None:
+        """A score that ends changes the order at that moment, not at the next news."""
         if self._expiry is not None:
             self._expiry.cancel()
             self._expiry = None
+        now = self._now()
+        ends = (until for clusters in self._addons.values() for _, until in clusters.values())
+        soonest = min((until for until in ends if now < until < _FOR_EVER), default=_FOR_EVER)
         if soonest < _FOR_EVER:
-            self._expiry = asyncio.get_running_loop().call_later(soonest - now + 0.01, self._gather)
+            self._expiry = asyncio.get_running_loop().call_later(soonest - now + 0.01, self._ended)
+
+    def _ended(self) -> None:
+        self._wake_at_end()
         self._on_change()
 
     def _take(self, change: FleetChange) -> None:

@@ -29,7 +29,8 @@ class Scorer(Protocol):
     and has a true attribute ``lower_is_better``. More that it may have: ``normaliser`` (a `Normaliser`: how its values
     become 0–100), ``concerns(fleet)`` (which clusters it is about at all, a mask; the others it neither helps nor
     harms), ``filter(fleet, request)`` (which clusters may be chosen, a mask) and a true ``live``: asked anew for every
-    choice, where a plugin is otherwise asked once a decision and shape.
+    choice, where a plugin is otherwise asked once a decision and shape. A false ``publish`` keeps its values (for
+    a task that asks for nothing) out of the hub's own AddOnPlacementScores.
     """
 
     @property
@@ -60,4 +61,5 @@ def normaliser_of(scorer: Scorer) -> Normaliser | None:
 def concerns(scorer: Scorer, fleet: Fleet) -> NDArray[np.bool_] | None:
     """Which clusters the scorer is about; None: all."""
     about = getattr(scorer, "concerns", None)
-    return None if about is None else np.asarray(about(fleet))
+    found = None if about is None else about(fleet)
+    return None if found is None else np.asarray(found)

@@ -45,7 +45,9 @@ def source(name: str = "s", **spec: Any) -> WeightedScorer:
 
 
 def ranked(*entries: WeightedScorer, fleet: Fleet) -> Ranking:
-    return rank(fleet, REQUEST, entries, np.ones(len(fleet.names), np.bool_))
+    ranking = rank(fleet, REQUEST, entries, np.ones(len(fleet.names), np.bool_))
+    assert ranking.problems == {}
+    return ranking
 
 
 @pytest.mark.parametrize(
