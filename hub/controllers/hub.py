@@ -147,8 +147,9 @@ class Hub:
             observe=self.metrics.placement_seconds.observe,
         )
         self.watching = Watching(
-            api, self.table, self.world, self.cycle, self.registrar, self.garbage, self.scores, self.publishing
-        )
+            api, self.table, self.world, self.cycle, self.placements,
+            self.registrar, self.garbage, self.scores, self.publishing,
+        )  # fmt: skip
         self.queue_status = QueueStatus(self.table, self.world, self.holdings, self.writes, self.watching.store, now)
         self.lifecycle = Lifecycle(connect) if connect is not None and config.lifecycle else None
         self._deciding = False

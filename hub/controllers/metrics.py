@@ -35,6 +35,12 @@ class HubMetrics:
             buckets=_CYCLE_BUCKETS,
             registry=registry,
         )
+        self.placement_seconds = Histogram(
+            "quarterdeck_placement_seconds",
+            "Time of one look at the Placements that something has changed for.",
+            buckets=_CYCLE_BUCKETS,
+            registry=registry,
+        )
         self.decisions = Counter(
             "quarterdeck_decisions_total",
             "Decisions by outcome: slices admitted, or the reason of the refusal.",

@@ -19,7 +19,7 @@ from hub.fleet.cluster import Cluster, counts
 from hub.fleet.columns import ColumnCache
 from hub.fleet.draft import Draft
 from hub.fleet.facts import ClusterFacts
-from hub.fleet.held import Holding
+from hub.fleet.held import Held, Holding
 from hub.fleet.keys import KeyMap
 from hub.fleet.scores import ScoreColumn
 from hub.fleet.shape import TaskShape
@@ -302,6 +302,28 @@ class Fleet:
         """As `facts_column` for what the cluster reported of itself."""
         clusters = self._clusters
         return self._cache.get(("site", key), self.names, self._site_versions, lambda at: of(clusters[at].site), dtype)
+
+    def same_ground(self, other: Fleet) -> bool:
+        """Whether no ManagedCluster and no score differs: what rules and scores of clusters read. What is held on them,
+        and what they report of their nodes, may."""
+        return (
+            self.names is other.names
+            and self._facts_versions is other._facts_versions
+            and self._object_versions is other._object_versions
+            and self._scores is other._scores
+        )
+
+    def same_facts(self, other: Fleet) -> bool:
+        """Whether no label, claim, taint, acceptance or availability of a cluster differs."""
+        return self.names is other.names and self._facts_versions is other._facts_versions
+
+    def held_column(self, key: Hashable, of: Callable[[Held | None], Any], dtype: DTypeLike) -> NDArray[Any]:
+        """As `facts_column` for what is held on each cluster's nodes; None: it has not reported them.
+
+        `of` must not change what it is given.
+        """
+        clusters = self._clusters
+        return self._cache.get(("held", key), self.names, self._versions, lambda at: of(clusters[at].held), dtype)
 
     @property
     def digest(self) -> str:

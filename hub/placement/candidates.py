@@ -50,17 +50,6 @@ class Candidates:
     excluded: Positions
     until: float
 
-    def same_as(self, other: object) -> bool:
-        """Whether the same clusters can be chosen for the same scores."""
-        if not isinstance(other, Candidates):
-            return False
-        if self is other:
-            return True
-        avoid = (self.avoid is None) == (other.avoid is None) and (
-            self.avoid is None or other.avoid is None or np.array_equal(self.avoid, other.avoid)
-        )
-        return avoid and np.array_equal(self.passing, other.passing) and np.array_equal(self.base, other.base)
-
 
 def find_candidates(
     fleet: Fleet, sets: ClusterSets, rule: ClusterRule, now: float, current: Collection[str] = ()

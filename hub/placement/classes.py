@@ -39,6 +39,27 @@ class PlacementClass:
         self._sensitive = only_if_chosen(fleet)
         self.retally(tally)
 
+    def same_candidates(self, other: PlacementClass) -> bool:
+        """Whether the same clusters could be chosen, whatever their scores."""
+        found, before = self.found, other.found
+        if not isinstance(found, Candidates) or not isinstance(before, Candidates):
+            return found == before
+        avoid = found.avoid is before.avoid or (
+            found.avoid is not None and before.avoid is not None and np.array_equal(found.avoid, before.avoid)
+        )
+        if not avoid:
+            return False
+        names, others = self._fleet.names, other._fleet.names
+        if names is others:
+            return np.array_equal(found.passing, before.passing)
+        return [names[at] for at in found.passing.tolist()] == [others[at] for at in before.passing.tolist()]
+
+    def same_scores(self, other: PlacementClass) -> bool:
+        """Of classes with the same candidates."""
+        if not isinstance(self.found, Candidates) or not isinstance(other.found, Candidates):
+            return True
+        return np.array_equal(self.found.base, other.found.base)
+
     def retally(self, tally: Ints) -> None:
         self._tally = tally
         self._ranked = False
@@ -50,8 +71,12 @@ class PlacementClass:
         *,
         stability: Stability = RESTLESS,
         since: Mapping[str, Held] = _NOTHING,
+        scores: bool = True,
     ) -> PlacementOutcome:
-        """Of the member that has chosen `current`, in name order."""
+        """Of the member that has chosen `current`, in name order. Where its scores do not matter (`scores` False) and
+        it takes whatever passes, the scores may be those of another member."""
+        if not scores and self.takes_all:
+            current, since, stability = (), _NOTHING, RESTLESS
         calm = stability.hysteresis == 0 and stability.moves is None and not self._dwells(stability, since)
         if calm and (known := self._known.get(current)) is not None:
             return known
@@ -61,6 +86,11 @@ class PlacementClass:
         if calm:
             self._known[current] = outcome
         return outcome
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether its members choose all that pass, whatever the scores and whatever is chosen."""
+        return self._rule.limit is None and not self._rule.spread and self._sensitive is None
 
     def _dwells(self, stability: Stability, since: Mapping[str, Held]) -> bool:
         return any(self._now < held.since + stability.dwell for held in since.values())

@@ -61,8 +61,13 @@ def _runs(name: str, members: Sequence[str], size: int, before: Mapping[str, Gro
         run += waiting[:free]
         waiting = waiting[free:]
     groups = [Group(name, tuple(sorted(run)), key) for key, run in placed.items()]
-    groups += [Group(name, tuple(waiting[start : start + size])) for start in range(0, len(waiting), size)]
-    return groups
+    # A group whose members have all gone goes on with new ones.
+    free_keys = iter(sorted({key for key in before.values() if key[0] == name} - set(placed)))
+    groups += [
+        Group(name, tuple(waiting[start : start + size]), next(free_keys, None))
+        for start in range(0, len(waiting), size)
+    ]
+    return sorted(groups, key=lambda group: (group.was is None, group.was or ("", 0)))
 
 
 def _belongs(fleet: Fleet, name: str, selector: GroupSelector) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from hub.api import names
 from hub.api.errors import InvalidObjectError
 from hub.fleet.amounts import entries, mapping
 from hub.placement.rule import ClusterRule, Requirement
@@ -33,7 +34,8 @@ class GroupSelector:
 @dataclass(frozen=True, slots=True)
 class PlacementRequest:
     """`per_group`: clusters in a group, with `percent` that share of all. `by_score`: decisions carry their scores and
-    are in their order. `rate_limit`: seconds between two changes that only scores cause."""
+    are in their order. `rate_limit`: seconds between two changes that only scores cause. `remembers`: since when its
+    clusters are chosen must outlive the hub."""
 
     namespace: str
     name: str
@@ -44,6 +46,7 @@ class PlacementRequest:
     percent: bool = True
     by_score: bool = False
     rate_limit: float = 60.0
+    remembers: bool = False
 
     @property
     def key(self) -> str:
@@ -87,6 +90,7 @@ def parse_request(placement: Mapping[str, Any]) -> PlacementRequest:
         percent,
         order == "Score",
         rate_limit,
+        names.MIN_DWELL in annotations or names.MAX_MOVES in annotations,
     )
 
 

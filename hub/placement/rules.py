@@ -7,6 +7,7 @@ placements' decisions, which a job has none of. Nothing here looks at a cluster.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from hub.api.errors import InvalidObjectError
@@ -59,6 +60,18 @@ def parse_rule(namespace: str, placement: Mapping[str, Any], reference: str = ""
         reference=reference,
         spread=spread,
     )
+
+
+def chooses_itself(rule: ClusterRule) -> bool:
+    """Whether a Placement says what only makes sense for it as a whole, so that its jobs follow its decisions."""
+    return bool(rule.spread) or any(entry.weight and entry.name in (BALANCE, STEADY) for entry in rule.weights)
+
+
+def job_rule(rule: ClusterRule, chosen: tuple[str, ...]) -> ClusterRule:
+    """What a Placement that chooses itself means for a job that names it: the clusters it has chosen, ordered by what
+    else it says."""
+    weights = tuple(entry for entry in rule.weights if entry.name not in (BALANCE, STEADY))
+    return replace(rule, weights=weights, spread=(), chosen=chosen)
 
 
 def _predicate(entry: Mapping[str, Any], field: str) -> Predicate:

@@ -20,12 +20,16 @@ FULL: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """One PlacementDecision: `entries` are (cluster, score); the score is None where none is to be written."""
+    """One PlacementDecision: `entries` are (cluster, score); the score is None where none is to be written.
+
+    `written`: the object says so, be it that it holds nothing; one that was just made does not.
+    """
 
     name: str
     group: str
     index: int
     entries: tuple[tuple[str, int | None], ...]
+    written: bool = True
 
     @property
     def key(self) -> GroupKey:
@@ -92,6 +96,7 @@ def read_sheet(decision: Mapping[str, Any]) -> Sheet:
         str(labels.get(names.DECISION_GROUP_NAME) or ""),
         int(index) if index.isdecimal() and len(index) < 10 else -1,
         tuple(entries),
+        isinstance((decision.get("status") or {}).get("decisions"), list),
     )
 
 
