@@ -44,6 +44,8 @@ class Entry:
     obj: Json | None = None
     request: PlacementRequest | None = None
     problem: str = ""
+    # Which rule it has: equal rules, equal numbers.
+    rule: int = -1
     seen: dict[str, SeenSheet] = field(default_factory=dict)
     sheets: tuple[Sheet, ...] | None = None
     outcome: PlacementOutcome | None = None

@@ -69,12 +69,13 @@ class PlacementKeeper:
         leads: Callable[[], bool],
         on_decided: Callable[[str, str, tuple[str, ...]], None],
         observe: Callable[[float], None],
+        writer: PlacementWriter | None = None,
     ) -> None:
         self.entries: dict[str, Entry] = {}
         self.decided = 0
         self._world, self._now, self._leads = world, now, leads
         self._on_decided, self._observe = on_decided, observe
-        self._writer = PlacementWriter(writes, events, now, leads)
+        self._writer = writer or PlacementWriter(writes, events, now, leads)
         self._tally = Tally()
         self._rules: dict[ClusterRule, int] = {}
         self._classes: dict[ClassKey, _Class] = {}
@@ -119,6 +120,9 @@ class PlacementKeeper:
             return False
         if not entry.ours:
             entry.sheets = entry.outcome = None
+        if entry.request is not None:
+            shared = replace(entry.request.rule, namespace="", reference="")
+            entry.rule = self._rules.setdefault(shared, len(self._rules))
         self._settle_current(entry)
         self._classify(entry)
         self._dirty.add(entry.key)
@@ -326,18 +330,21 @@ class PlacementKeeper:
 
     def _take(self, entry: Entry, request: PlacementRequest, outcome: PlacementOutcome, now: float) -> None:
         """The outcome becomes what is to be written."""
-        chosen = [decision.cluster for decision in outcome.decisions]
+        new = outcome.clusters
+        if new == entry.current and entry.sheets is not None and not request.by_score and not request.groups:
+            entry.outcome, entry.generation = outcome, entry.wanted_generation
+            self._writer.settle(entry)
+            return
         before, scored = entry.sheets or tuple(entry.own_sheets()), None
         if request.by_score:
             scored = {decision.cluster: decision.score for decision in outcome.decisions}
-        sheets = lay_out(request.name, cut(self._fleet, request, chosen, groups_of(before)), scored, before)
+        sheets = lay_out(request.name, cut(self._fleet, request, new, groups_of(before)), scored, before)
         entry.outcome, entry.generation = outcome, entry.wanted_generation
         if sheets != before:
             entry.scored_at = now
         elif entry.scored_at == -math.inf:
             entry.scored_at = entry.last_scored(now)
         entry.sheets = sheets
-        new = tuple(sorted(chosen))
         if new != entry.current:
             self._moved(entry, new, outcome, now)
         self._writer.settle(entry)
@@ -346,8 +353,10 @@ class PlacementKeeper:
         old = set(entry.current)
         newcomers = [cluster for cluster in new if cluster not in old]
         moves = len(outcome.displaced)
-        kept = {cluster: entry.since[cluster] for cluster in new if cluster in entry.since and cluster in old}
-        entry.since = kept | {c: Held(now, number < moves) for number, c in enumerate(newcomers)}
+        kept = {cluster: held for cluster, held in entry.since.items() if cluster in new and cluster in old}
+        came = dict.fromkeys(newcomers, Held(now))
+        came.update(dict.fromkeys(newcomers[:moves], Held(now, True)))
+        entry.since = kept | came
         self._choose(entry, new)
 
     def _choose(self, entry: Entry, clusters: tuple[str, ...]) -> None:
@@ -375,9 +384,7 @@ class PlacementKeeper:
                 self._leave(entry)
             return
         rule = entry.request.rule
-        shared = replace(rule, namespace="", reference="")
-        number = self._rules.setdefault(shared, len(self._rules))
-        key = (self._sets.bound(rule.namespace), number)
+        key = (self._sets.bound(rule.namespace), entry.rule)
         if self._class_of.get(entry.key) == key:
             return
         self._leave(entry)

@@ -290,6 +290,10 @@ class Fleet:
             ("object", key), self.names, self._object_versions, lambda at: of(_facts(clusters[at])), dtype
         )
 
+    def derived(self, key: Hashable, columns: tuple[NDArray[Any], ...], of: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+        """What `of` makes of columns of this fleet, again only when one of them is another one. `key` as elsewhere."""
+        return self._cache.derived(key, columns, of)
+
     def scored_column(self, key: Hashable, of: Callable[[ClusterFacts], Any], dtype: DTypeLike) -> NDArray[Any]:
         """As `object_column` for functions that also read scores: computed again when any score is new."""
         latest = max((column.version for column in self._scores.values()), default=0)

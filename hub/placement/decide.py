@@ -53,7 +53,8 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class PlacementOutcome:
-    """`decisions` in the order of choice. `reason` and `message` are those of OCM's condition PlacementSatisfied.
+    """`decisions` in the order of choice, `clusters` the same by name. `reason` and `message` are those of OCM's
+    condition PlacementSatisfied.
 
     `displaced`: clusters that could have stayed, and lost their place to better ones. `held`: clusters that a better
     one would have displaced, and what kept them: ``dwell``, ``hysteresis`` or ``budget``. `until`: epoch seconds at
@@ -67,6 +68,7 @@ class PlacementOutcome:
     displaced: tuple[str, ...] = ()
     held: Mapping[str, str] = field(default_factory=dict)
     until: float = math.inf
+    clusters: tuple[str, ...] = ()
 
 
 def decide_placement(
@@ -169,7 +171,8 @@ def outcome_of(
         said = (False, "NotAllDecisionsScheduled", f"{missing} cluster decisions unscheduled")
     else:
         said = (True, "AllDecisionsScheduled", "All cluster decisions scheduled")
-    return PlacementOutcome(decisions, *said, displaced, held, until)
+    clusters = tuple(sorted([decision.cluster for decision in decisions]))
+    return PlacementOutcome(decisions, *said, displaced, held, until, clusters)
 
 
 def _settled(

@@ -19,8 +19,8 @@ from hub.api.timestamps import format_duration
 from hub.fleet.facts import ClusterFacts, Taint
 from hub.fleet.fleet import Fleet
 from hub.placement import cel
-from hub.placement.rule import ClusterRule, ClusterToleration, Predicate
-from hub.placement.selectors import matches, show
+from hub.placement.rule import ClusterRule, ClusterToleration, Predicate, Requirement
+from hub.placement.selectors import show
 from hub.placement.sets import ClusterSets
 
 # How the columns of AddOnPlacementScores are called: AddOn/RESOURCE/SCORE.
@@ -228,16 +228,49 @@ def _offending(facts: ClusterFacts, tolerations: tuple[ClusterToleration, ...], 
 
 
 def _predicate(fleet: Fleet, predicate: Predicate) -> Flags:
-    def selects(facts: ClusterFacts) -> bool:
-        return matches(predicate.labels, facts.labels) and matches(predicate.claims, facts.claims)
-
-    found: Flags = fleet.facts_column(("predicate", predicate.labels, predicate.claims), selects, np.bool_)
+    lines = [(line, False) for line in predicate.labels] + [(line, True) for line in predicate.claims]
+    if lines:
+        columns = tuple(_codes(fleet, line.key, claim) for line, claim in lines)
+        found = fleet.derived(
+            ("predicate", predicate.labels, predicate.claims),
+            columns,
+            lambda: np.logical_and.reduce([_holds(line, c) for (line, _), c in zip(lines, columns, strict=True)]),
+        )
+    else:
+        found = np.ones(len(fleet.names), np.bool_)
     for text in predicate.cel:
         if cel.reads_scores(text):
             found = found & fleet.scored_column(("cel", text), partial(_cel_holds, text, fleet), np.bool_)
         else:
             found = found & fleet.object_column(("cel", text), partial(_cel_holds, text, None), np.bool_)
     return found
+
+
+def _codes(fleet: Fleet, key: str, claim: bool) -> NDArray[np.int64]:
+    """A number for each value of a label or claim, the same for the same value everywhere; 0: it is not there."""
+    column: NDArray[np.int64] = fleet.facts_column(
+        ("code", key, claim), lambda facts: _code((facts.claims if claim else facts.labels).get(key)), np.int64
+    )
+    return column
+
+
+def _code(value: str | None, known: dict[str, int] = {}) -> int:  # noqa: B006 - one numbering for the whole process
+    return 0 if value is None else known.setdefault(value, len(known) + 1)
+
+
+def _holds(line: Requirement, codes: NDArray[np.int64]) -> Flags:
+    """As `hub.placement.selectors.matches` of one line."""
+    if line.operator in ("Exists", "DoesNotExist"):
+        there: Flags = codes != 0
+        return there if line.operator == "Exists" else ~there
+    wanted = [_code(value) for value in line.values]
+    if len(wanted) > 4:
+        found: Flags = np.isin(codes, wanted)
+    else:
+        found = np.zeros(len(codes), np.bool_)
+        for code in wanted:
+            found |= codes == code
+    return ~found if line.operator == "NotIn" else found
 
 
 def _cel_holds(text: str, fleet: Fleet | None, facts: ClusterFacts) -> bool:

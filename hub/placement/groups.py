@@ -33,6 +33,8 @@ def cut(
     """At least one group, empty when nothing is chosen. `before`: the group of each cluster that has one already."""
     left = sorted(chosen)
     size = request.group_size(len(left))
+    if not before and not request.groups and size == len(left):
+        return (Group("", tuple(left)),)
     found: list[Group] = []
     for selector in (*request.groups, GroupSelector("")):
         members = [name for name in left if _belongs(fleet, name, selector)]

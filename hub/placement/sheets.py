@@ -44,6 +44,10 @@ def lay_out(
     placement: str, groups: Sequence[Group], scores: Mapping[str, int] | None, before: Sequence[Sheet] = ()
 ) -> tuple[Sheet, ...]:
     """The sheets of `groups` in their order. With `scores` entries carry them, and are ordered by them."""
+    if not before and len(groups) == 1 and len(groups[0].clusters) <= FULL and not scores:
+        bare: list[tuple[str, int | None]] = [(cluster, None) for cluster in groups[0].clusters]
+        entries = tuple(bare)
+        return (Sheet(f"{placement}-decision-1", groups[0].name, 0, entries),)
     used = {sheet.name for sheet in before}
     numbers = (number for number in range(1, 1 << 31) if f"{placement}-decision-{number}" not in used)
     found: list[Sheet] = []
