@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.placements import run as many_placements
 from bench.report import Figure
 from hub.api import names
 from hub.fleet.changes import CapacitySeen, Charge, ClusterSeen, FleetChange, ScoresSeen
@@ -34,6 +35,7 @@ def run() -> list[Figure]:
     small, large = _fleet(1_000), _fleet(10_000)
     site = Fleet.empty().apply([ClusterSeen(_cluster("big", random.Random(1))), CapacitySeen(_big_site())])
     return [
+        *many_placements(),
         Figure("one placement, 1,000 clusters", _placement(small), 0.15, "ms", peer=("OCM", 24.0)),
         Figure("one placement, 10,000 clusters", _placement(large), 0.3, "ms", peer=("OCM", 228.0)),
         Figure("one job's ranking, 1,000 clusters", _ranking(small), None, "ms"),

@@ -247,7 +247,9 @@ class PlacementSpec(Model):
     clusterSets: list[str] = Field(
         default_factory=list, description="Sets to choose from; empty: every set bound to the namespace."
     )
-    numberOfClusters: Int32 | None = Field(None, description="How many clusters to choose; absent: all that match.")
+    numberOfClusters: Int32 | None = Field(
+        None, ge=0, description="How many clusters to choose; absent: all that match."
+    )
     predicates: list[ClusterPredicate] = Field(
         default_factory=list, description="What a cluster must match; one of them is enough."
     )

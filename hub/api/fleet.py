@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from hub.api import resource
 from hub.api.column import AGE, Column
 from hub.api.core import Taint
 from hub.api.fleetjob import Indexes
-from hub.api.meta import Bool, Duration, Int32, Int64, KindInfo, KubeObject, Model, Time, list_map
+from hub.api.meta import (
+    Bool,
+    Conditions,
+    Duration,
+    Int32,
+    Int64,
+    KindInfo,
+    KubeObject,
+    LabelSelector,
+    Model,
+    Time,
+    list_map,
+    rules,
+)
 from hub.api.quantity import Quantity
 
 
@@ -119,20 +132,96 @@ class TaskLog(KubeObject):
     final: Bool = Field(False, description="The last answer to its request.")
 
 
+class HttpJson(Model):
+    """A document that somebody serves over HTTP, and where in it the values are."""
+
+    url: str = Field(
+        pattern=r"^https?://[^\s/]+\S*$",
+        max_length=2048,
+        description="What to GET; ${cluster} becomes each cluster's name, which makes it one request a cluster. "
+        "Example: https://prices.example/v1/clusters",
+    )
+    items: str = Field("", description="Where the list or map of clusters is, dotted; empty: the whole document.")
+    cluster: str = Field("cluster", description="In a list: the field with the cluster's name. In a map the key is it.")
+    value: str = Field("value", description="The field with the number, dotted; not used where members are numbers.")
+    time: str | None = Field(
+        None, description="The field with the value's own time (RFC 3339 or seconds): older than validFor is unknown."
+    )
+
+
+class StaticScores(Model):
+    values: dict[str, Quantity] = Field(default_factory=dict, description='By cluster. Example: {harbour: "1.5"}')
+    default: Quantity | None = Field(None, description="Of the clusters that are not named; absent: unknown.")
+
+
+class Normaliser(Model):
+    """How raw values become scores from 0 to 100."""
+
+    type: Literal["minMax", "zScore", "rank", "sigmoid", "none"] = Field(
+        "minMax",
+        description="How values become 0 to 100. minMax: between min and max, or the candidates' own where they are "
+        "absent. zScore: the mean is 50, three deviations are 0 and 100. rank: the part of the candidates that is "
+        "worse. sigmoid: midpoint is 50, one scale from it 73. none: the value is the score already, cut to 0 to 100.",
+    )
+    min: Quantity | None = Field(None, description='Values below count as this. Example: "0"')
+    max: Quantity | None = Field(None, description='Values above count as this. Example: "100"')
+    midpoint: Quantity | None = Field(None, description="Of sigmoid; absent: the candidates' median.")
+    scale: Quantity | None = Field(None, description="Of sigmoid; absent: the candidates' standard deviation.")
+
+
 class ScoreSourceSpec(Model):
-    promQL: str = Field(
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            (
+                "[has(self.promQL), has(self.httpJson), has(self.static), has(self.report)].filter(x, x).size() == 1",
+                "write exactly one of promQL, httpJson, static and report",
+            ),
+            ("!has(self.prometheusURL) || has(self.promQL)", "needs promQL", ".prometheusURL"),
+        )
+    )
+
+    promQL: str | None = Field(
+        None,
         min_length=1,
         max_length=4096,
-        description="One instant query for the whole fleet, with one series a cluster. "
-        "Example: avg by (cluster) (DCGM_FI_DEV_GPU_UTIL)",
+        description="An instant query: one for the whole fleet with one series a cluster, or with ${cluster} in it "
+        "one a cluster. Example: avg by (cluster) (DCGM_FI_DEV_GPU_UTIL)",
+    )
+    prometheusURL: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s/]+\S*$",
+        max_length=2048,
+        description="Which Prometheus to ask; absent: the hub's. With ${cluster} each cluster's own is asked. "
+        "Example: https://prometheus.${cluster}.example",
+    )
+    httpJson: HttpJson | None = Field(None, description="Values from a JSON document instead of Prometheus.")
+    static: StaticScores | None = Field(None, description="Values that are written here.")
+    report: str | None = Field(
+        None,
+        pattern=r"^(free|allocatable|freeShare)/\S+$|^gpus/\S+$|^claim/\S+$|^label/\S+$"
+        r"|^price/(cpu|memory|gpu/\S+)$",
+        max_length=300,
+        description="A number of the cluster's own report: free/RESOURCE, allocatable/RESOURCE, freeShare/RESOURCE "
+        "(0 to 1), gpus/MODEL (wholly free ones), claim/NAME, label/KEY, price/cpu, price/memory, price/gpu/MODEL. "
+        "Example: claim/gco2-per-kwh.example",
     )
     clusterLabel: str = Field(
         "cluster",
         pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$",
         description="The label of the result that names the cluster. Example: cluster",
     )
+    clusterSelector: LabelSelector | None = Field(
+        None, description="Which clusters it is about; the others it is neither for nor against. Absent: all."
+    )
+    aggregation: Literal["avg", "max", "min", "sum", "median", "p95"] | None = Field(
+        None, description="What several series of one cluster make; absent: they make its value unknown."
+    )
+    normaliser: Normaliser | None = Field(None, description="How values become scores; absent: minMax.")
     direction: Literal["higher", "lower"] = Field("higher", description="Which values are better. Example: lower")
-    weight: Int32 = Field(1, ge=-10, le=10, description="Its weight among the scores; 0 asks, and counts nothing. Example: 2")
+    weight: Int32 = Field(
+        1, ge=-10, le=10, description="Its weight among the scores; 0 asks, and counts nothing. Example: 2"
+    )
+    interval: Duration | None = Field(None, description="How often to ask; absent: as the hub is set. Example: 30s")
     validFor: Duration = Field("5m", description="How long an answer counts; older is unknown, not zero. Example: 5m")
     timeout: Duration = Field("5s", description="How long one query may take. Example: 5s")
 
@@ -140,12 +229,13 @@ class ScoreSourceSpec(Model):
 class ScoreSourceStatus(Model):
     lastUpdateTime: Time | None = Field(None, description="When it last answered.")
     clusters: Int32 | None = Field(None, ge=0, description="For how many clusters it had a value.")
-    reason: str | None = Field(None, description="Why it has no values, where it has none.")
+    reason: str | None = Field(None, description="Why it has no values, or not all.")
     message: str | None = Field(None, description="The same in words.")
+    conditions: Conditions = Field(default_factory=list, description="Ready: whether it has values that count.")
 
 
 class ScoreSource(KubeObject):
-    """A PromQL query whose values become a score of every cluster."""
+    """Where numbers about clusters come from, and how they become a score of every cluster."""
 
     info: ClassVar = KindInfo(
         resource.SCORE_SOURCES,
@@ -154,6 +244,7 @@ class ScoreSource(KubeObject):
             Column("DIRECTION", ".spec.direction"),
             Column("WEIGHT", ".spec.weight", "integer"),
             Column("CLUSTERS", ".status.clusters", "integer"),
+            Column("READY", ".status.conditions[?(@.type=='Ready')].status"),
             Column("UPDATED", ".status.lastUpdateTime", "date"),
             Column("QUERY", ".spec.promQL", wide=True),
             AGE,

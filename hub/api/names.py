@@ -44,6 +44,15 @@ RETRY_FAILED: Final = f"{GROUP}/retry-failed"
 # managedBy of a plain Job that is ours to run.
 MANAGED_BY: Final = f"{GROUP}/hub"
 HUB_FINALIZER: Final = f"{GROUP}/hub"
+# On a Placement, ours: what an unknown score counts (``Worst``, ``Exclude``, ``Neutral``, ``LastKnown(10m)``), how many
+# points better a cluster must be to displace a chosen one, how long a chosen one is safe from that, how many may be
+# displaced in which time (``2/10m``, ``10%/1h``).
+MISSING_SCORE: Final = f"{GROUP}/missing-score"
+HYSTERESIS: Final = f"{GROUP}/hysteresis"
+MIN_DWELL: Final = f"{GROUP}/min-dwell"
+MAX_MOVES: Final = f"{GROUP}/max-moves"
+# On a PlacementDecision: since when each of its clusters is chosen, for a hub that takes over.
+CHOSEN: Final = f"{GROUP}/chosen"
 
 # Kueue.
 QUEUE_NAME: Final = "kueue.x-k8s.io/queue-name"
@@ -57,12 +66,18 @@ WORK_FINALIZER: Final = "cluster.open-cluster-management.io/manifest-work-cleanu
 APPLIED_WORK_FINALIZER: Final = "cluster.open-cluster-management.io/applied-manifest-work-cleanup"
 # On an AppliedManifestWork: a digest of each manifest as last applied, so that a removed field is noticed.
 MANIFEST_DIGESTS: Final = f"{GROUP}/manifest-digests"
+PLACEMENT: Final = "cluster.open-cluster-management.io/placement"
+DECISION_GROUP_INDEX: Final = "cluster.open-cluster-management.io/decision-group-index"
+DECISION_GROUP_NAME: Final = "cluster.open-cluster-management.io/decision-group-name"
+SCHEDULING_DISABLE: Final = "cluster.open-cluster-management.io/experimental-scheduling-disable"
 TAINT_UNREACHABLE: Final = "cluster.open-cluster-management.io/unreachable"
 TAINT_UNAVAILABLE: Final = "cluster.open-cluster-management.io/unavailable"
 CLUSTER_LEASE: Final = "managed-cluster-lease"
 
 HUB_NAMESPACE: Final = "quarterdeck-system"
 HUB_LEASE: Final = "quarterdeck-hub"
+# The AddOnPlacementScore in every cluster's namespace in which the hub says its scores.
+HUB_SCORES: Final = "quarterdeck"
 DEFAULT_QUEUE: Final = "default"
 
 GPU: Final = "nvidia.com/gpu"

@@ -211,6 +211,11 @@ class Reason(Enum):
     # Scores.
     SCORE_STALE = _Entry("ScoreStale", "Score", "{source}: last value is {age} old; counted as unknown", "")
     SCORE_SOURCE_FAILED = _Entry("ScoreSourceFailed", "Score", "{source}: {detail}", "Check its address and query.")
+    SCORE_INCOMPLETE = _Entry(
+        "ScoreIncomplete", "Score", "{source}: {detail}", "The clusters that it names are unknown; the others count."
+    )
+    SCORE_ANSWERED = _Entry("ScoreAnswered", "Score", "{source}: values for {clusters} clusters", "")
+    FILTERED_BY_SCORER = _Entry("FilteredByScorer", "Score", "scorer {scorer} leaves it out", "")
     SCORE_PLUGIN_FAILED = _Entry(
         "ScorePluginFailed", "Score", "{plugin}: {detail}", "It costs itself only; fix the plugin."
     )

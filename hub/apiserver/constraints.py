@@ -11,8 +11,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Union
 
 from hub.api.errors import InvalidObjectError
+from hub.api.frozen import freeze
+from hub.api.re2 import compile_pattern
 from hub.apiserver import invalid
-from hub.apiserver.formats import STRING_FORMATS, compile_pattern
+from hub.apiserver.formats import STRING_FORMATS
 from hub.apiserver.invalid import FieldError
 
 Path = Union["tuple[Path, str | int]", None]
@@ -40,17 +42,6 @@ def spell(path: Path) -> str:
     for part in reversed(parts):
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
     return text
-
-
-def freeze(value: Any) -> Any:
-    """A hashable stand-in that is equal exactly where two JSON values are."""
-    if isinstance(value, bool):
-        return ("bool", value)
-    if isinstance(value, dict):
-        return frozenset((key, freeze(member)) for key, member in value.items())
-    if isinstance(value, list):
-        return tuple(map(freeze, value))
-    return value
 
 
 def enum_note(allowed: list[Any]) -> Note:

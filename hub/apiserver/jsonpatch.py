@@ -13,7 +13,7 @@ from typing import Any, Final
 import orjson
 
 from hub.api.errors import InvalidObjectError
-from hub.apiserver.constraints import freeze
+from hub.api.frozen import freeze
 
 MAX_OPERATIONS: Final = 10_000
 # What all copies of one patch may add up to, as JSON: doubling a document twenty times is not a use.

@@ -2,7 +2,7 @@
 
 A rule over `oldSelf` holds for updates only, and only where the old value is known: members of lists by their keys,
 never by position. What equals its old value is not evaluated again. Times and bytes are text to a rule: it writes
-``timestamp(self.start)``, which Kubernetes takes as well. How CEL is run is in hub/apiserver/cel.py.
+``timestamp(self.start)``, which Kubernetes takes as well. How CEL is run is in hub/api/cel.py.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from hub.api import cel
 from hub.api.errors import InvalidObjectError
-from hub.apiserver import cel
-from hub.apiserver.constraints import Path, freeze, spell
+from hub.api.frozen import freeze
+from hub.apiserver.constraints import Path, spell
 from hub.apiserver.invalid import Cause, FieldError, show, type_name
 
 _CAUSES: Final[tuple[Cause, ...]] = (

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from hub.api.errors import InvalidObjectError
-from hub.apiserver.constraints import freeze
+from hub.api.frozen import freeze
 from hub.apiserver.ordering import reordered
 
 Schema = Mapping[str, Any]

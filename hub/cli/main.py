@@ -30,6 +30,8 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "retry": ("hub.cli.retry", "Run a job's failed tasks again."),
     "explain": ("hub.cli.explain", "Why a job is where it is: quota, filters, scores."),
     "plan": ("hub.cli.plan", "What would be decided for objects in files, without a hub."),
+    "score": ("hub.cli.score", "Try a score source: raw values, scores, ranks."),
+    "scorer": ("hub.cli.scorer", "Write, check and measure a scorer of your own."),
     "clusters": ("hub.cli.clusters", "Accept, deny and remove clusters."),
     "completion": ("hub.cli.completion", "Print the line that makes names complete in your shell."),
 }

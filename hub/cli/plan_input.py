@@ -13,9 +13,10 @@ from typing import Any, Literal
 import click
 import structlog
 
-from hub.api.errors import NotFoundError, UsageError
+from hub.api.errors import InvalidObjectError, NotFoundError, UsageError
 from hub.api.timestamps import parse_time
-from hub.scoring.builtin import ColumnScorer, default_scorers
+from hub.placement.score_sources import source_scorer
+from hub.scoring.builtin import default_scorers
 from hub.scoring.interface import WeightedScorer
 from hub.scoring.plugins import discover
 from hub.server.reading import CONFIG_GROUP, READ, Objects, Source, sort_objects
@@ -28,7 +29,7 @@ _KUEUE_PARTS = ("fairSharing", "admissionFairSharing", "waitForPodsReady", *_BEY
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`now` is epoch seconds. `weights`: of scorers, by name. `said`: warnings, each of which is said once.
+    """`now` is epoch seconds. `weights` and `plugins` (their settings): by name. `said`: warnings, each said once.
 
     `queue`: the queue's part of the configuration, or Kueue's, as it was read; of several the input's comes last.
     """
@@ -38,6 +39,7 @@ class Settings:
     weights: Mapping[str, float]
     mode: Literal["fleet", "kueue"] = "fleet"
     queue: Mapping[str, Any] = field(default_factory=dict)
+    plugins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     said: set[str] = field(default_factory=set)
 
     @staticmethod
@@ -51,11 +53,11 @@ class Settings:
         else:
             raise UsageError(f"{cycles!r} is neither a number of cycles from 1 nor `settle`", field="--cycles")
         now = parse_time(moment).timestamp() if moment else time.time()
-        weights, queue = _configured(config) if config is not None else ({}, {})
+        weights, plugins, queue = _configured(config) if config is not None else ({}, {}, {})
         chosen = mode or queue.get("mode") or "fleet"
         if chosen not in ("fleet", "kueue"):
             raise UsageError(f"found {chosen!r}; allowed: fleet, kueue", field=f"queue.mode of {config}")
-        settings = Settings(now, count, weights, "kueue" if chosen == "kueue" else "fleet", queue)
+        settings = Settings(now, count, weights, "kueue" if chosen == "kueue" else "fleet", queue, plugins)
         settings.warn(no_effect(queue, settings.mode))
         return settings
 
@@ -115,15 +117,16 @@ class Settings:
         _warn(fresh)
 
     def scorers(self, objects: Objects) -> tuple[WeightedScorer, ...]:
-        """The hub's own, installed plugins, ScoreSources; of these only a Prometheus knows values: unknown here."""
+        """The hub's own, installed plugins, ScoreSources; what has to be asked for is unknown here."""
         entries = list(default_scorers())
-        plugins = discover(entry.scorer.name for entry in entries)
-        self.warn(f"a scorer cannot be used: {name}: {problem}" for name, problem in plugins.problems.items())
-        entries += plugins.scorers
+        installed = discover((entry.scorer.name for entry in entries), settings=self.plugins)
+        self.warn(f"scorer {name} cannot be used: {problem}" for name, problem in installed.problems.items())
+        entries += installed.scorers
         for source in objects.of("ScoreSource"):
-            spec = source.get("spec") or {}
-            scorer = ColumnScorer(str(source["metadata"]["name"]), lower_is_better=spec.get("direction") == "lower")
-            entries.append(WeightedScorer(scorer, float(spec.get("weight", 1))))
+            try:
+                entries.append(source_scorer(source))
+            except InvalidObjectError as error:
+                self.warn([f"ScoreSource {source['metadata']['name']}: {error}"])
         weighted = [WeightedScorer(e.scorer, self.weights.get(e.scorer.name, e.weight)) for e in entries]
         return tuple(entry for entry in weighted if entry.weight)
 
@@ -190,8 +193,8 @@ def queue_notes(objects: Objects) -> set[str]:
     return found
 
 
-def _configured(path: Path) -> tuple[dict[str, float], Mapping[str, Any]]:
-    """The scorers' weights of the hub's configuration and its queue part; of Kueue's, all is about the queue."""
+def _configured(path: Path) -> tuple[dict[str, float], dict[str, dict[str, Any]], Mapping[str, Any]]:
+    """Of the hub's configuration the scorers' weights, plugins' settings and its queue part; Kueue's is all queue."""
     import yaml
 
     from hub.controllers.config import parse_config
@@ -205,7 +208,7 @@ def _configured(path: Path) -> tuple[dict[str, float], Mapping[str, Any]]:
     if not isinstance(document, Mapping):
         raise UsageError(f"{path} holds no settings", field="--config")
     if str(document.get("apiVersion") or "").startswith(CONFIG_GROUP):
-        return {}, document
+        return {}, {}, document
     settings = dict(document)
     queue = settings.pop("queue", None) or {}
     if not isinstance(queue, Mapping):
@@ -214,7 +217,8 @@ def _configured(path: Path) -> tuple[dict[str, float], Mapping[str, Any]]:
     if unknown:
         known = ", ".join(("mode", *_KUEUE_PARTS))
         raise UsageError(f"there is no such setting; known here: {known}", field=f"queue.{unknown[0]}")
-    return dict(parse_config(settings, str(path)).scorers.weights), queue
+    scoring = parse_config(settings, str(path)).scorers
+    return dict(scoring.weights), dict(scoring.settings), queue
 
 
 def _warn(lines: Sequence[str]) -> None:

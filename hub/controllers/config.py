@@ -3,6 +3,7 @@
     autoAccept: {users: ["system:open-cluster-management:*"], labels: {region: eu}}
     leases: {grace: 1.0}
     prometheus: {url: "http://127.0.0.1:9090", interval: 15s}
+    sources: {allow: ["*.example"], tokens: {"prometheus.example": /run/secrets/prometheus}}
     scorers: {weights: {Price: 2, FreeShare: 0}}
     cycle: {debounce: 3ms, longest: 250ms}
     logs: {level: info, format: logfmt}
@@ -67,9 +68,32 @@ class Prometheus(_Part):
     interval: Seconds = 15.0
 
 
+class Sources(_Part):
+    # Hosts that ScoreSources may name, as patterns; the hub's own Prometheus is always allowed.
+    allow: tuple[str, ...] = ("*",)
+    # Host pattern → file with the bearer token for it; read at each request.
+    tokens: dict[str, Path] = Field(default_factory=dict)
+
+
+class Publish(_Part):
+    # Whether scores are written as AddOnPlacementScores.
+    enabled: bool = True
+    # How often they are looked at, and how many points one must have moved to be written.
+    every: Seconds = Field(10.0, ge=0.05)
+    deadband: int = Field(3, ge=1, le=100)
+    # How long they count where nobody renews them: after a hub's end nobody trusts them longer.
+    validFor: Seconds = Field(3600.0, ge=1)  # noqa: N815 - as it is written in the file
+
+
 class Scorers(_Part):
     # By scorer's name; 0 leaves it out. What is not named keeps the weight it comes with.
     weights: dict[str, Weight] = Field(default_factory=dict)
+    # By entry point's name of a plugin: what its Config is filled with.
+    settings: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    # How long one call of a plugin may take, and how long its last good values count after it failed.
+    budget: Seconds = Field(0.25, gt=0)
+    keep: Seconds = 300.0
+    publish: Publish = Publish()
 
 
 class Cycle(_Part):
@@ -95,6 +119,7 @@ class HubConfig(_Part):
     autoAccept: AutoAccept = AutoAccept()  # noqa: N815 - as it is written in the file
     leases: Leases = Leases()
     prometheus: Prometheus | None = None
+    sources: Sources = Sources()
     scorers: Scorers = Scorers()
     cycle: Cycle = Cycle()
     leadership: Leadership = Leadership()

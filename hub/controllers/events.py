@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
-from hub.api.resource import EVENTS, FLEET_JOBS, JOBS
+from hub.api.resource import EVENTS, FLEET_JOBS, JOBS, PLACEMENTS, Resource
 from hub.api.timestamps import format_micro_time, from_timestamp
 from hub.client.interface import Object
-from hub.controllers.seen import JobRef
 from hub.controllers.writes import Create, MergePatch, Write, WriteKey, Writes
 
 Json = dict[str, Any]
@@ -25,6 +24,34 @@ _KNOWN: Final = 2000
 _LATER: Final = 0.5
 _NOTE: Final = 1024
 _CONTROLLER: Final = "fleet.quarterdeck.dev/hub"
+
+
+_RESOURCES: Final[dict[str, Resource]] = {"Job": JOBS, "FleetJob": FLEET_JOBS, "Placement": PLACEMENTS}
+
+
+class About(Protocol):
+    """What an Event is about; jobs are."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def namespace(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def uid(self) -> str: ...
+
+
+class Subject(NamedTuple):
+    """Anything else that Events are about. `kind` is FleetJob, Job or Placement."""
+
+    kind: str
+    namespace: str
+    name: str
+    uid: str
 
 
 @dataclass(slots=True)
@@ -45,7 +72,7 @@ class Events:
         self._left, self._at = _AT_ONCE, clock()
 
     def say(
-        self, job: JobRef, reason: str, note: str, action: str, kind: Literal["Normal", "Warning"] = "Normal"
+        self, job: About, reason: str, note: str, action: str, kind: Literal["Normal", "Warning"] = "Normal"
     ) -> None:
         now = self._clock()
         key = (job.uid, reason, action)
@@ -84,7 +111,7 @@ class Events:
     def _done(series: _Series) -> None:
         series.made = True
 
-    def _write(self, job: JobRef, series: _Series, reason: str, note: str, action: str, kind: str) -> Write:
+    def _write(self, job: About, series: _Series, reason: str, note: str, action: str, kind: str) -> Write:
         at = format_micro_time(from_timestamp(self._now()))
         counted = {"series": {"count": series.count, "lastObservedTime": at}} if series.count > 1 else {}
         if series.made:
@@ -92,8 +119,8 @@ class Events:
         return Create(_event(job, series.name, reason, note[:_NOTE], action, kind, at, self._instance) | counted)
 
 
-def _event(job: JobRef, name: str, reason: str, note: str, action: str, kind: str, at: str, instance: str) -> Object:
-    resource = JOBS if job.kind == "Job" else FLEET_JOBS
+def _event(job: About, name: str, reason: str, note: str, action: str, kind: str, at: str, instance: str) -> Object:
+    resource = _RESOURCES[job.kind]
     return {
         "apiVersion": EVENTS.api_version,
         "kind": EVENTS.kind,

@@ -31,10 +31,13 @@ from hub.controllers.lifecycle import Lifecycle
 from hub.controllers.logs import logger
 from hub.controllers.metrics import HubMetrics
 from hub.controllers.mirror import Mirror
+from hub.controllers.placements import PlacementKeeper
+from hub.controllers.publishing import Publishing
 from hub.controllers.queue_status import QueueStatus
 from hub.controllers.registrar import Registrar
 from hub.controllers.scores import Scores
 from hub.controllers.seen import read_job, read_work, read_workload
+from hub.controllers.source_clients import Access
 from hub.controllers.table import JobEntry, JobTable
 from hub.controllers.telling import Telling
 from hub.controllers.tempo import Tempo
@@ -99,7 +102,15 @@ class Hub:
         self.events = Events(self.writes, identity, clock, now)
         self._telling = Telling(self.events)
         self.garbage = Garbage(api, self.table, self.delivery, self.writes, clock, now, request_kept=request_kept)
-        self.scores = Scores(self.world, self.writes, config.scorers.weights, now=now, on_change=self._scores_changed)
+        self.scores = Scores(
+            self.world,
+            self.writes,
+            config.scorers,
+            now=now,
+            on_change=self._scores_changed,
+            watcher=self._scorer_called,
+        )
+        self.publishing = Publishing(self.scores, self.world, self.writes, config.scorers.publish, now)
         self.cycle = Cycle(
             self.table,
             self.world,
@@ -127,7 +138,19 @@ class Hub:
             gap=timing.retry * 2 + 1.0,
             finalizers=(names.HUB_FINALIZER,) if connect is not None and config.lifecycle else (),
         )
-        self.watching = Watching(api, self.table, self.world, self.cycle, self.registrar, self.garbage, self.scores)
+        self.placements = PlacementKeeper(
+            self.world,
+            self.writes,
+            self.events,
+            now=now,
+            leads=self._may_decide,
+            on_decided=self._placement_decided,
+            observe=self.metrics.placement_seconds.observe,
+        )
+        self.watching = Watching(
+            api, self.table, self.world, self.cycle, self.placements,
+            self.registrar, self.garbage, self.scores, self.publishing,
+        )  # fmt: skip
         self.queue_status = QueueStatus(self.table, self.world, self.holdings, self.writes, self.watching.store, now)
         self.lifecycle = (
             Lifecycle(connect, busy=lambda: self.tempo.busy) if connect is not None and config.lifecycle else None
@@ -159,14 +182,20 @@ class Hub:
             await self._first(self.watching.synced())
             if not self._stopping.is_set():
                 prometheus = self.config.prometheus
-                self.scores.start(prometheus.url if prometheus else "", prometheus.interval if prometheus else 15.0)
+                self.scores.start(
+                    prometheus.url if prometheus else "",
+                    prometheus.interval if prometheus else 15.0,
+                    Access(self.config.sources.allow, self.config.sources.tokens),
+                )
                 self.cycle.scorers = self.scores.scorers()
                 self.ready.set()
                 _log.info("everything is known", jobs=len(self.table), clusters=len(self.world.clusters))
                 rooms: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
                     "cycle": self.cycle.run,
                     "registrar": self.registrar.run,
+                    "placements": self.placements.run,
                     "garbage": self.garbage.run,
+                    "publishing": self.publishing.run,
                     "queue status": self.queue_status.run,
                     "lag": self._measure_lag,
                 }
@@ -242,6 +271,7 @@ class Hub:
         self.leading.clear()
         self.metrics.leader.set(0)
         self.registrar.stand_by()
+        self.placements.stand_by()
         if self._lifecycle_timer is not None:
             self._lifecycle_timer.cancel()
         if self.lifecycle is not None:
@@ -273,6 +303,7 @@ class Hub:
         self._deciding = True
         self.leading.set()
         self.registrar.take_over()
+        self.placements.take_over()
         self.garbage.take_over()
         self.table.mark_all()
         self.cycle.decide_again()
@@ -309,6 +340,17 @@ class Hub:
     def _scores_changed(self) -> None:
         self.cycle.scorers = self.scores.scorers()
         self.cycle.decide_again()
+        self.placements.wake()
+
+    def _placement_decided(self, namespace: str, name: str, clusters: tuple[str, ...]) -> None:
+        if self.world.placement_decided(namespace, name, clusters):
+            self.table.mark_open()
+            self.cycle.wake()
+
+    def _scorer_called(self, scorer: str, seconds: float, problem: str) -> None:
+        self.metrics.scorer_seconds.labels(scorer).observe(seconds)
+        if problem:
+            self.metrics.scorer_failures.labels(scorer).inc()
 
     async def _measure_lag(self) -> None:
         loop = asyncio.get_running_loop()

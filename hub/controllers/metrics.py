@@ -35,6 +35,12 @@ class HubMetrics:
             buckets=_CYCLE_BUCKETS,
             registry=registry,
         )
+        self.placement_seconds = Histogram(
+            "quarterdeck_placement_seconds",
+            "Time of one look at the Placements that something has changed for.",
+            buckets=_CYCLE_BUCKETS,
+            registry=registry,
+        )
         self.decisions = Counter(
             "quarterdeck_decisions_total",
             "Decisions by outcome: slices admitted, or the reason of the refusal.",
@@ -88,6 +94,31 @@ class HubMetrics:
         )
         self.score_age = Gauge(
             "quarterdeck_score_age_seconds", "Since a score source last answered.", ["source"], registry=registry
+        )
+        self.score_coverage = Gauge(
+            "quarterdeck_score_coverage",
+            "The part of the clusters for which a score source or plugin has a value.",
+            ["source"],
+            registry=registry,
+        )
+        self.scorer_seconds = Histogram(
+            "quarterdeck_scorer_seconds",
+            "Time of one call of a scorer plugin.",
+            ["scorer"],
+            buckets=_CYCLE_BUCKETS,
+            registry=registry,
+        )
+        self.scorer_failures = Counter(
+            "quarterdeck_scorer_failures_total",
+            "Calls of a scorer plugin that raised, hung or answered nonsense.",
+            ["scorer"],
+            registry=registry,
+        )
+        self.scorer_ready = Gauge(
+            "quarterdeck_scorer_ready",
+            "1 while a scorer plugin is asked and answers; 0: its last values count until they are too old.",
+            ["scorer"],
+            registry=registry,
         )
         self.informer_silence = Gauge(
             "quarterdeck_informer_silence_seconds",

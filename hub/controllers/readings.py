@@ -34,6 +34,11 @@ def refresh(hub: Hub) -> None:
     metrics.score_age.clear()
     for source, age in hub.scores.ages().items():
         metrics.score_age.labels(source).set(age)
+    metrics.score_coverage.clear()
+    for source, part in hub.scores.coverage().items():
+        metrics.score_coverage.labels(source).set(part)
+    for plugin in hub.scores.plugins:
+        metrics.scorer_ready.labels(plugin.name).set(plugin.ready)
     for informer in hub.watching.informers:
         metrics.informer_silence.labels(informer.resource.plural).set(informer.silence())
         metrics.informer_objects.labels(informer.resource.plural).set(len(informer.store))

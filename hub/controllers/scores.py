@@ -1,7 +1,7 @@
 """Where scores of clusters come from besides the clusters' reports, brought into the fleet on the hub's own loop.
 
-AddOnPlacementScores (one object a cluster) are gathered into one column a score; ScoreSources are asked of Prometheus
-by a thread of their own (hub/controllers/prometheus.py). Anything else that has scores uses `feed`, from any thread.
+AddOnPlacementScores (one object a cluster) are gathered into one column a score; ScoreSources are asked by threads of
+their own (hub/controllers/asking.py). Anything else that has scores uses `feed`, from any thread.
 What a score is worth is hub/scoring's business.
 """
 
@@ -9,38 +9,36 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
+import numpy as np
+
+from hub.api.conditions import with_condition
 from hub.api.errors import InvalidObjectError
 from hub.api.mergepatch import create_merge_patch
+from hub.api.reasons import Reason
 from hub.api.resource import SCORE_SOURCES
 from hub.api.timestamps import format_time, from_timestamp, parse_time
+from hub.controllers.asking import Asking, SourceReport
+from hub.controllers.config import Scorers as ScorerConfig
+from hub.controllers.guard import Guarded, Watcher
 from hub.controllers.logs import logger
-from hub.controllers.prometheus import PromQLScores, SourceQuery, SourceReport
+from hub.controllers.source_clients import Access, SourceClients
 from hub.controllers.world import World
 from hub.controllers.writes import MergePatch, Write, WriteKey, Writes
 from hub.fleet.changes import FleetChange, ScoresGone, ScoresSeen
-from hub.scoring.builtin import ColumnScorer, default_scorers
-from hub.scoring.interface import WeightedScorer
+from hub.fleet.shape import TaskShape
+from hub.placement.score_sources import SourceScorer, source_scorer
+from hub.scoring.builtin import default_scorers
+from hub.scoring.interface import ScoreRequest, WeightedScorer, concerns
 from hub.scoring.plugins import discover
 
 Json = dict[str, Any]
 _log = logger(__name__)
 _FOR_EVER: Final = float("inf")
+_TOGETHER: Final = 0.05
 _REPORT_EVERY: Final = 30.0
 """Seconds between two writes of a source's status that only say that it still answers."""
-
-
-class Asker(Protocol):
-    """What asks the sources; `PromQLScores` is one."""
-
-    def set_source(self, name: str, query: SourceQuery) -> None: ...
-
-    def remove_source(self, name: str) -> None: ...
-
-    def start(self) -> None: ...
-
-    def stop(self) -> None: ...
 
 
 class Scores:
@@ -50,44 +48,57 @@ class Scores:
         self,
         world: World,
         writes: Writes,
-        weights: Mapping[str, float],
+        config: ScorerConfig,
         *,
         now: Callable[[], float],
         on_change: Callable[[], None],
+        watcher: Watcher | None = None,
     ) -> None:
-        self._world, self._writes, self._weights = world, writes, dict(weights)
+        self._world, self._writes, self._weights = world, writes, dict(config.weights)
         self._now, self._on_change = now, on_change
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._asker: Asker | None = None
+        self._asking: Asking | None = None
         self._sources: dict[str, Json] = {}
         self._scorers: dict[str, WeightedScorer] = {}
         self._reports: dict[str, SourceReport] = {}
+        # Sources whose spec cannot be read, and why.
+        self._broken: dict[str, str] = {}
         self._written: dict[str, float] = {}
         self._addons: dict[str, dict[str, tuple[dict[str, float], float]]] = {}
         self._columns: set[str] = set()
         self._expiry: asyncio.TimerHandle | None = None
+        self._gathering: asyncio.TimerHandle | None = None
+        self._again: asyncio.TimerHandle | None = None
         defaults = default_scorers()
-        plugins = discover(entry.scorer.name for entry in defaults)
+        plugins = discover((entry.scorer.name for entry in defaults), settings=config.settings)
         for name, problem in plugins.problems.items():
             _log.warning("a scorer cannot be used", scorer=name, why=problem)
-        self._fixed = (*defaults, *plugins.scorers)
+        guarded = [
+            (Guarded(entry.scorer, budget=config.budget, keep=config.keep, watcher=watcher), entry.weight)
+            for entry in plugins.scorers
+        ]
+        self.plugins = tuple(plugin for plugin, _ in guarded)
+        self._fixed = (*defaults, *(WeightedScorer(plugin, weight) for plugin, weight in guarded))
         known = {entry.scorer.name for entry in self._fixed}
         for name in self._weights:
             if name not in known:
                 _log.info("a weight for a scorer that is not there yet", scorer=name, known=", ".join(sorted(known)))
 
-    def start(self, url: str, interval: float) -> None:
-        """Asks Prometheus at `url` from now on; empty: nobody does, and sources say so."""
-        self._loop = asyncio.get_running_loop()
-        if url:
-            self._asker = PromQLScores(url, feed=self.feed, report=self._report_from_thread, interval=interval)
-            for name, source in self._sources.items():
-                self._ask(name, source)
-            self._asker.start()
+    def start(self, prometheus: str, interval: float, access: Access) -> None:
+        """Asks the sources from now on; `prometheus` empty: the hub has none, and sources that need it say so."""
+        loop = self._loop = asyncio.get_running_loop()
+        ask = SourceClients(prometheus, access, clusters=self._targets, clock=self._now)
+        self._asking = Asking(ask, feed=self.feed, report=self._report_from_thread, interval=interval, clock=self._now)
+        for name in self._sources:
+            self._ask(name)
+        self._asking.start()
+        self._again = loop.call_later(_REPORT_EVERY, self._look_again)
 
     def stop(self) -> None:
-        if self._asker is not None:
-            self._asker.stop()
+        if self._again is not None:
+            self._again.cancel()
+        if self._asking is not None:
+            self._asking.stop()
 
     def feed(self, change: FleetChange) -> None:
         """From any thread."""
@@ -100,40 +111,95 @@ class Scores:
         weighted = [WeightedScorer(e.scorer, self._weights.get(e.scorer.name, e.weight)) for e in entries]
         return tuple(entry for entry in weighted if entry.weight)
 
+    def published(self) -> tuple[WeightedScorer, ...]:
+        """What is written where OCM's users look (hub/controllers/publishing.py): what says the same of a cluster
+        whatever is to be placed. Sources with weight 0 too: they are there to be shown."""
+        sources = [self._scorers[name] for name in sorted(self._scorers)]
+        fixed = [entry for entry in self._fixed if getattr(entry.scorer, "publish", False)]
+        return tuple(entry if entry.weight else WeightedScorer(entry.scorer, 1.0) for entry in [*fixed, *sources])
+
     def ages(self) -> dict[str, float]:
-        """Seconds since each source last answered."""
+        """Seconds since each source or plugin last answered."""
         now = self._now()
-        return {name: now - report.at for name, report in self._reports.items() if report.at is not None}
+        found = {name: now - report.at for name, report in self._reports.items() if report.at is not None}
+        return found | {plugin.name: age for plugin in self.plugins if (age := plugin.age()) is not None}
+
+    def coverage(self) -> dict[str, float]:
+        """For what part of the clusters each of them has a value (0–1)."""
+        count = max(1, len(self._world.fleet))
+        found = {name: min(1.0, report.clusters / count) for name, report in self._reports.items()}
+        return found | {plugin.name: plugin.coverage for plugin in self.plugins}
 
     # ScoreSources.
 
     def source_seen(self, source: Json) -> None:
+        """A source that cannot be read keeps the last spec that could, and says so."""
         name = source["metadata"]["name"]
         before = self._sources.get(name)
         self._sources[name] = source
-        spec = source.get("spec") or {}
-        if before is not None and before.get("spec") == spec:
+        if before is not None and before.get("spec") == source.get("spec"):
             return
-        scorer = ColumnScorer(name, lower_is_better=spec.get("direction") == "lower")
-        self._scorers[name] = WeightedScorer(scorer, float(spec.get("weight", 1)))
-        self._ask(name, source)
+        try:
+            self._scorers[name] = source_scorer(source)
+        except InvalidObjectError as error:
+            self._broken[name] = str(error)
+            self._say_itself(name)
+            return
+        self._broken.pop(name, None)
+        self._ask(name)
         self._on_change()
 
     def source_gone(self, name: str) -> None:
-        self._sources.pop(name, None)
-        self._scorers.pop(name, None)
-        self._reports.pop(name, None)
-        if self._asker is not None:
-            self._asker.remove_source(name)
+        for known in (self._sources, self._scorers, self._reports, self._broken, self._written):
+            known.pop(name, None)
+        if self._asking is not None:
+            self._asking.remove_source(name)
         self._on_change()
 
-    def _ask(self, name: str, source: Json) -> None:
-        if self._asker is None:
+    def _ask(self, name: str) -> None:
+        """What has to be asked is asked; what the object or the clusters say themselves is there already."""
+        if self._asking is None or name not in self._scorers:
             return
-        try:
-            self._asker.set_source(name, SourceQuery.parse(source.get("spec") or {}))
-        except InvalidObjectError as error:
-            self._reported(name, SourceReport(0, None, "ScoreSourceFailed", str(error)))
+        scorer = self._scorers[name].scorer
+        assert isinstance(scorer, SourceScorer)
+        if scorer.spec.query is not None:
+            self._asking.set_source(name, scorer.spec.query)
+            return
+        self._asking.remove_source(name)
+        self._say_itself(name)
+
+    def _say_itself(self, name: str) -> None:
+        """The report of a source that nobody is asked about."""
+        broken = self._broken.get(name)
+        if broken is not None:
+            message = Reason.SCORE_SOURCE_FAILED.message(source=name, detail=broken)
+            before = self._reports.get(name) or SourceReport(0, None)
+            self._reported(name, SourceReport(before.clusters, before.at, Reason.SCORE_SOURCE_FAILED.code, message))
+            return
+        self._world.refresh()
+        request = ScoreRequest(TaskShape(), 1, self._now())
+        values = self._scorers[name].scorer.score(self._world.fleet, request)
+        clusters = int(np.count_nonzero(~np.isnan(values)))
+        known = self._reports.get(name)
+        # A fleet that does not change is not written about.
+        if known is None or known.reason or known.clusters != clusters:
+            self._reported(name, SourceReport(clusters, self._now()))
+
+    def _look_again(self) -> None:
+        """What the clusters say themselves changes with them."""
+        for name in self._sources:
+            scorer = self._scorers[name].scorer if name in self._scorers else None
+            if isinstance(scorer, SourceScorer) and scorer.spec.query is None and name not in self._broken:
+                self._say_itself(name)
+        self._again = asyncio.get_running_loop().call_later(_REPORT_EVERY, self._look_again)
+
+    def _targets(self, name: str) -> tuple[str, ...]:
+        """Which clusters a source is about. Called in threads of `Asking`; a fleet is immutable."""
+        entry, fleet = self._scorers.get(name), self._world.fleet
+        about = concerns(entry.scorer, fleet) if entry is not None else None
+        if about is None:
+            return fleet.names
+        return tuple(name for name, is_meant in zip(fleet.names, about.tolist(), strict=True) if is_meant)
 
     def _report_from_thread(self, name: str, report: SourceReport) -> None:
         assert self._loop is not None
@@ -141,6 +207,9 @@ class Scores:
 
     def _reported(self, name: str, report: SourceReport) -> None:
         if name not in self._sources:
+            return
+        if name in self._broken and report.reason != Reason.SCORE_SOURCE_FAILED.code:
+            # An answer to the last spec that could be read does not make this one readable.
             return
         before = self._reports.get(name)
         self._reports[name] = report
@@ -155,11 +224,23 @@ class Scores:
         source, report = self._sources.get(name), self._reports.get(name)
         if source is None or report is None:
             return None
+        now = format_time(from_timestamp(self._now()))
         status: Json = {"clusters": report.clusters}
         if report.at is not None:
             status["lastUpdateTime"] = format_time(from_timestamp(report.at))
         if report.reason:
             status |= {"reason": report.reason, "message": report.message}
+        ready = not report.reason or report.reason == Reason.SCORE_INCOMPLETE.code
+        said = report.message or Reason.SCORE_ANSWERED.message(source=name, clusters=report.clusters)
+        status["conditions"] = with_condition(
+            (source.get("status") or {}).get("conditions"),
+            "Ready",
+            "True" if ready else "False",
+            report.reason or Reason.SCORE_ANSWERED.code,
+            said,
+            now=now,
+            generation=source["metadata"].get("generation"),
+        )
         patch = create_merge_patch(source.get("status") or {}, status)
         return None if patch is None else MergePatch({"metadata": {"uid": source["metadata"]["uid"]}, "status": patch})
 
@@ -181,33 +262,50 @@ class Scores:
             if isinstance(score, Mapping) and isinstance(score.get("value"), int) and score.get("name")
         }
         self._addons.setdefault(str(meta["name"]), {})[str(meta["namespace"])] = (values, until)
-        self._gather()
+        self._gather_soon()
 
     def addon_gone(self, cluster: str, name: str) -> None:
         self._addons.get(name, {}).pop(cluster, None)
-        self._gather()
+        self._gather_soon()
+
+    def _gather_soon(self) -> None:
+        """A thousand objects that change together are one change of the columns."""
+        if self._gathering is None:
+            self._gathering = asyncio.get_running_loop().call_later(_TOGETHER, self._gather)
 
     def _gather(self) -> None:
-        """Columns of what is valid now; looked at again when the first of it expires."""
-        now, columns = self._now(), dict[str, dict[str, float]]()
-        soonest = _FOR_EVER
+        """Columns of everything, each value with its own end; looked at again when the next of them ends."""
+        self._gathering = None
+        columns: dict[str, tuple[dict[str, float], dict[str, float]]] = {}
         for resource, clusters in self._addons.items():
             for cluster, (values, until) in clusters.items():
-                if until <= now:
-                    continue
-                soonest = min(soonest, until)
                 for score, value in values.items():
-                    columns.setdefault(f"AddOn/{resource}/{score}", {})[cluster] = value
+                    column, ends = columns.setdefault(f"AddOn/{resource}/{score}", ({}, {}))
+                    column[cluster] = value
+                    if until < _FOR_EVER:
+                        ends[cluster] = until
         for gone in self._columns - set(columns):
             self._world.note(ScoresGone(gone))
         for source in sorted(columns):
-            self._world.note(ScoresSeen(source, columns[source], _FOR_EVER))
+            column, ends = columns[source]
+            self._world.note(ScoresSeen(source, column, _FOR_EVER, ends))
         self._columns = set(columns)
+        self._wake_at_end()
+        self._on_change()
+
+    def _wake_at_end(self) -> None:
+        """A score that ends changes the order at that moment, not at the next news."""
         if self._expiry is not None:
             self._expiry.cancel()
             self._expiry = None
+        now = self._now()
+        ends = (until for clusters in self._addons.values() for _, until in clusters.values())
+        soonest = min((until for until in ends if now < until < _FOR_EVER), default=_FOR_EVER)
         if soonest < _FOR_EVER:
-            self._expiry = asyncio.get_running_loop().call_later(soonest - now + 0.01, self._gather)
+            self._expiry = asyncio.get_running_loop().call_later(soonest - now + 0.01, self._ended)
+
+    def _ended(self) -> None:
+        self._wake_at_end()
         self._on_change()
 
     def _take(self, change: FleetChange) -> None:

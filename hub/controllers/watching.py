@@ -24,6 +24,7 @@ from hub.api.resource import (
     MANAGED_CLUSTERS,
     MANIFEST_WORKS,
     NAMESPACES,
+    PLACEMENT_DECISIONS,
     PLACEMENTS,
     RESOURCE_FLAVORS,
     SCORE_SOURCES,
@@ -37,6 +38,8 @@ from hub.client.informer import Informer, object_key
 from hub.client.interface import KubeApi
 from hub.controllers.cycle import Cycle
 from hub.controllers.garbage import Garbage
+from hub.controllers.placements import PlacementKeeper
+from hub.controllers.publishing import Publishing
 from hub.controllers.registrar import Registrar
 from hub.controllers.scores import Scores
 from hub.controllers.seen import SeenJob, SeenWork, SeenWorkload, read_job, read_work, read_workload
@@ -63,12 +66,16 @@ class Watching:
         table: JobTable,
         world: World,
         cycle: Cycle,
+        placements: PlacementKeeper,
         registrar: Registrar,
         garbage: Garbage,
         scores: Scores,
+        publishing: Publishing,
     ) -> None:
+        self._placements = placements
         self._table, self._world, self._cycle = table, world, cycle
         self._registrar, self._garbage, self._scores = registrar, garbage, scores
+        self._publishing = publishing
         make = self._make
         self.informers: tuple[Informer[Any], ...] = (
             self._informer(api, FLEET_JOBS, transform=self._read_job, on_event=self._on_job),
@@ -81,11 +88,12 @@ class Watching:
             make(api, MANAGED_CLUSTERS, self._on_cluster, status=True),
             make(api, CLUSTER_CAPACITIES, self._on_capacity, status=True),
             make(api, ADDON_PLACEMENT_SCORES, self._on_addon, status=True),
+            make(api, PLACEMENT_DECISIONS, self._on_decision, status=True, label_selector=names.PLACEMENT),
             make(api, SCORE_SOURCES, self._on_source, status=True),
             make(api, TASK_LOG_REQUESTS, self._on_request, status=True),
             make(api, MANAGED_CLUSTER_SETS, self._on_set),
             make(api, MANAGED_CLUSTER_SET_BINDINGS, self._on_binding),
-            make(api, PLACEMENTS, self._on_placement),
+            make(api, PLACEMENTS, self._on_placement, status=True),
             *(make(api, resource, self._on_quota) for resource in QUOTA_RESOURCES),
         )
 
@@ -103,7 +111,13 @@ class Watching:
         return Informer(api, resource, backoff=Backoff(0.05, 1.0), **options)
 
     def _make(
-        self, api: KubeApi, resource: Resource, handler: Callable[[Json, bool], None], *, status: bool = False
+        self,
+        api: KubeApi,
+        resource: Resource,
+        handler: Callable[[Json, bool], None],
+        *,
+        status: bool = False,
+        label_selector: str = "",
     ) -> Informer[Json]:
         """`handler` gets the object and whether it is gone; unless `status` matters, only changes of the wish."""
 
@@ -118,8 +132,9 @@ class Watching:
             else:
                 return
             self._cycle.wake()
+            self._placements.wake()
 
-        return self._informer(api, resource, on_event=on_event)
+        return self._informer(api, resource, on_event=on_event, label_selector=label_selector)
 
     # Jobs and what is made for them.
 
@@ -198,12 +213,23 @@ class Watching:
 
     def _on_placement(self, obj: Json, gone: bool) -> None:
         meta = obj["metadata"]
+        if gone:
+            self._placements.placement_gone(obj)
+        elif not self._placements.placement_seen(obj):
+            return
         self._world.placement_changed(str(meta["namespace"]), meta["name"], None if gone else obj)
         self._table.mark_open()
+
+    def _on_decision(self, obj: Json, gone: bool) -> None:
+        if gone:
+            self._placements.decision_gone(obj)
+        else:
+            self._placements.decision_seen(obj)
 
     # Scores and logs.
 
     def _on_addon(self, obj: Json, gone: bool) -> None:
+        self._publishing.seen(obj, gone=gone)
         if gone:
             self._scores.addon_gone(obj["metadata"]["namespace"], obj["metadata"]["name"])
         else:

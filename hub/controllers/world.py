@@ -18,7 +18,7 @@ from hub.fleet.fleet import Fleet
 from hub.fleet.shape import TaskShape, Toleration
 from hub.jobs.spec import JobSpec
 from hub.placement.rule import ClusterRule
-from hub.placement.rules import parse_rule
+from hub.placement.rules import chooses_itself, job_rule, parse_rule
 from hub.placement.sets import ClusterSets
 from hub.queueing.quotas import Quotas
 from hub.registration.availability import is_lost
@@ -62,6 +62,7 @@ class World:
         self._bindings: dict[str, Json] = {}
         self._sets_changed = False
         self._placements: dict[tuple[str, str], ClusterRule | str] = {}
+        self._chosen: dict[tuple[str, str], tuple[str, ...]] = {}
 
     # What happens.
 
@@ -114,11 +115,26 @@ class World:
             self._placements.pop(key, None)
             return
         try:
-            self._placements[key] = parse_rule(namespace, obj.get("spec") or {}, name)
+            self._placements[key] = parse_rule(namespace, obj.get("spec") or {}, name, jobs=False)
         except InvalidObjectError as error:
             _log.warning("a Placement cannot be read", placement=f"{namespace}/{name}", why=str(error))
             if not isinstance(self._placements.get(key), ClusterRule):
                 self._placements[key] = f"Placement {name}: {error}"
+
+    def placement_decided(self, namespace: str, name: str, clusters: tuple[str, ...]) -> bool:
+        """Which clusters a Placement has chosen. True when a job could go elsewhere for it."""
+        key = (namespace, name)
+        if self._chosen.get(key, ()) == clusters:
+            return False
+        if clusters:
+            self._chosen[key] = clusters
+        else:
+            self._chosen.pop(key, None)
+        rule = self._placements.get(key)
+        if not isinstance(rule, ClusterRule) or not chooses_itself(rule):
+            return False
+        self.version += 1
+        return True
 
     # What follows.
 
@@ -148,7 +164,9 @@ class World:
         found = self._placements.get((spec.namespace, spec.placement_ref))
         if found is None:
             return f"spec.placementRef.name: Placement {spec.placement_ref} does not exist in {spec.namespace}"
-        return found
+        if isinstance(found, str) or not chooses_itself(found):
+            return found
+        return job_rule(found, self._chosen.get((spec.namespace, spec.placement_ref), ()))
 
     def priority_of(self, spec: JobSpec) -> int | str:
         if not spec.priority_class:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hub.fleet.shape import TaskShape
@@ -35,11 +35,15 @@ class CapacityGone:
 
 @dataclass(frozen=True, slots=True)
 class ScoresSeen:
-    """One source's values by cluster: replaces all it said before. `valid_until` (epoch seconds) makes them unknown."""
+    """One source's values by cluster: replaces all it said before. `valid_until` (epoch seconds) makes them unknown.
+
+    `until`: the same of single clusters, whose values may count less long than the source's as a whole.
+    """
 
     source: str
     values: Mapping[str, float]
     valid_until: float
+    until: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

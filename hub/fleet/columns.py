@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -28,10 +29,26 @@ class _Column:
 class ColumnCache:
     """`get` returns read-only vectors in the order of `names`."""
 
-    __slots__ = ("_columns",)
+    __slots__ = ("_columns", "_derived")
 
     def __init__(self) -> None:
         self._columns: dict[Hashable, _Column] = {}
+        self._derived: dict[Hashable, tuple[tuple[NDArray[Any], ...], NDArray[Any]]] = {}
+
+    def derived(
+        self, key: Hashable, columns: tuple[NDArray[Any], ...], compute: Callable[[], NDArray[Any]]
+    ) -> NDArray[Any]:
+        """What `compute` makes of `columns`, again only when one of them is another one."""
+        last = self._derived.get(key)
+        if last is not None and all(map(is_, last[0], columns)):
+            return last[1]
+        values = compute()
+        values.flags.writeable = False
+        if last is None:
+            while len(self._derived) >= _KEPT:
+                self._derived.pop(next(iter(self._derived)), None)
+        self._derived[key] = columns, values
+        return values
 
     def get(
         self,

@@ -25,7 +25,8 @@ def fleet_digest(clusters: Iterable[Cluster], scores: Mapping[str, ScoreColumn])
         total.update(cluster.digest(_cluster))
     for source in sorted(scores):
         column = scores[source]
-        total.update(repr((source, column.valid_until, sorted(column.values.items()))).encode())
+        said = (source, column.valid_until, sorted(column.values.items()), sorted(column.until.items()))
+        total.update(repr(said).encode())
     return total.hexdigest()
 
 

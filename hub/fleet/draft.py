@@ -63,7 +63,7 @@ class Draft:
         elif isinstance(change, CapacitySeen):
             self._capacity_seen(change)
         elif isinstance(change, ScoresSeen):
-            self.scores = {**self.scores, change.source: ScoreColumn(change.values, change.valid_until)}
+            self.scores = {**self.scores, change.source: ScoreColumn(change.values, change.valid_until, change.until)}
             self.changed = True
         elif isinstance(change, ScoresGone):
             if change.source in self.scores:

@@ -7,6 +7,7 @@ read-only. What it does not hold: why a cluster may not be used for a job (hub/p
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
@@ -18,7 +19,7 @@ from hub.fleet.cluster import Cluster, counts
 from hub.fleet.columns import ColumnCache
 from hub.fleet.draft import Draft
 from hub.fleet.facts import ClusterFacts
-from hub.fleet.held import Holding
+from hub.fleet.held import Held, Holding
 from hub.fleet.keys import KeyMap
 from hub.fleet.scores import ScoreColumn
 from hub.fleet.shape import TaskShape
@@ -242,12 +243,30 @@ class Fleet:
             ("gpus", model), self.names, self._versions, lambda at: clusters[at].gpus_free(model), np.float64
         )
 
-    def scores(self, source: str, now: float) -> Floats:
-        """The last values of a score source; NaN where there is none, and everywhere once they are too old."""
+    def scores(self, source: str, now: float, grace: float = 0.0) -> Floats:
+        """The last values of a score source; NaN where there is none, and once they are too old.
+
+        With `grace` a value counts so many seconds longer than it says itself.
+        """
         column = self._scores.get(source)
-        if column is None or now > column.valid_until:
+        if column is None:
             return np.full(len(self.names), np.nan)
-        return column.aligned(self.names)
+        return column.at(self.names, now, grace)
+
+    def scores_end(self, source: str, now: float, grace: float = 0.0) -> float:
+        """When after `now` (epoch seconds) the next value of the source stops to count; inf: never."""
+        column = self._scores.get(source)
+        return math.inf if column is None else column.next_end(self.names, now, grace)
+
+    def scores_under(self, prefix: str, cluster: str) -> Mapping[str, float] | None:
+        """The last values of one cluster from all sources of that prefix, by the rest of their names, however old;
+        None where there is none."""
+        found = {
+            source[len(prefix) :]: column.values[cluster]
+            for source, column in self._scores.items()
+            if source.startswith(prefix) and cluster in column.values
+        }
+        return found or None
 
     @property
     def score_sources(self) -> Mapping[str, float]:
@@ -271,10 +290,44 @@ class Fleet:
             ("object", key), self.names, self._object_versions, lambda at: of(_facts(clusters[at])), dtype
         )
 
+    def derived(self, key: Hashable, columns: tuple[NDArray[Any], ...], of: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+        """What `of` makes of columns of this fleet, again only when one of them is another one. `key` as elsewhere."""
+        return self._cache.derived(key, columns, of)
+
+    def scored_column(self, key: Hashable, of: Callable[[ClusterFacts], Any], dtype: DTypeLike) -> NDArray[Any]:
+        """As `object_column` for functions that also read scores: computed again when any score is new."""
+        latest = max((column.version for column in self._scores.values()), default=0)
+        clusters = self._clusters
+        # Both are counted one by one; the mask keeps a process of many months from running over.
+        versions = self._object_versions + ((latest << 8 | len(self._scores) & 0xFF) << 31 & (1 << 62) - 1)
+        return self._cache.get(("scored", key), self.names, versions, lambda at: of(_facts(clusters[at])), dtype)
+
     def site_column(self, key: Hashable, of: Callable[[Site | None], Any], dtype: DTypeLike) -> NDArray[Any]:
         """As `facts_column` for what the cluster reported of itself."""
         clusters = self._clusters
         return self._cache.get(("site", key), self.names, self._site_versions, lambda at: of(clusters[at].site), dtype)
+
+    def same_ground(self, other: Fleet) -> bool:
+        """Whether no ManagedCluster and no score differs: what rules and scores of clusters read. What is held on them,
+        and what they report of their nodes, may."""
+        return (
+            self.names is other.names
+            and self._facts_versions is other._facts_versions
+            and self._object_versions is other._object_versions
+            and self._scores is other._scores
+        )
+
+    def same_facts(self, other: Fleet) -> bool:
+        """Whether no label, claim, taint, acceptance or availability of a cluster differs."""
+        return self.names is other.names and self._facts_versions is other._facts_versions
+
+    def held_column(self, key: Hashable, of: Callable[[Held | None], Any], dtype: DTypeLike) -> NDArray[Any]:
+        """As `facts_column` for what is held on each cluster's nodes; None: it has not reported them.
+
+        `of` must not change what it is given.
+        """
+        clusters = self._clusters
+        return self._cache.get(("held", key), self.names, self._versions, lambda at: of(clusters[at].held), dtype)
 
     @property
     def digest(self) -> str:

@@ -7,6 +7,7 @@ cluster matches is hub/placement/filters.py.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +48,35 @@ class ScoreWeight:
 
 
 @dataclass(frozen=True, slots=True)
+class SpreadConstraint:
+    """Over the values of `key`, a label of the clusters or with `claim` a claim, the numbers of chosen clusters differ
+    by at most `skew`: always if `hard`, else as far as clusters allow."""
+
+    key: str
+    claim: bool
+    skew: int = 1
+    hard: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MissingScore:
+    """What a cluster is worth whose score nobody knows. `kind` Worst: less than the worst that is known; Neutral: 0;
+    Exclude: it is not chosen; LastKnown: what was known last for `max_age` seconds after it ended, then Worst."""
+
+    kind: Literal["Worst", "Exclude", "Neutral", "LastKnown"] = "Worst"
+    max_age: float = 0.0
+
+
+WORST = MissingScore()
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterRule:
     """`namespace`: whose bindings count; empty: every cluster may serve. `sets` empty: every set bound to it.
 
     One of `predicates` must hold (none: all clusters do). `weights` are added to the hub's own scorers, or with `exact`
     replace them (hub/placement/prioritizers.py). `limit`: at most so many clusters. `reference` is the
-    Placement it came from, for messages.
+    Placement it came from, for messages. `chosen`: only these clusters, which that Placement has decided on.
     """
 
     namespace: str = ""
@@ -63,3 +87,6 @@ class ClusterRule:
     exact: bool = False
     limit: int | None = None
     reference: str = ""
+    spread: tuple[SpreadConstraint, ...] = ()
+    missing: MissingScore = WORST
+    chosen: tuple[str, ...] | None = None

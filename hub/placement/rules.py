@@ -7,12 +7,13 @@ placements' decisions, which a job has none of. Nothing here looks at a cluster.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from hub.api.errors import InvalidObjectError
 from hub.fleet.amounts import entries, mapping
 from hub.placement.cel import check_expression
-from hub.placement.rule import ClusterRule, ClusterToleration, Predicate, ScoreWeight
+from hub.placement.rule import ClusterRule, ClusterToleration, Predicate, ScoreWeight, SpreadConstraint
 from hub.placement.selectors import parse_claim_selector, parse_label_selector
 
 BALANCE, STEADY = "Balance", "Steady"
@@ -35,9 +36,12 @@ def parse_rule(namespace: str, placement: Mapping[str, Any], reference: str = ""
     limit = placement.get("numberOfClusters")
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
         raise InvalidObjectError(f"{limit!r} is not a number of clusters: write 0 or more", field="numberOfClusters")
-    spread = mapping(placement.get("spreadPolicy"), "spreadPolicy")
-    if entries(spread.get("spreadConstraints"), "spreadPolicy.spreadConstraints"):
-        raise InvalidObjectError("spreading over topologies is not supported yet", field="spreadPolicy")
+    spread = _spread(mapping(placement.get("spreadPolicy"), "spreadPolicy"))
+    if spread and jobs:
+        raise InvalidObjectError(
+            "spreading is not supported for a job's own placement: name a Placement in placementRef that spreads",
+            field="spreadPolicy",
+        )
     exact, weights = _prioritizers(mapping(placement.get("prioritizerPolicy"), "prioritizerPolicy"), jobs=jobs)
     return ClusterRule(
         namespace=namespace,
@@ -54,7 +58,20 @@ def parse_rule(namespace: str, placement: Mapping[str, Any], reference: str = ""
         exact=exact,
         limit=limit,
         reference=reference,
+        spread=spread,
     )
+
+
+def chooses_itself(rule: ClusterRule) -> bool:
+    """Whether a Placement says what only makes sense for it as a whole, so that its jobs follow its decisions."""
+    return bool(rule.spread) or any(entry.weight and entry.name in (BALANCE, STEADY) for entry in rule.weights)
+
+
+def job_rule(rule: ClusterRule, chosen: tuple[str, ...]) -> ClusterRule:
+    """What a Placement that chooses itself means for a job that names it: the clusters it has chosen, ordered by what
+    else it says."""
+    weights = tuple(entry for entry in rule.weights if entry.name not in (BALANCE, STEADY))
+    return replace(rule, weights=weights, spread=(), chosen=chosen)
 
 
 def _predicate(entry: Mapping[str, Any], field: str) -> Predicate:
@@ -71,6 +88,31 @@ def _predicate(entry: Mapping[str, Any], field: str) -> Predicate:
         claims=parse_claim_selector(selector.get("claimSelector"), f"{field}.claimSelector"),
         cel=tuple(cel or ()),
     )
+
+
+def _spread(policy: Mapping[str, Any]) -> tuple[SpreadConstraint, ...]:
+    found = []
+    listed = entries(policy.get("spreadConstraints"), "spreadPolicy.spreadConstraints")
+    if len(listed) > 8:
+        raise InvalidObjectError(f"{len(listed)} constraints are too many: 8 at most", field="spreadPolicy")
+    for position, entry in enumerate(listed):
+        field = f"spreadPolicy.spreadConstraints[{position}]"
+        key = _text(entry, "topologyKey", field)
+        if not key:
+            raise InvalidObjectError("write the label or claim to spread over", field=f"{field}.topologyKey")
+        kind = _text(entry, "topologyKeyType", field)
+        if kind not in ("Label", "Claim"):
+            raise InvalidObjectError(f"{kind!r}: write Label or Claim", field=f"{field}.topologyKeyType")
+        skew = entry.get("maxSkew", 1)
+        if isinstance(skew, bool) or not isinstance(skew, int) or skew < 1:
+            raise InvalidObjectError(f"{skew!r} is not a skew: write 1 or more", field=f"{field}.maxSkew")
+        unsatisfiable = _text(entry, "whenUnsatisfiable", field) or "ScheduleAnyway"
+        if unsatisfiable not in ("DoNotSchedule", "ScheduleAnyway"):
+            raise InvalidObjectError(
+                f"{unsatisfiable!r}: write DoNotSchedule or ScheduleAnyway", field=f"{field}.whenUnsatisfiable"
+            )
+        found.append(SpreadConstraint(key, kind == "Claim", skew, unsatisfiable == "DoNotSchedule"))
+    return tuple(found)
 
 
 def _toleration(entry: Mapping[str, Any], field: str) -> ClusterToleration:

@@ -187,6 +187,9 @@ def _fit(cycle: Cycle, wish: Wish, option: Option, cluster: int, asked: bool, ro
     if not asked and name in wish.avoid:
         tasks = next((str(group.tasks) for group in wish.demand.groups if name in group.avoid), "")
         return _said(Reason.EXCLUDED_AFTER_FAILURE, tasks=tasks)
+    kept_out = cycle.places.filtered(wish.demand.rule, wish.demand.shape)[1].get(cluster)
+    if not asked and kept_out is not None:
+        return _said(Reason.FILTERED_BY_SCORER, scorer=kept_out)
     if not asked:
         limit, clusters = wish.demand.rule.limit, ", ".join(wish.held)
         return _said(Reason.CLUSTER_LIMIT_REACHED, limit=limit, clusters=clusters)

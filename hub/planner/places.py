@@ -23,7 +23,7 @@ from hub.planner.plan import Snapshot
 from hub.queueing.assign import FlavorChoice
 from hub.queueing.demand import Demand
 from hub.queueing.objects import ClusterQueue
-from hub.scoring.combine import Ranking, rank
+from hub.scoring.combine import Ranking, admit, rank
 from hub.scoring.interface import ScoreRequest, WeightedScorer
 
 Mask = NDArray[np.bool_]
@@ -73,6 +73,7 @@ class Places:
         self._allowed: dict[tuple[ClusterRule, tuple[str, ...]], Mask] = {}
         self._verdicts: dict[tuple[ClusterRule, tuple[str, ...]], Mapping[str, str]] = {}
         self._scorers: dict[ClusterRule, tuple[WeightedScorer, ...]] = {}
+        self._admitted: dict[tuple[ClusterRule, TaskShape], tuple[Mask | None, Mapping[int, str]]] = {}
         self._options: dict[tuple[TaskShape, FlavorChoice], Option] = {}
         self._charges = 0
 
@@ -108,6 +109,9 @@ class Places:
         """Clusters that may be asked: those the rule allows, less those to avoid while another could ever do."""
         rule = wish.demand.rule
         allowed = self.allowed(rule, wish.demand.running)
+        admitted, _ = self.filtered(rule, wish.demand.shape)
+        if admitted is not None:
+            allowed = allowed & admitted
         if rule.limit is not None and len(wish.held) >= rule.limit:
             allowed = allowed & self.mask(wish.held)
         if not wish.avoid:
@@ -116,6 +120,14 @@ class Places:
         if any((others & (option.capacity >= wish.together)).any() for option in options):
             return others
         return allowed
+
+    def filtered(self, rule: ClusterRule, shape: TaskShape) -> tuple[Mask | None, Mapping[int, str]]:
+        """What the scorers' filters let through (None: all), and which of them keeps out each other cluster."""
+        found = self._admitted.get((rule, shape))
+        if found is None:
+            request = ScoreRequest(shape, 1, self._snapshot.now)
+            found = self._admitted[rule, shape] = admit(self.fleet, request, self.scorers(rule))
+        return found
 
     def room(self, option: Option) -> Counts:
         """Tasks more that each cluster could start now."""

@@ -119,6 +119,10 @@ def _obstacles(places: Places, wish: Wish, options: Sequence[Option]) -> Iterato
         if refused:
             yield name, refused
             continue
+        kept_out = places.filtered(wish.demand.rule, wish.demand.shape)[1].get(cluster)
+        if kept_out is not None:
+            yield name, Reason.FILTERED_BY_SCORER.message(scorer=kept_out)
+            continue
         option = max(options, key=lambda o: int(o.capacity[cluster]))
         most = int(option.capacity[cluster])
         shape = shape_at(option, cluster)

@@ -6,6 +6,8 @@ sum, then by name. Rules that keep this honest:
 - Unknown is not zero: where a scorer knows nothing of a cluster, it counts one point below the worst that is known.
 - Where all known values are equal the scorer prefers none of them: each gets 100, so that unknown is still below.
 - Where low is better (a price; a negative weight) the scale is turned round first, so unknown stays last there, too.
+- A scorer with a normaliser of its own (hub/scoring/normalise.py) is spread by that instead.
+- A cluster that a scorer is not about gets the mean of those it is about: nothing for it and nothing against it.
 - A scorer that raises or answers nonsense costs itself only: it is unknown everywhere, and `problems` says why.
 """
 
@@ -18,9 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hub.fleet.fleet import Fleet
-from hub.scoring.interface import ScoreRequest, WeightedScorer, lower_is_better
+from hub.scoring.interface import ScoreRequest, WeightedScorer, concerns, lower_is_better, normaliser_of
+from hub.scoring.normalise import Normaliser
 
 UNKNOWN = -1.0
+_PLAIN = Normaliser()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,18 @@ def rank(
     raw = np.empty((len(counting), len(fleet.names)))
     for row, entry in enumerate(counting):
         _ask(entry, fleet, request, raw[row], problems)
-    normalised, weighted = _normalise(counting, raw if len(chosen) == len(fleet.names) else raw[:, chosen])
+    values = raw if len(chosen) == len(fleet.names) else raw[:, chosen]
+    normalised, weighted = _normalise(counting, values)
+    for row, entry in enumerate(counting):
+        special, about = normaliser_of(entry.scorer), _about(entry, fleet, problems)
+        if (special is None or special.plain) and about is None:
+            continue
+        mask = None
+        if about is not None:
+            mask = about[chosen]
+            raw[row, ~about] = np.nan
+            values[row, ~mask] = np.nan
+        normalised[row], weighted[row] = _normalise_one(entry, special or _PLAIN, values[row], mask)
     # The same sum, row by row, whatever else is in the matrix: never a matter of blocks.
     sums = np.zeros(len(chosen))
     for row in weighted:
@@ -100,6 +115,34 @@ def rank(
     # A stable sort over positions, which are in name order.
     order = chosen[np.negative(sums).argsort(kind="stable")]
     return Ranking(fleet.names, order, total, problems, counting, chosen, raw, normalised, weighted)
+
+
+def admit(
+    fleet: Fleet, request: ScoreRequest, scorers: Sequence[WeightedScorer]
+) -> tuple[NDArray[np.bool_] | None, dict[int, str]]:
+    """Which clusters the scorers' filters let through (None: there is no filter), and who keeps out each other one.
+
+    A filter that raises or answers nonsense keeps out nobody: it costs itself only.
+    """
+    mask: NDArray[np.bool_] | None = None
+    by: dict[int, str] = {}
+    for entry in scorers:
+        admits = getattr(entry.scorer, "filter", None)
+        if admits is None:
+            continue
+        if mask is None:
+            mask = np.ones(len(fleet.names), np.bool_)
+        try:
+            answer = np.asarray(admits(fleet, request))
+        # Somebody else's code, as in `_ask`.
+        except Exception:
+            continue
+        if answer.shape != mask.shape or answer.dtype != np.bool_:
+            continue
+        for position in (mask & ~answer).nonzero()[0].tolist():
+            by[position] = entry.scorer.name
+        mask = mask & answer
+    return mask, by
 
 
 def _ask(
@@ -122,10 +165,27 @@ def _ask(
         problems[name] = f"answered shape {answer.shape}, expected {into.shape}"
         return
     into[:] = answer
+    # What still answers from what it knew says so itself.
+    said = getattr(entry.scorer, "problem", "")
+    if said:
+        problems[name] = str(said)
     broken = np.isinf(into)
     if broken.any():
         into[broken] = np.nan
         problems[name] = f"answered an infinite value for {fleet.names[int(broken.nonzero()[0][0])]}"
+
+
+def _about(entry: WeightedScorer, fleet: Fleet, problems: dict[str, str]) -> NDArray[np.bool_] | None:
+    try:
+        about = concerns(entry.scorer, fleet)
+    # Somebody else's code, as in `_ask`.
+    except Exception as error:
+        problems[entry.scorer.name] = f"{type(error).__name__}: {error}"
+        return None
+    if about is not None and (about.shape != (len(fleet.names),) or about.dtype != np.bool_):
+        problems[entry.scorer.name] = f"is about {about.dtype} {about.shape}, expected a mask of ({len(fleet.names)},)"
+        return None
+    return about
 
 
 def _normalise(
@@ -153,3 +213,16 @@ def _normalise(
         elif (entry.weight < 0) != lower_is_better(entry.scorer):
             normalised[row] = 100.0 - normalised[row]
     return normalised, (np.where(unknown, UNKNOWN, normalised) if partly else normalised) * weights
+
+
+def _normalise_one(
+    entry: WeightedScorer, normaliser: Normaliser, values: NDArray[np.float64], about: NDArray[np.bool_] | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """As `_normalise` for a scorer that says how its values are spread, or which clusters it is about."""
+    turned = (entry.weight < 0) != lower_is_better(entry.scorer)
+    normalised = normaliser.scores(values, lower=turned)
+    unknown = np.isnan(normalised)
+    if about is not None and not unknown.all():
+        normalised[~about] = normalised[~unknown].mean()
+        unknown &= about
+    return normalised, np.where(unknown, UNKNOWN, normalised) * abs(entry.weight)

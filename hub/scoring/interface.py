@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from hub.fleet.fleet import Fleet
 from hub.fleet.shape import TaskShape
+from hub.scoring.normalise import Normaliser
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,11 @@ class Scorer(Protocol):
     """Scores all clusters at once. Found by entry point group ``quarterdeck.scorers``.
 
     Higher is better. A scorer of something that should be low, such as a price, gives the values as people know them
-    and has a true attribute ``lower_is_better``.
+    and has a true attribute ``lower_is_better``. More that it may have: ``normaliser`` (a `Normaliser`: how its values
+    become 0–100), ``concerns(fleet)`` (which clusters it is about at all, a mask; the others it neither helps nor
+    harms), ``filter(fleet, request)`` (which clusters may be chosen, a mask) and a true ``live``: asked anew for every
+    choice, where a plugin is otherwise asked once a decision and shape. A false ``publish`` keeps its values (for
+    a task that asks for nothing) out of the hub's own AddOnPlacementScores.
     """
 
     @property
@@ -46,3 +51,15 @@ class WeightedScorer:
 
 def lower_is_better(scorer: Scorer) -> bool:
     return bool(getattr(scorer, "lower_is_better", False))
+
+
+def normaliser_of(scorer: Scorer) -> Normaliser | None:
+    found = getattr(scorer, "normaliser", None)
+    return found if isinstance(found, Normaliser) else None
+
+
+def concerns(scorer: Scorer, fleet: Fleet) -> NDArray[np.bool_] | None:
+    """Which clusters the scorer is about; None: all."""
+    about = getattr(scorer, "concerns", None)
+    found = None if about is None else about(fleet)
+    return None if found is None else np.asarray(found)

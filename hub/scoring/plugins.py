@@ -1,8 +1,9 @@
 """Scorers that somebody else wrote and installed: found by entry point, so that a bad one costs itself only.
 
 A distribution names a class, a factory or an instance in the group ``quarterdeck.scorers``; what comes out has `name`
-and `score`, and may have `weight` (1 by default) and `lower_is_better`. Read once, when the hub starts; what a scorer
-does wrong later is noticed where it is called (hub/scoring/combine.py).
+and `score`, and may have `weight` (1 by default) and what `hub.scoring.interface.Scorer` names. A class with a pydantic
+model as its attribute `Config` is made with one, filled from the hub's settings. Read once, when the hub starts; what a
+scorer does wrong later is noticed where it is called (hub/controllers/guard.py, hub/scoring/combine.py).
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
+
+from pydantic import BaseModel, ValidationError
 
 from hub.api.errors import PluginError
 from hub.scoring.interface import WeightedScorer
@@ -27,15 +30,26 @@ class Plugins:
     problems: Mapping[str, str]
 
 
-def discover(taken: Iterable[str] = (), found: Iterable[EntryPoint] | None = None) -> Plugins:
-    """Loads the plugins; `taken` are names of scorers that exist already. Never raises for what a plugin does."""
+def discover(
+    taken: Iterable[str] = (),
+    found: Iterable[EntryPoint] | None = None,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Plugins:
+    """Loads the plugins; `taken` are names of scorers that exist already, `settings` by entry point's name.
+
+    Never raises for what a plugin does; settings for plugins that are not there are among the problems.
+    """
     used = set(taken)
+    settings = settings or {}
     scorers: list[WeightedScorer] = []
     problems: dict[str, str] = {}
-    points = entry_points(group=GROUP) if found is None else found
+    points = list(entry_points(group=GROUP) if found is None else found)
+    for name in sorted(set(settings) - {point.name for point in points}):
+        known = ", ".join(sorted(point.name for point in points)) or "none is installed"
+        problems[name] = f"settings for a scorer that is not installed; known: {known}"
     for point in sorted(points, key=lambda point: (point.name, point.value)):
         try:
-            entry = _load(point)
+            entry = weighted(make(point.load(), settings.get(point.name)))
             if entry.scorer.name in used:
                 raise PluginError(f"there is a scorer {entry.scorer.name} already: give it another name")
         # An import or a constructor of somebody else's may raise anything.
@@ -48,9 +62,27 @@ def discover(taken: Iterable[str] = (), found: Iterable[EntryPoint] | None = Non
     return Plugins(tuple(scorers), problems)
 
 
-def _load(point: EntryPoint) -> WeightedScorer:
-    loaded: Any = point.load()
-    scorer = loaded if hasattr(loaded, "score") and not isinstance(loaded, type) else loaded()
+def make(loaded: Any, settings: Mapping[str, Any] | None = None) -> Any:
+    """An instance of what an entry point names. Raises `PluginError` for settings that its `Config` refuses."""
+    if hasattr(loaded, "score") and not isinstance(loaded, type):
+        if settings:
+            raise PluginError("it takes no settings: only a class with a Config does")
+        return loaded
+    config = getattr(loaded, "Config", None)
+    if not (isinstance(config, type) and issubclass(config, BaseModel)):
+        if settings:
+            raise PluginError("it takes no settings: it has no Config")
+        return loaded()
+    try:
+        return loaded(config.model_validate(settings or {}))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise PluginError(f"settings: {field}: {first['msg']} (found {first['input']!r})") from error
+
+
+def weighted(scorer: Any) -> WeightedScorer:
+    """Raises `PluginError` for what is no scorer."""
     name = getattr(scorer, "name", None)
     if not isinstance(name, str) or not name:
         raise PluginError("a scorer needs a name, a non-empty string")

@@ -18,7 +18,7 @@ from hub.planner.plan import Snapshot
 from hub.planner.record import describe
 from hub.queueing.amount import UNLIMITED, quantity
 from hub.queueing.demand import Demand, TaskGroup
-from hub.server.placements import placement_explanation
+from hub.server.placement_explanation import placement_explanation
 from hub.server.reading import Objects
 from hub.server.snapshot import Job, State
 

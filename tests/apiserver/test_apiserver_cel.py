@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from hub.api import cel
 from hub.api.errors import InvalidObjectError
-from hub.apiserver import cel
 from hub.apiserver.schema import compile_schema
 
 pytestmark = pytest.mark.skipif(not cel.available(), reason="cel-expr-python comes with the hub's extra")
@@ -46,6 +46,17 @@ pytestmark = pytest.mark.skipif(not cel.available(), reason="cel-expr-python com
         ("self.s.find('[0-9]+') == '12' && self.s.findAll('[0-9]+') == ['12', '3']", {"s": "a12b3"}),
         ("isIP('10.0.0.1') && isCIDR('10.0.0.0/8') && !isIP('x')", {}),
         ("isSemver('1.2.3-rc.1') && compareVersions('1.10.0', '1.9.0') == 1 && minor_is_two", {"x": 1}),
+        ("semver('1.2.3').isLessThan(semver('1.10.0')) && semver('1.2.3') == semver('1.2.3+build')", {}),
+        ("semver('v1.2', true) == semver('1.2.0') && !isSemver('v1.2') && isSemver('v01.2', true)", {}),
+        ("semver('1.2.3').compareTo(semver('1.2.3')) == 0 && semver('2.1.0').major() == 2", {}),
+        ("cidr('10.0.0.0/8').containsIP('10.1.2.3') && !cidr('10.0.0.0/8').containsIP(ip('11.0.0.1'))", {}),
+        ("cidr('10.1.0.0/16').prefixLength() == 16 && cidr('10.0.0.0/8').containsCIDR('10.1.0.0/16')", {}),
+        ("ip('::1').family() == 6 && ip('127.0.0.1').isLoopback() && ip('8.8.8.8').isGlobalUnicast()", {}),
+        (
+            "url(self.u).getHostname() == 'a.b' && url(self.u).getPort() == '8443'",
+            {"u": "https://a.b:8443/p?x=1"},
+        ),
+        ("url(self.u).getQuery()['x'] == ['1'] && isURL(self.u) && !isURL('a b')", {"u": "https://a.b/p?x=1"}),
         ("compareVersions('1.0.0-rc.1', '1.0.0') == -1 && '1.2.3'.major() == 1", {}),
     ],
 )

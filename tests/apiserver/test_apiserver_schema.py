@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from hub.api.errors import InvalidObjectError
 from hub.api.installed import installed_crds
+from hub.api.re2 import compile_pattern
 from hub.apiserver.builtin import builtin_kinds
-from hub.apiserver.formats import STRING_FORMATS, compile_pattern
+from hub.apiserver.formats import STRING_FORMATS
 from hub.apiserver.kinds import served_from_crd
 from hub.apiserver.schema import compile_schema
 

@@ -91,6 +91,10 @@ def test_the_same_said_otherwise_is_the_same_rule() -> None:
     assert parse_rule("ns", one) == parse_rule("ns", other)
 
 
+def spread(**more: Any) -> dict[str, Any]:
+    return {"spreadPolicy": {"spreadConstraints": [{"topologyKey": "zone", "topologyKeyType": "Label", **more}]}}
+
+
 @pytest.mark.parametrize(
     ("spec", "field", "words"),
     [
@@ -151,7 +155,13 @@ def test_the_same_said_otherwise_is_the_same_rule() -> None:
          "prioritizerPolicy.configurations[0].scoreCoordinate.addOn", "resourceName and scoreName"),
         (prioritizers(built_in(CPU), built_in(CPU, weight=2)), "prioritizerPolicy.configurations[1].scoreCoordinate",
          "has a weight already"),
-        ({"spreadPolicy": {"spreadConstraints": [{"topologyKey": "zone"}]}}, "spreadPolicy", "not supported yet"),
+        ({"spreadPolicy": {"spreadConstraints": [{"topologyKey": "zone"}]}},
+         "spreadPolicy.spreadConstraints[0].topologyKeyType", "write Label or Claim"),
+        ({"spreadPolicy": {"spreadConstraints": [{"topologyKeyType": "Label"}]}},
+         "spreadPolicy.spreadConstraints[0].topologyKey", "the label or claim"),
+        (spread(maxSkew=0), "spreadPolicy.spreadConstraints[0].maxSkew", "write 1 or more"),
+        (spread(whenUnsatisfiable="Never"), "spreadPolicy.spreadConstraints[0].whenUnsatisfiable", "DoNotSchedule"),
+        (spread(), "spreadPolicy", "not supported for a job's own placement"),
     ],
 )  # fmt: skip
 def test_what_is_refused(spec: Any, field: str, words: str) -> None:

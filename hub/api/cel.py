@@ -8,7 +8,7 @@ what an expression may cost: beyond its budget of iterations it answers an error
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache, lru_cache
 from typing import Any, Final
 
@@ -16,6 +16,8 @@ from hub.api.errors import InvalidObjectError
 
 MAX_LENGTH: Final = 16_384
 VARIABLES: Final = ("self", "oldSelf")
+# Functions of somebody's own beside Kubernetes': asked once, when the engine is loaded.
+Extra = Callable[[], list[Any]]
 
 
 class CelError(InvalidObjectError):
@@ -41,6 +43,11 @@ class Program:
         self.text = text
         self._expression = expression
         self._error_type = error_type
+
+    @property
+    def gives(self) -> str:
+        """The type of its value as far as the compiler knows: ``bool``, ``string``, ``dyn``, …"""
+        return str(self._expression.return_type().name()).lower()
 
     def evaluate(self, values: Mapping[str, Any] | Bound) -> Any:
         """The plain value of the expression. Raises `CelError` when it has none: a missing key, a budget used up."""
@@ -68,11 +75,11 @@ def available() -> bool:
 
 
 @lru_cache(maxsize=1024)
-def compile_expression(text: str, variables: tuple[str, ...] = VARIABLES) -> Program:
+def compile_expression(text: str, variables: tuple[str, ...] = VARIABLES, extra: Extra | None = None) -> Program:
     """Raises `CelError` with what the compiler says."""
     if len(text) > MAX_LENGTH:
         raise CelError(f"an expression of {len(text)} characters is too long; at most {MAX_LENGTH}")
-    environment, error_type = _environment(variables)
+    environment, error_type = _environment(variables, extra)
     try:
         return Program(text, environment.compile(text), error_type)
     except Exception as error:  # Likewise.
@@ -80,11 +87,11 @@ def compile_expression(text: str, variables: tuple[str, ...] = VARIABLES) -> Pro
 
 
 @cache
-def _environment(variables: tuple[str, ...]) -> tuple[Any, Any]:
+def _environment(variables: tuple[str, ...], extra: Extra | None = None) -> tuple[Any, Any]:
     from cel_expr_python import cel
     from cel_expr_python.ext import ext_bindings, ext_math, ext_optional, ext_strings
 
-    from hub.apiserver.cel_functions import declarations
+    from hub.api.cel_functions import declarations
 
     environment = cel.NewEnv(
         variables=dict.fromkeys(variables, cel.Type.DYN),
@@ -94,7 +101,7 @@ def _environment(variables: tuple[str, ...]) -> tuple[Any, Any]:
             ext_optional.ExtOptional(),
             ext_bindings.ExtBindings(),
         ],
-        functions=declarations(),
+        functions=[*declarations(), *(extra() if extra is not None else ())],
     )
     return environment, cel.Type.ERROR
 

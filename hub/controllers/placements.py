@@ -1,0 +1,414 @@
+"""Decides Placements while the hub leads, at once when something that a decision reads has changed, and when time says
+so: a toleration or a score that ends, a dwell that is over.
+
+Placements with equal rules are one class, evaluated once when the fleet changes; only members of a class whose
+candidates differ are looked at (hub/placement/classes.py). What only scores cause is done at most once in a Placement's
+scoreRateLimit. What was decided is written by hub/controllers/placement_writer.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from hub.api import names
+from hub.controllers.events import Events
+from hub.controllers.logs import logger
+from hub.controllers.placement_entry import Entry, is_older, read_decision
+from hub.controllers.placement_writer import PlacementWriter
+from hub.controllers.tally import Tally
+from hub.controllers.world import World
+from hub.controllers.writes import Writes
+from hub.fleet.fleet import Fleet
+from hub.placement.classes import PlacementClass
+from hub.placement.decide import PlacementOutcome
+from hub.placement.groups import cut
+from hub.placement.request import PlacementRequest
+from hub.placement.rule import ClusterRule
+from hub.placement.sets import ClusterSets
+from hub.placement.sheets import groups_of, lay_out
+from hub.placement.stability import Held
+
+Json = dict[str, Any]
+_log = logger(__name__)
+_DEBOUNCE: Final = 0.01
+_SHARE: Final = 4.0
+"""A pass that took long is followed by a pause so many times as long: nothing else starves for it."""
+_LONGEST_NAP: Final = 3600.0
+_REST: Final = 1.0
+"""Seconds at least between two looks of a Placement that balances at what the others do."""
+
+ClassKey = tuple[tuple[str, ...], int]
+
+
+@dataclass(slots=True, eq=False)
+class _Class:
+    rule: ClusterRule
+    members: set[str] = field(default_factory=set)
+    view: PlacementClass | None = None
+    # The tally's version that `view` counts with.
+    counted: int = -1
+
+
+class PlacementKeeper:
+    """`run()` until cancelled. `now` is epoch seconds. `on_decided` hears of a Placement's clusters when they change,
+    `observe` how long (seconds) each pass took that decided something."""
+
+    def __init__(
+        self,
+        world: World,
+        writes: Writes,
+        events: Events,
+        *,
+        now: Callable[[], float],
+        leads: Callable[[], bool],
+        on_decided: Callable[[str, str, tuple[str, ...]], None],
+        observe: Callable[[float], None],
+        writer: PlacementWriter | None = None,
+    ) -> None:
+        self.entries: dict[str, Entry] = {}
+        self.decided = 0
+        self._world, self._now, self._leads = world, now, leads
+        self._on_decided, self._observe = on_decided, observe
+        self._writer = writer or PlacementWriter(writes, events, now, leads)
+        self._tally = Tally()
+        self._rules: dict[ClusterRule, int] = {}
+        self._classes: dict[ClassKey, _Class] = {}
+        self._class_of: dict[str, ClassKey] = {}
+        self._fleet: Fleet = world.fleet
+        self._sets: ClusterSets | None = None
+        # To be decided: at once, or when the rate of their scores allows.
+        self._dirty: set[str] = set()
+        self._scored: dict[str, float] = {}
+        # When time alone could change something, by Placement and by class.
+        self._due: dict[str, float] = {}
+        self._news = asyncio.Event()
+
+    @property
+    def backlog(self) -> int:
+        """Placements that wait for a decision or for their writes."""
+        return len(self._dirty) + self._writer.busy
+
+    def wake(self) -> None:
+        self._news.set()
+
+    def take_over(self) -> None:
+        """Everything is looked at once: another hub may have decided meanwhile."""
+        for entry in self.entries.values():
+            entry.sheets, entry.outcome, entry.since = None, None, {}
+            self._settle_current(entry)
+        self._dirty.update(self.entries)
+        self.wake()
+
+    def stand_by(self) -> None:
+        self._writer.stop()
+
+    # What is seen.
+
+    def placement_seen(self, obj: Json) -> bool:
+        """True when jobs that name it could go elsewhere."""
+        entry = self._entry(obj["metadata"]["namespace"], obj["metadata"]["name"])
+        if is_older(obj, entry.obj):
+            return False
+        if not entry.read(obj):
+            self._writer.settle(entry)
+            return False
+        if not entry.ours:
+            entry.sheets = entry.outcome = None
+        if entry.request is not None:
+            shared = replace(entry.request.rule, namespace="", reference="")
+            entry.rule = self._rules.setdefault(shared, len(self._rules))
+        self._settle_current(entry)
+        self._classify(entry)
+        self._dirty.add(entry.key)
+        self.wake()
+        return True
+
+    def placement_gone(self, obj: Json) -> None:
+        entry = self.entries.get(f"{obj['metadata']['namespace']}/{obj['metadata']['name']}")
+        if entry is None or entry.uid != obj["metadata"]["uid"]:
+            return
+        entry.obj = entry.request = entry.sheets = entry.outcome = None
+        entry.problem, entry.since = "", {}
+        self._leave(entry)
+        self._settle_current(entry)
+
+    def decision_seen(self, obj: Json) -> None:
+        entry = self._entry_of(obj)
+        if entry is None:
+            return
+        seen, known = read_decision(obj), entry.seen.get(obj["metadata"]["name"])
+        if known is not None and known.uid == seen.uid and known.version >= seen.version:
+            return
+        entry.seen[seen.sheet.name] = seen
+        self._drifted(entry)
+
+    def decision_gone(self, obj: Json) -> None:
+        entry = self._entry_of(obj)
+        if entry is None:
+            return
+        known = entry.seen.get(obj["metadata"]["name"])
+        if known is None or known.uid != obj["metadata"]["uid"]:
+            return
+        del entry.seen[known.sheet.name]
+        self._drifted(entry)
+
+    def _drifted(self, entry: Entry) -> None:
+        """The API holds something else than before: news only if it is not what was decided."""
+        self._settle_current(entry)
+        if entry.obj is None and not entry.seen:
+            self.entries.pop(entry.key, None)
+            self._dirty.discard(entry.key)
+            return
+        self._writer.settle(entry)
+
+    def _entry(self, namespace: str, name: str) -> Entry:
+        key = f"{namespace}/{name}"
+        entry = self.entries.get(key)
+        if entry is None:
+            entry = self.entries[key] = Entry(namespace, name)
+        return entry
+
+    def _entry_of(self, decision: Json) -> Entry | None:
+        meta = decision["metadata"]
+        placement = (meta.get("labels") or {}).get(names.PLACEMENT)
+        return self._entry(meta["namespace"], placement) if placement else None
+
+    # Deciding.
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._news.wait(), self._nap())
+            await asyncio.sleep(_DEBOUNCE)
+            self._news.clear()
+            if not self._leads():
+                continue
+            started = loop.time()
+            try:
+                self.look()
+            except Exception:
+                _log.exception("Placements could not be decided; again soon")
+                self._news.set()
+                await asyncio.sleep(1.0)
+            await asyncio.sleep((loop.time() - started) * _SHARE)
+
+    def _nap(self) -> float:
+        soonest = min(min(self._due.values(), default=math.inf), min(self._scored.values(), default=math.inf))
+        return max(0.0, min(_LONGEST_NAP, soonest - self._now()))
+
+    def look(self) -> None:
+        """Decides whatever could be decided differently now."""
+        self._world.refresh()
+        now, fleet = self._now(), self._world.fleet
+        moved = not fleet.same_ground(self._fleet)
+        if moved or self._sets is not self._world.sets:
+            if self._sets is not self._world.sets:
+                self._sets = self._world.sets
+                for entry in self.entries.values():
+                    self._classify(entry)
+            if not fleet.same_facts(self._fleet):
+                # The group of a cluster may be another one.
+                self._dirty.update(
+                    entry.key for entry in self.entries.values() if entry.request is not None and entry.request.groups
+                )
+            self._fleet = fleet
+            self._review(self._classes.values(), now)
+        late = [key for key, at in self._due.items() if at <= now]
+        for key in late:
+            del self._due[key]
+        self._dirty.update(key for key in late if key in self.entries)
+        if late:
+            expired = [cls for cls in self._classes.values() if cls.view is not None and cls.view.found.until <= now]
+            self._review(expired, now)
+        self._dirty.update(key for key, at in self._scored.items() if at <= now)
+        if not self._dirty:
+            return
+        dirty, self._dirty = sorted(self._dirty), set()
+        started, before = time.perf_counter(), self._tally.version
+        for key in dirty:
+            self._scored.pop(key, None)
+            if key in self.entries:
+                self._decide(self.entries[key], now)
+        self._observe(time.perf_counter() - started)
+        if self._tally.version != before:
+            self._rebalance(now, set(dirty))
+
+    def _review(self, classes: Iterable[_Class], now: float) -> None:
+        """Evaluates classes anew, and notes the members of those that differ."""
+        assert self._sets is not None
+        tally = self._tally.along(self._fleet.names)
+        for cls in classes:
+            if not cls.members:
+                continue
+            old = cls.view
+            cls.view = PlacementClass(self._fleet, self._sets, cls.rule, now, tally)
+            cls.counted = self._tally.version
+            self._schedule_class(cls)
+            if old is None or not cls.view.same_candidates(old):
+                self._dirty |= cls.members
+            elif not cls.view.same_scores(old):
+                self._score(cls.members, now)
+
+    def _rebalance(self, now: float, apart: set[str]) -> None:
+        """Decisions have changed: whoever balances looks again, no more often than scores may change it."""
+        for cls in self._classes.values():
+            if cls.view is not None and cls.view.balances and not cls.view.takes_all:
+                self._score(cls.members - apart, now)
+                # They have just been looked at, so once more is enough when everything has come to rest.
+                for key in cls.members & apart:
+                    self._score_later(key, now + max(_REST, self._rate(key)))
+
+    def _score(self, members: Iterable[str], now: float) -> None:
+        """Scores have changed for these."""
+        for key in members:
+            moment = self.entries[key].scored_at + self._rate(key)
+            if moment <= now:
+                self._dirty.add(key)
+                self.wake()
+            else:
+                self._score_later(key, moment)
+
+    def _score_later(self, key: str, moment: float) -> None:
+        self._scored[key] = min(moment, self._scored.get(key, math.inf))
+
+    def _rate(self, key: str) -> float:
+        request = self.entries[key].request
+        return request.rate_limit if request is not None else 0.0
+
+    def _at(self, key: str, moment: float) -> None:
+        if math.isfinite(moment):
+            self._due[key] = min(moment, self._due.get(key, math.inf))
+
+    def _decide(self, entry: Entry, now: float) -> None:
+        request = entry.request
+        if not entry.ours:
+            return
+        if entry.problem or request is None:
+            # The last good decision stays as it is.
+            self._writer.settle(entry)
+            return
+        view = self._view(entry, now)
+        changed = entry.generation != entry.wanted_generation and entry.outcome is not None
+        if not entry.since and entry.current:
+            entry.since = entry.remember()
+        stability = request.stability
+        if changed:
+            # What its author asks for anew need not wait for anything but the budget.
+            stability = replace(stability, hysteresis=0, dwell=0.0)
+        outcome = view.decide(entry.current, stability=stability, since=entry.since, scores=request.by_score)
+        self.decided += 1
+        self._due.pop(entry.key, None)
+        self._at(entry.key, outcome.until)
+        before = entry.current
+        self._take(entry, request, outcome, now)
+        if request.by_score and entry.current != before:
+            # Steady counts from now on: what is written is what stays, not what was on the way there.
+            settled = self._view(entry, now).decide(entry.current, stability=stability, since=entry.since)
+            if {decision.cluster for decision in settled.decisions} == set(entry.current):
+                self._take(entry, request, settled, now)
+                self._at(entry.key, settled.until)
+
+    def _view(self, entry: Entry, now: float) -> PlacementClass:
+        assert self._sets is not None
+        cls = self._classes[self._class_of[entry.key]]
+        if cls.view is None:
+            cls.view = PlacementClass(self._fleet, self._sets, cls.rule, now, self._tally.along(self._fleet.names))
+            cls.counted = self._tally.version
+            self._schedule_class(cls)
+        elif cls.counted != self._tally.version:
+            if cls.view.balances and not cls.view.takes_all:
+                cls.view.retally(self._tally.along(self._fleet.names))
+            cls.counted = self._tally.version
+        return cls.view
+
+    def _take(self, entry: Entry, request: PlacementRequest, outcome: PlacementOutcome, now: float) -> None:
+        """The outcome becomes what is to be written."""
+        new = outcome.clusters
+        if new == entry.current and entry.sheets is not None and not request.by_score and not request.groups:
+            entry.outcome, entry.generation = outcome, entry.wanted_generation
+            self._writer.settle(entry)
+            return
+        before, scored = entry.sheets or tuple(entry.own_sheets()), None
+        if request.by_score:
+            scored = {decision.cluster: decision.score for decision in outcome.decisions}
+        sheets = lay_out(request.name, cut(self._fleet, request, new, groups_of(before)), scored, before)
+        entry.outcome, entry.generation = outcome, entry.wanted_generation
+        if sheets != before:
+            entry.scored_at = now
+        elif entry.scored_at == -math.inf:
+            entry.scored_at = entry.last_scored(now)
+        entry.sheets = sheets
+        if new != entry.current:
+            self._moved(entry, new, outcome, now)
+        self._writer.settle(entry)
+
+    def _moved(self, entry: Entry, new: tuple[str, ...], outcome: PlacementOutcome, now: float) -> None:
+        old = set(entry.current)
+        newcomers = [cluster for cluster in new if cluster not in old]
+        moves = len(outcome.displaced)
+        kept = {cluster: held for cluster, held in entry.since.items() if cluster in new and cluster in old}
+        came = dict.fromkeys(newcomers, Held(now))
+        came.update(dict.fromkeys(newcomers[:moves], Held(now, True)))
+        entry.since = kept | came
+        self._choose(entry, new)
+
+    def _choose(self, entry: Entry, clusters: tuple[str, ...]) -> None:
+        self._tally.change(entry.current, clusters)
+        entry.current = clusters
+        self._on_decided(entry.namespace, entry.name, clusters)
+
+    def _settle_current(self, entry: Entry) -> None:
+        """Of what this hub has not decided, the API says what is chosen."""
+        if entry.sheets is not None and entry.ours:
+            return
+        if entry.obj is None:
+            clusters = {cluster for seen in entry.seen.values() for cluster in seen.sheet.clusters}
+        else:
+            clusters = {cluster for sheet in entry.own_sheets() for cluster in sheet.clusters}
+        chosen = tuple(sorted(clusters))
+        if chosen != entry.current:
+            self._choose(entry, chosen)
+
+    # Classes.
+
+    def _classify(self, entry: Entry) -> None:
+        if entry.request is None or not entry.ours or self._sets is None:
+            if self._sets is not None or entry.request is None:
+                self._leave(entry)
+            return
+        rule = entry.request.rule
+        key = (self._sets.bound(rule.namespace), entry.rule)
+        if self._class_of.get(entry.key) == key:
+            return
+        self._leave(entry)
+        cls = self._classes.get(key)
+        if cls is None:
+            cls = self._classes[key] = _Class(rule)
+        cls.members.add(entry.key)
+        self._class_of[entry.key] = key
+        self._dirty.add(entry.key)
+
+    def _leave(self, entry: Entry) -> None:
+        key = self._class_of.pop(entry.key, None)
+        self._due.pop(entry.key, None)
+        self._scored.pop(entry.key, None)
+        if key is None:
+            return
+        members = self._classes[key].members
+        members.discard(entry.key)
+        if not members:
+            del self._classes[key]
+
+    def _schedule_class(self, cls: _Class) -> None:
+        """A moment at which a class alone changes is a moment at which each of its members is looked at."""
+        assert cls.view is not None
+        if math.isfinite(cls.view.found.until):
+            for key in cls.members:
+                self._at(key, cls.view.found.until)

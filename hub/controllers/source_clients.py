@@ -1,0 +1,188 @@
+"""How score sources are asked: Prometheus by its known client, JSON documents by requests. Blocking, from any thread.
+
+The hub asks only hosts that its configuration allows, follows no redirect (which could lead elsewhere), reads no more
+than `_LARGEST` bytes and no longer than a source's timeout. Tokens are read from their files at every request, so
+rotating one needs no restart; they are sent to the hosts they are for, and never shown.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote, urlsplit
+
+from hub.api.errors import QuarterdeckError
+from hub.controllers.asking import cause
+from hub.scoring.answer import Answer, read_document, read_single, read_vector, together
+from hub.scoring.source import CLUSTER, SourceQuery
+
+_LARGEST: Final = 32 << 20
+_AT_ONCE: Final = 8
+_ENOUGH_FAILURES: Final = 5
+"""A source with one address that failed so often in a row is not asked about the rest of its clusters this time."""
+
+
+class SourceError(QuarterdeckError):
+    """A source answered, but nothing that can be used, or it may not be asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """`allow`: patterns of hosts that may be asked. `tokens`: pattern of a host → file with its bearer token."""
+
+    allow: tuple[str, ...] = ("*",)
+    tokens: Mapping[str, Path] = field(default_factory=dict)
+
+    def check(self, url: str) -> None:
+        """Raises `SourceError` for a host that may not be asked."""
+        host = urlsplit(url).hostname or ""
+        if not any(fnmatchcase(host, pattern) for pattern in self.allow):
+            raise SourceError(f"the hub may not ask {host}: its configuration allows {', '.join(self.allow) or 'none'}")
+
+    def token(self, url: str) -> str:
+        host = urlsplit(url).hostname or ""
+        for pattern, path in sorted(self.tokens.items()):
+            if fnmatchcase(host, pattern):
+                try:
+                    return path.read_text(encoding="utf-8").strip()
+                except OSError as error:
+                    raise SourceError(f"cannot read the token for {host}: {error.strerror}") from error
+        return ""
+
+
+class SourceClients:
+    """Called with a source's name and question. `clusters(name)`: which clusters that source is about."""
+
+    def __init__(
+        self,
+        prometheus: str,
+        access: Access,
+        *,
+        clusters: Callable[[str], Sequence[str]],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._prometheus, self._access = prometheus.rstrip("/"), access
+        self._clusters, self._clock = clusters, clock
+        self._local = threading.local()
+
+    def __call__(self, name: str, query: SourceQuery) -> Answer:
+        if not query.per_cluster:
+            return self._one(query, "")
+        if query.promql and not query.url and not self._prometheus:
+            raise SourceError(_NO_PROMETHEUS)
+        return self._each(query, self._clusters(name))
+
+    def _each(self, query: SourceQuery, clusters: Sequence[str]) -> Answer:
+        """One request a cluster, some at once; a cluster whose request fails is a complaint, not the end."""
+        answers: list[Answer] = []
+        left = iter(clusters)
+        lock = threading.Lock()
+        failed = 0
+
+        def work() -> None:
+            nonlocal failed
+            while True:
+                with lock:
+                    cluster = next(left, None)
+                    if cluster is None or (failed >= _ENOUGH_FAILURES and CLUSTER not in query.url):
+                        return
+                try:
+                    answer = self._one(query, cluster)
+                except Exception as error:
+                    answer = Answer({}, (f"{cluster}: {cause(error)}",))
+                with lock:
+                    failed = 0 if answer.values else failed + 1
+                    answers.append(answer)
+
+        threads = [threading.Thread(target=work, daemon=True) for _ in range(min(_AT_ONCE, len(clusters)))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return together(answers)
+
+    def _one(self, query: SourceQuery, cluster: str) -> Answer:
+        url = query.url.replace(CLUSTER, quote(cluster, safe="")) if cluster else query.url
+        if query.promql:
+            url = url or self._prometheus
+            if not url:
+                raise SourceError(_NO_PROMETHEUS)
+            # A cluster's name is a DNS label: nothing in it needs quoting in PromQL.
+            result = self._query(url, query.promql.replace(CLUSTER, cluster), query.timeout)
+            if cluster:
+                return read_single(result, cluster, query.aggregation, self._clock())
+            return read_vector(result, query.cluster_label, query.aggregation, self._clock())
+        assert query.fields is not None
+        document = self._get(url, query.timeout)
+        return read_document(document, query.fields, query.aggregation, self._clock(), query.valid_for, only=cluster)
+
+    def _query(self, url: str, promql: str, timeout: float) -> object:
+        connect = self._connection(url)
+        connect.headers = self._headers(url)
+        return connect.custom_query(promql, timeout=timeout)
+
+    def _get(self, url: str, timeout: float) -> object:
+        import orjson
+
+        deadline = time.monotonic() + timeout
+        headers = {"Accept": "application/json", **(self._headers(url) or {})}
+        with self._session().get(url, timeout=timeout, stream=True, headers=headers) as response:
+            if response.status_code != 200:
+                raise SourceError(f"{urlsplit(url).hostname} answers {response.status_code}{_elsewhere(response)}")
+            body = bytearray()
+            for part in response.iter_content(1 << 16):
+                body += part
+                if len(body) > _LARGEST:
+                    raise SourceError(f"the answer has more than {_LARGEST >> 20} MiB")
+                if time.monotonic() > deadline:
+                    raise SourceError("no answer in time")
+        return orjson.loads(bytes(body))
+
+    def _headers(self, url: str) -> dict[str, str] | None:
+        if url != self._prometheus:
+            self._access.check(url)
+        token = self._access.token(url)
+        return {"Authorization": f"Bearer {token}"} if token else None
+
+    def _session(self) -> Any:
+        """One a thread: requests' sessions are not made to be shared."""
+        session = getattr(self._local, "session", None)
+        if session is None:
+            # Imported in the thread: half a second that nobody waits for.
+            import requests
+
+            class Direct(requests.Session):
+                def get_redirect_target(self, resp: Any) -> None:
+                    return None
+
+            session = self._local.session = Direct()
+            session.trust_env = False
+            self._local.connections = {}
+        return session
+
+    def _connection(self, url: str) -> Any:
+        session = self._session()
+        connections: dict[str, Any] = self._local.connections
+        found = connections.get(url)
+        if found is None:
+            from prometheus_api_client import PrometheusConnect
+            from urllib3.util.retry import Retry
+
+            if len(connections) > 1024:
+                connections.clear()
+            found = PrometheusConnect(url, session=session, retry=Retry(total=0), method="POST")
+            connections[url] = found
+        return found
+
+
+_NO_PROMETHEUS: Final = "the hub knows no Prometheus: set prometheus.url in its configuration, or spec.prometheusURL"
+
+
+def _elsewhere(response: Any) -> str:
+    target = response.headers.get("Location")
+    return f" and leads to {target[:100]}, which is not followed: write the address that answers" if target else ""

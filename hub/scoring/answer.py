@@ -1,0 +1,237 @@
+"""What a source's answer says about each cluster. Pure: decoded documents in, values and complaints out.
+
+An answer may be 200 and still nonsense: a series without the cluster's label, a cluster twice, NaN, text, a clock that
+is an hour off. Each costs only the cluster it is about; what cannot be used is unknown, never zero. Asking is
+hub/controllers/asking.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from hub.api.errors import InvalidObjectError
+from hub.api.timestamps import format_duration, parse_time
+
+SKEW: Final = 60.0
+"""Seconds by which a source's clock may differ from the hub's before it is said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`values` by cluster; `complaints` in words, in a stable order, each naming what it is about."""
+
+    values: Mapping[str, float]
+    complaints: tuple[str, ...] = ()
+
+
+def p95(values: Sequence[float]) -> float:
+    """Between the two nearest, as numpy and Prometheus have it."""
+    ordered = sorted(values)
+    at = 0.95 * (len(ordered) - 1)
+    low = int(at)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (at - low)
+
+
+AGGREGATIONS: Final[Mapping[str, Callable[[Sequence[float]], float]]] = {
+    # Each value divided, so that the mean of huge ones is still a number.
+    "avg": lambda values: math.fsum(value / len(values) for value in values),
+    "max": max,
+    "min": min,
+    "sum": math.fsum,
+    "median": statistics.median,
+    "p95": p95,
+}
+
+
+def read_vector(result: object, cluster_label: str, aggregation: str = "", now: float | None = None) -> Answer:
+    """An instant vector (`data.result` of /api/v1/query). `now` (epoch seconds): by it the source's clock is judged.
+
+    Values of a Prometheus whose clock is off count all the same: it judges their age by the clock it took them with.
+    """
+    if not isinstance(result, Sequence) or isinstance(result, str | bytes):
+        return Answer({}, (f"the answer is no vector but {type(result).__name__}: write an instant query",))
+    found: dict[str, list[float]] = {}
+    complaints: list[str] = []
+    unlabelled = 0
+    for series in result:
+        labels = series.get("metric") if isinstance(series, Mapping) else None
+        cluster = labels.get(cluster_label) if isinstance(labels, Mapping) else None
+        if not isinstance(cluster, str) or not cluster:
+            unlabelled += 1
+            continue
+        sample = series.get("value")
+        value = _number(sample[1] if isinstance(sample, list | tuple) and len(sample) > 1 else None)
+        if value is None:
+            complaints.append(f"{cluster}: {_shown(sample)} is not a number")
+            # A number beside it would be half of the truth.
+            found.setdefault(cluster, []).append(math.nan)
+        else:
+            found.setdefault(cluster, []).append(value)
+    values, doubled = _one_each(found, aggregation)
+    complaints += [f"{cluster} has several series: aggregate by ({cluster_label})" for cluster in doubled]
+    if unlabelled:
+        complaints.append(f"{unlabelled} series without label {cluster_label}: aggregate by ({cluster_label})")
+    skew = _vector_skew(result, now)
+    if skew:
+        complaints.append(skew)
+    return Answer(values, tuple(sorted(set(complaints))))
+
+
+def read_single(result: object, cluster: str, aggregation: str = "", now: float | None = None) -> Answer:
+    """The answer to a query about one cluster: a scalar, or a vector whose labels say nothing."""
+    if (
+        isinstance(result, list | tuple)
+        and len(result) == 2
+        and not any(isinstance(member, Mapping) for member in result)
+    ):
+        result = [{"metric": {}, "value": result}]
+    if not isinstance(result, list | tuple):
+        return Answer({}, (f"{cluster}: the answer is no vector but {type(result).__name__}",))
+    series = [{**one, "metric": {"cluster": cluster}} if isinstance(one, Mapping) else {} for one in result]
+    answer = read_vector(series, "cluster", aggregation, now)
+    complaints = tuple(
+        f"{cluster} has {len(series)} series: aggregate them" if "several series" in text else text
+        for text in answer.complaints
+    )
+    return Answer(answer.values, complaints)
+
+
+def together(answers: Iterable[Answer]) -> Answer:
+    values: dict[str, float] = {}
+    complaints: set[str] = set()
+    for answer in answers:
+        values.update(answer.values)
+        complaints.update(answer.complaints)
+    return Answer(dict(sorted(values.items())), tuple(sorted(complaints)))
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """Where a JSON document has what: dotted paths; `items` empty is the document itself, `time` empty: no times."""
+
+    items: str = ""
+    cluster: str = "cluster"
+    value: str = "value"
+    time: str = ""
+
+
+def read_document(
+    document: object, fields: Fields, aggregation: str, now: float, valid_for: float, only: str = ""
+) -> Answer:
+    """A list of members that name their cluster, or a map by cluster. `only`: the document is about this cluster alone.
+
+    A value whose own time is older than `valid_for`, or ahead of `now`, is unknown: its age cannot be known.
+    """
+    items = _at(document, fields.items)
+    where = fields.items or "the document"
+    members: list[tuple[object, object]]
+    if only:
+        members = [(only, items)]
+    elif isinstance(items, Mapping):
+        members = list(items.items())
+    elif isinstance(items, Sequence) and not isinstance(items, str | bytes):
+        members = [(_at(member, fields.cluster), member) for member in items]
+    else:
+        return Answer({}, (f"{where} is neither a list nor a map but {type(items).__name__}",))
+    found: dict[str, list[float]] = {}
+    complaints: list[str] = []
+    nameless = 0
+    for cluster, member in members:
+        if not isinstance(cluster, str) or not cluster:
+            nameless += 1
+            continue
+        raw = _at(member, fields.value) if isinstance(member, Mapping) else member
+        value = _number(raw)
+        wrong = f"{_shown(raw)} is not a number" if value is None else _age_problem(member, fields, now, valid_for)
+        if wrong:
+            complaints.append(f"{cluster}: {wrong}")
+        found.setdefault(cluster, []).append(math.nan if value is None or wrong else value)
+    values, doubled = _one_each(found, aggregation)
+    complaints += [f"{cluster} is there several times: choose an aggregation" for cluster in doubled]
+    if nameless:
+        complaints.append(f"{nameless} members without {fields.cluster}")
+    return Answer(values, tuple(sorted(set(complaints))))
+
+
+def _one_each(found: Mapping[str, list[float]], aggregation: str) -> tuple[dict[str, float], list[str]]:
+    values: dict[str, float] = {}
+    doubled: list[str] = []
+    combine = AGGREGATIONS.get(aggregation)
+    for cluster in sorted(found):
+        numbers = found[cluster]
+        known = [number for number in numbers if not math.isnan(number)]
+        if len(numbers) == 1:
+            values.update((cluster, number) for number in known)
+        elif combine is None:
+            # Which of them is meant cannot be known; taking one would change with the order of the answer.
+            doubled.append(cluster)
+        elif known:
+            # A sum of huge values may be too large for a number.
+            with contextlib.suppress(OverflowError):
+                values[cluster] = combine(known)
+    return values, doubled
+
+
+def _vector_skew(result: Sequence[Any], now: float | None) -> str:
+    if now is None:
+        return ""
+    for series in result:
+        sample = series.get("value") if isinstance(series, Mapping) else None
+        at = _number(sample[0]) if isinstance(sample, list | tuple) and sample else None
+        if at is not None and abs(at - now) > SKEW:
+            return f"its clock is {_apart(at - now)} the hub's: set both by NTP"
+    return ""
+
+
+def _age_problem(member: object, fields: Fields, now: float, valid_for: float) -> str:
+    if not fields.time:
+        return ""
+    raw = _at(member, fields.time)
+    at = _number(raw) if not isinstance(raw, str) else None
+    if isinstance(raw, str):
+        try:
+            at = parse_time(raw).timestamp()
+        except InvalidObjectError:
+            at = _number(raw)
+    if at is None:
+        return f"{fields.time} {_shown(raw)} is not a time"
+    if at > now + SKEW:
+        return f"its time is {_apart(at - now)} the hub's: one of the clocks is wrong"
+    if now - at > valid_for:
+        return f"it is {format_duration(now - at)} old"
+    return ""
+
+
+def _apart(seconds: float) -> str:
+    return f"{format_duration(abs(seconds))} {'ahead of' if seconds > 0 else 'behind'}"
+
+
+def _at(document: object, path: str) -> object:
+    for part in filter(None, path.split(".")):
+        if isinstance(document, Mapping):
+            document = document.get(part)
+        elif isinstance(document, list | tuple) and part.isdecimal() and int(part) < len(document):
+            document = document[int(part)]
+        else:
+            return None
+    return document
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _shown(value: object) -> str:
+    return repr(value[1] if isinstance(value, list | tuple) and len(value) > 1 else value)[:60]

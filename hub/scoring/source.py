@@ -1,0 +1,191 @@
+"""A ScoreSource's spec, read once: what is asked, how the answer becomes values, and how values become scores.
+
+Which clusters it is about is a label selector, which hub/placement/score_sources.py adds. Asking is
+hub/controllers/asking.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from hub.api import names
+from hub.api.errors import InvalidObjectError
+from hub.api.quantity import Quantity
+from hub.api.timestamps import parse_duration
+from hub.fleet.amounts import mapping
+from hub.scoring.answer import AGGREGATIONS, Fields
+from hub.scoring.normalise import KINDS, Normaliser
+
+CLUSTER: Final = "${cluster}"
+"""What a cluster's name stands for in queries and addresses."""
+SHORTEST: Final = 1.0
+"""Seconds: nobody is asked more often."""
+_KINDS = ("promQL", "httpJson", "static", "report")
+_REPORTS = ("free", "allocatable", "freeShare", "gpus", "claim", "label", "price")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceQuery:
+    """What is asked outside: `promql` of the Prometheus at `url` (empty: the hub's), or else the document at `url`.
+
+    Durations in seconds; `interval` 0: as the hub is set. `aggregation` empty: several values make none.
+    """
+
+    promql: str = ""
+    url: str = ""
+    fields: Fields | None = None
+    cluster_label: str = "cluster"
+    aggregation: str = ""
+    interval: float = 0.0
+    valid_for: float = 300.0
+    timeout: float = 5.0
+
+    @property
+    def per_cluster(self) -> bool:
+        return CLUSTER in self.promql or CLUSTER in self.url
+
+
+@dataclass(frozen=True, slots=True)
+class StaticValues:
+    values: Mapping[str, float]
+    default: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSpec:
+    """Exactly one of `query`, `static` and `report` (such as ``free/cpu``) is there."""
+
+    query: SourceQuery | None
+    static: StaticValues | None
+    report: str
+    normaliser: Normaliser
+    lower: bool
+    weight: float
+
+
+def parse_source(spec: Mapping[str, Any]) -> SourceSpec:
+    """Raises `InvalidObjectError` by field."""
+    present = [kind for kind in _KINDS if spec.get(kind) is not None]
+    if len(present) != 1:
+        said = f"found {' and '.join(present)}" if present else "found none"
+        raise InvalidObjectError(f"write exactly one of {', '.join(_KINDS)}; {said}", field="spec")
+    query = static = None
+    report = ""
+    if present[0] == "static":
+        static = _static(mapping(spec["static"], "spec.static"))
+    elif present[0] == "report":
+        report = _report(spec["report"])
+    else:
+        query = _query(spec)
+    direction = spec.get("direction") or "higher"
+    if direction not in ("higher", "lower"):
+        raise InvalidObjectError(f"{direction!r} is no direction: write higher or lower", field="spec.direction")
+    weight = spec.get("weight", 1)
+    if isinstance(weight, bool) or not isinstance(weight, int) or not -10 <= weight <= 10:
+        raise InvalidObjectError(f"{weight!r} is not a weight: write −10 to 10", field="spec.weight")
+    return SourceSpec(
+        query,
+        static,
+        report,
+        _normaliser(mapping(spec.get("normaliser"), "spec.normaliser")),
+        direction == "lower",
+        float(weight),
+    )
+
+
+def _query(spec: Mapping[str, Any]) -> SourceQuery:
+    promql, url, fields = str(spec.get("promQL") or ""), str(spec.get("prometheusURL") or ""), None
+    if spec.get("promQL") is not None and not promql.strip():
+        raise InvalidObjectError("a query is needed, such as avg by (cluster) (x)", field="spec.promQL")
+    document = mapping(spec.get("httpJson"), "spec.httpJson")
+    if not promql:
+        if url:
+            raise InvalidObjectError("needs promQL", field="spec.prometheusURL")
+        url = str(document.get("url") or "")
+        fields = Fields(
+            str(document.get("items") or ""),
+            str(document.get("cluster") or "cluster"),
+            str(document.get("value") or "value"),
+            str(document.get("time") or ""),
+        )
+    if (url and not url.startswith(("http://", "https://"))) or (not promql and not url):
+        where = "spec.prometheusURL" if promql else "spec.httpJson.url"
+        raise InvalidObjectError(f"{url!r} is no address: write http:// or https://", field=where)
+    aggregation = str(spec.get("aggregation") or "")
+    if aggregation and aggregation not in AGGREGATIONS:
+        raise InvalidObjectError(
+            f"{aggregation!r} is no aggregation: write {', '.join(AGGREGATIONS)}", field="spec.aggregation"
+        )
+    interval = _seconds(spec, "interval", 0.0)
+    return SourceQuery(
+        promql,
+        url,
+        fields,
+        str(spec.get("clusterLabel") or "cluster"),
+        aggregation,
+        max(interval, SHORTEST) if interval else 0.0,
+        _seconds(spec, "validFor", 300.0),
+        # A query without a limit would hold its place for ever.
+        max(_seconds(spec, "timeout", 5.0), 0.05),
+    )
+
+
+def _seconds(spec: Mapping[str, Any], name: str, default: float) -> float:
+    if spec.get(name) is None:
+        return default
+    try:
+        return parse_duration(str(spec[name])).total_seconds()
+    except InvalidObjectError as error:
+        raise InvalidObjectError(str(error), field=f"spec.{name}") from error
+
+
+def _static(static: Mapping[str, Any]) -> StaticValues:
+    values = {
+        str(cluster): _quantity(value, f"spec.static.values.{cluster}")
+        for cluster, value in sorted(mapping(static.get("values"), "spec.static.values").items())
+    }
+    default = static.get("default")
+    return StaticValues(values, None if default is None else _quantity(default, "spec.static.default"))
+
+
+def _report(report: Any) -> str:
+    kind, _, what = str(report).partition("/")
+    if kind not in _REPORTS or not what:
+        raise InvalidObjectError(
+            f"{report!r} is nothing that clusters report: write one of {', '.join(_REPORTS)}, a slash, and what",
+            field="spec.report",
+        )
+    if kind == "price" and what not in ("cpu", "memory") and not (what.startswith("gpu/") and what[4:]):
+        raise InvalidObjectError(f"{report!r}: prices are cpu, memory and gpu/MODEL", field="spec.report")
+    return str(report)
+
+
+def _normaliser(entry: Mapping[str, Any]) -> Normaliser:
+    kind = str(entry.get("type") or "minMax")
+    if kind not in KINDS:
+        raise InvalidObjectError(f"{kind!r} is no normaliser: write {', '.join(KINDS)}", field="spec.normaliser.type")
+    low, high, midpoint, scale = (
+        None if entry.get(name) is None else _quantity(entry[name], f"spec.normaliser.{name}")
+        for name in ("min", "max", "midpoint", "scale")
+    )
+    if low is not None and high is not None and not low < high:
+        raise InvalidObjectError(f"{low:g} is not below max, {high:g}", field="spec.normaliser.min")
+    if scale is not None and not scale > 0:
+        raise InvalidObjectError(f"{scale:g} is not above 0", field="spec.normaliser.scale")
+    return Normaliser(kind, low, high, midpoint, scale)
+
+
+def _quantity(value: Any, field: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Quantity):
+        raise InvalidObjectError(f"{value!r} is not a number", field=field)
+    try:
+        return Quantity(value).nano / 1e9
+    except (InvalidObjectError, OverflowError) as error:
+        raise InvalidObjectError(str(error), field=field) from error
+
+
+def resource_of(what: str) -> str:
+    """``gpu`` for short is the resource's whole name."""
+    return names.GPU if what == "gpu" else what
