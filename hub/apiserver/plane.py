@@ -189,6 +189,7 @@ class ControlPlane:
                     for watcher in list(watches.watchers):
                         watcher.bookmark(now)
                 self.store.maintain()
+                self.pages.forget()
                 if now >= self._next_expiry:
                     self._next_expiry = now + _EVENTS_EVERY
                     for cluster in self.clusters.values():

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from hub.api.errors import UsageError
+from hub.cli.invocation import command_line
 from hub.client.session import Session
 
 
@@ -53,7 +54,7 @@ def how_to_start(ctx: click.Context) -> str:
     if not (directory / "hub.yaml").is_file():
         return ""
     where = "" if directory == home().absolute() else f" --data {shlex.quote(str(directory))}"
-    return f"Its hub is not running. Start it again: `quarterdeck up{where}`"
+    return f"Its hub is not running. Start it again: `{command_line()} up{where}`"
 
 
 def connect(ctx: click.Context) -> Session:

@@ -208,7 +208,6 @@ class Cycle:
 
     def _alarm(self, entry: JobEntry) -> None:
         self._table.mark(entry.uid)
-        self.wake()
 
     def _demand(self, entry: JobEntry, spec: JobSpec) -> Demand | None:
         state = entry.state

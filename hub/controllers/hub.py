@@ -127,6 +127,7 @@ class Hub:
             on_state=self._on_state,
             on_turn=lambda: self.queue_status.news(),
         )
+        self.table.on_mark = self.cycle.wake
         self.registrar = Registrar(
             self.writes,
             config.autoAccept.rule,

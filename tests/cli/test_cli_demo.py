@@ -18,7 +18,8 @@ from hub.cli.demo.decisions import DecisionLog
 from hub.cli.demo.fasta import FILES, TRUNCATED, write_samples
 from hub.cli.demo.scene import SITES, job
 from hub.cli.demo.site_rows import site_rows
-from hub.cli.demo.summary import command_line, print_summary, retries
+from hub.cli.demo.summary import print_summary, retries
+from hub.cli.invocation import command_line
 from hub.fleet.changes import CapacitySeen, ClusterSeen
 from hub.fleet.fleet import Fleet
 from hub.fleet.shape import task_shape

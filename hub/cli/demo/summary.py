@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import shutil
-import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +10,7 @@ import click
 
 from hub.api.indexset import IndexSet
 from hub.cli.demo.fasta import FILES, TRUNCATED
+from hub.cli.invocation import command_line, shown_path
 
 _NEXT: Final = 48
 
@@ -50,21 +49,6 @@ def print_summary(
         click.echo(f"  {line:<{_NEXT}}  # {why}")
     failed = IndexSet.parse(str(tasks.get("failedIndexes", "")))
     return failed == IndexSet.of(TRUNCATED) == IndexSet.of(errors) and len(results) == FILES - len(TRUNCATED)
-
-
-def command_line() -> str:
-    """What to type to call the program that runs now: its name where it is on PATH, its path elsewhere."""
-    name, path = Path(sys.argv[0]).name, Path(sys.argv[0]).absolute()
-    if name not in ("quarterdeck", "qd"):
-        return "quarterdeck"
-    found = shutil.which(name)
-    return name if found is not None and Path(found).absolute() == path else shlex.quote(shown_path(path))
-
-
-def shown_path(path: Path) -> str:
-    """From here where it is below here."""
-    here = Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
 def retries(job: dict[str, Any]) -> list[str]:

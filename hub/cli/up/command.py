@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hub.api.errors import UsageError
+from hub.cli.invocation import command_line
 
 if TYPE_CHECKING:
     from hub.cli.up.local_fleet import LocalFleet
@@ -75,7 +76,7 @@ def command(
     if fleet_file is not None and clusters is not None:
         raise UsageError("give --fleet or --clusters, not both: a fleet file says how many sites there are")
     directory = (data if data is not None else home()).expanduser().absolute()
-    again = "quarterdeck up" + (f" --data {shlex.quote(str(data))}" if data is not None else "")
+    again = f"{command_line()} up" + (f" --data {shlex.quote(str(data))}" if data is not None else "")
     again += f" --config {shlex.quote(str(config))}" if config is not None else ""
     if fleet_file is not None:
         sites = read_fleet(fleet_file)
@@ -152,7 +153,7 @@ def _say_what_runs(fleet: LocalFleet, left_behind: list[str]) -> None:
     click.echo(f"  sites       {', '.join(fleet.site_names)}" + (" (declared hardware: simulated)" if declared else ""))
     if left_behind:
         names = " ".join(left_behind)
-        click.echo(f"              not started: {names} (`quarterdeck clusters remove {names}` forgets them)")
+        click.echo(f"              not started: {names} (`{command_line()} clusters remove {names}` forgets them)")
     if own := fleet.hub_config.get("prometheus"):
         click.echo(f"  prometheus  {own['url']} (yours)")
     elif fleet.prometheus_url:
@@ -163,6 +164,6 @@ def _say_what_runs(fleet: LocalFleet, left_behind: list[str]) -> None:
         click.echo("  prometheus  not started, as you asked: scores come from the agents' own reports")
     click.echo(f"  metrics     {fleet.hub_metrics_url}")
     click.echo("\nready. In another terminal:")
-    click.echo("  quarterdeck run -- hostname")
-    click.echo("  quarterdeck get clusters")
+    click.echo(f"  {command_line()} run -- hostname")
+    click.echo(f"  {command_line()} get clusters")
     click.echo(f"  kubectl --kubeconfig {shlex.quote(str(fleet.kubeconfig))} get fleetjobs -A")
