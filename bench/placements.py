@@ -75,7 +75,7 @@ def _decisions(rules: int) -> float:
     requests = [parse_request(_placement(number, number % rules, 10, balance=False)) for number in range(10_000)]
     best = float("inf")
     for _ in range(3):
-        _, world, _source = _keeper(10_000)
+        _, world, _ = _keeper(10_000)
         tally = np.zeros(10_000, np.int64)
 
         def decide(world: World = world, tally: NDArray[np.int64] = tally) -> None:

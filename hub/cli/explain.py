@@ -10,38 +10,54 @@ from hub.cli.completion import complete_job
 
 
 @click.command(name="explain")
-@click.argument("job", metavar="JOB", shell_complete=complete_job)
+@click.argument("what", metavar="JOB | placement NAME", nargs=-1, required=True, shell_complete=complete_job)
 @click.option("-o", "--output", type=click.Choice(["json", "yaml"]), help="The whole record instead of tables.")
 @click.pass_context
-def command(ctx: click.Context, job: str, output: str | None) -> None:
+def command(ctx: click.Context, what: tuple[str, ...], output: str | None) -> None:
     """Why JOB is where it is, or what it waits for: quota, clusters, scores, and what would have to change.
 
     JOB is a FleetJob, a Job with a queue name, or a Workload; NAMESPACE/NAME for one of another namespace.
+    `placement NAME` explains a Placement: every cluster with what is against it or with its scores, and the next best.
     """
-    asyncio.run(_explain(ctx, job, output))
+    if len(what) == 1:
+        asyncio.run(_explain(ctx, "job", what[0], output))
+    elif len(what) == 2 and what[0].lower() in ("placement", "placements"):
+        asyncio.run(_explain(ctx, "placement", what[1], output))
+    else:
+        raise click.UsageError("Write one JOB, or: placement NAME.")
 
 
-async def _explain(ctx: click.Context, job: str, output: str | None) -> None:
+async def _explain(ctx: click.Context, kind: str, name: str, output: str | None) -> None:
     import difflib
 
     from hub.api.errors import UsageError
+    from hub.api.resource import PLACEMENTS
     from hub.cli.connection import namespace
     from hub.cli.explanation_text import print_explanation
     from hub.cli.output import print_text
     from hub.cli.plan_input import Settings, hub_objects, quiet
+    from hub.client.informer import object_key
     from hub.server.explanation_document import explanation_document
 
-    key = job if "/" in job else f"{namespace(ctx)}/{job}"
+    key = name if "/" in name else f"{namespace(ctx)}/{name}"
     sources = await hub_objects(ctx)
     with quiet():
         objects, state = Settings.read(None, "1", None, None).state(sources, live=True)
         document = explanation_document(objects, state, key)
+    if document is not None and kind == "placement":
+        document = {"key": key, "placement": document["placement"]} if "placement" in document else None
     if document is None:
-        known = sorted({str(found.seen.ref) for found in state.jobs.values()} | set(state.workloads))
+        if kind == "placement":
+            known = sorted(object_key(dict(placement)) for placement in objects.of(PLACEMENTS))
+            hint = "`quarterdeck get placements` lists what is there."
+        else:
+            known = sorted({str(found.seen.ref) for found in state.jobs.values()} | set(state.workloads))
+            hint = "`quarterdeck get jobs` lists what is there."
         close = difflib.get_close_matches(key, known, n=3)
-        hint = f"Did you mean {' or '.join(close)}?" if close else "`quarterdeck get jobs` lists what is there."
-        where, _, name = key.partition("/")
-        raise UsageError(f"there is no job {name} in namespace {where}", hint=hint)
+        where, _, wanted = key.partition("/")
+        if close:
+            hint = f"Did you mean {' or '.join(close)}?"
+        raise UsageError(f"there is no {kind} {wanted} in namespace {where}", hint=hint)
     if output == "json":
         import json
 

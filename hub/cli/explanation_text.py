@@ -236,6 +236,13 @@ def _attempts(attempts: Sequence[Json]) -> None:
 def _print_placement(placement: Json) -> None:
     _heading(f"Placement {placement['placement']}")
     click.echo(f"{placement['reason']}: {placement['message']}")
+    found = placement["considered"]
+    wanted = "all that match" if found["wanted"] is None else f"{found['wanted']} wanted"
+    click.echo(
+        f"{found['clusters']} clusters, {found['passing']} pass every filter, {found['chosen']} chosen, {wanted}"
+    )
+    if "changesIn" in placement:
+        click.echo(f"time alone could change this in {placement['changesIn']}")
     lines = placement["clusters"]
     scorers = list(dict.fromkeys(score["scorer"] for line in lines for score in line.get("scores", ())))
     weights = {score["scorer"]: score["weight"] for line in lines for score in line.get("scores", ())}
@@ -247,6 +254,7 @@ def _print_placement(placement: Json) -> None:
             Column("TOTAL", right=True),
             *(Column(f"{name} ×{weights[name]:g}", right=True, spare=1) for name in scorers),
             Column("WHY NOT", prose=True),
+            Column("CHOSEN WITH", prose=True),
         ],
         [
             (
@@ -255,10 +263,15 @@ def _print_placement(placement: Json) -> None:
                 line.get("total"),
                 *(_placement_score(line, name) for name in scorers),
                 line["message"],
+                line.get("wouldBeChosenWith"),
             )
             for line in order
         ],
     )
+    best = placement.get("nextBest")
+    if best is not None:
+        change = f"; would be chosen with {best['wouldBeChosenWith']}" if "wouldBeChosenWith" in best else ""
+        click.echo(f"next best: {best['cluster']}, {best['margin']} points behind the last chosen{change}")
 
 
 def _placement_score(line: Json, name: str) -> str:

@@ -31,7 +31,7 @@ from hub.placement.groups import cut
 from hub.placement.request import PlacementRequest
 from hub.placement.rule import ClusterRule
 from hub.placement.sets import ClusterSets
-from hub.placement.sheets import groups_of, lay_out
+from hub.placement.sheets import lay_out, standing
 from hub.placement.stability import Held
 
 Json = dict[str, Any]
@@ -338,7 +338,7 @@ class PlacementKeeper:
         before, scored = entry.sheets or tuple(entry.own_sheets()), None
         if request.by_score:
             scored = {decision.cluster: decision.score for decision in outcome.decisions}
-        sheets = lay_out(request.name, cut(self._fleet, request, new, groups_of(before)), scored, before)
+        sheets = lay_out(request.name, cut(self._fleet, request, new, standing(before)), scored, before)
         entry.outcome, entry.generation = outcome, entry.wanted_generation
         if sheets != before:
             entry.scored_at = now

@@ -223,6 +223,13 @@ def _tolerates(toleration: ClusterToleration, taint: Taint) -> bool:
     return toleration.operator == "Exists" or toleration.value == taint.value
 
 
+def offending_taints(
+    facts: ClusterFacts, tolerations: tuple[ClusterToleration, ...], now: float, *, chosen: bool
+) -> tuple[Taint, ...]:
+    """Taints of the cluster that nothing tolerates at `now`."""
+    return tuple(taint for taint in facts.taints if now >= _until(taint, tolerations, chosen))
+
+
 def _offending(facts: ClusterFacts, tolerations: tuple[ClusterToleration, ...], now: float, chosen: bool) -> Taint:
     return next(taint for taint in facts.taints if now >= _until(taint, tolerations, chosen))
 

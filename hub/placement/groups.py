@@ -8,7 +8,7 @@ there are as many groups as OCM would make, but a cluster that comes or goes doe
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hub.fleet.fleet import Fleet
 from hub.placement.request import GroupSelector, PlacementRequest
@@ -16,6 +16,17 @@ from hub.placement.selectors import matches
 
 # Name and index of a group.
 GroupKey = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """The groups that there are: of each cluster, and all of them in their order, empty ones included."""
+
+    members: Mapping[str, GroupKey] = field(default_factory=dict)
+    keys: tuple[GroupKey, ...] = ()
+
+
+_NOTHING = Before()
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +38,11 @@ class Group:
     was: GroupKey | None = None
 
 
-def cut(
-    fleet: Fleet, request: PlacementRequest, chosen: Iterable[str], before: Mapping[str, GroupKey] | None = None
-) -> tuple[Group, ...]:
-    """At least one group, empty when nothing is chosen. `before`: the group of each cluster that has one already."""
+def cut(fleet: Fleet, request: PlacementRequest, chosen: Iterable[str], before: Before = _NOTHING) -> tuple[Group, ...]:
+    """At least one group, empty when nothing is chosen."""
     left = sorted(chosen)
     size = request.group_size(len(left))
-    if not before and not request.groups and size == len(left):
+    if not before.keys and not request.groups and size == len(left):
         return (Group("", tuple(left)),)
     found: list[Group] = []
     for selector in (*request.groups, GroupSelector("")):
@@ -41,16 +50,16 @@ def cut(
         if members:
             gone = set(members)
             left = [name for name in left if name not in gone]
-            found += _runs(selector.name, members, size, before or {})
-    return tuple(found) or (Group("", (), _empty_before(before)),)
+            found += _runs(selector.name, members, size, before)
+    return tuple(found) or (Group("", (), min((key for key in before.keys if not key[0]), default=None)),)
 
 
-def _runs(name: str, members: Sequence[str], size: int, before: Mapping[str, GroupKey]) -> list[Group]:
+def _runs(name: str, members: Sequence[str], size: int, before: Before) -> list[Group]:
     """`members` in as few runs as there must be; each stays where it was if there is room."""
     wanted = -(-len(members) // size)
     runs: dict[GroupKey, list[str]] = {}
     for member in members:
-        was = before.get(member)
+        was = before.members.get(member)
         if was is not None and was[0] == name:
             runs.setdefault(was, []).append(member)
     # Of too many runs the emptiest give up.
@@ -64,7 +73,7 @@ def _runs(name: str, members: Sequence[str], size: int, before: Mapping[str, Gro
         waiting = waiting[free:]
     groups = [Group(name, tuple(sorted(run)), key) for key, run in placed.items()]
     # A group whose members have all gone goes on with new ones.
-    free_keys = iter(sorted({key for key in before.values() if key[0] == name} - set(placed)))
+    free_keys = iter(sorted({key for key in before.keys if key[0] == name} - set(placed)))
     groups += [
         Group(name, tuple(waiting[start : start + size]), next(free_keys, None))
         for start in range(0, len(waiting), size)
@@ -80,7 +89,3 @@ def _belongs(fleet: Fleet, name: str, selector: GroupSelector) -> bool:
         return False
     facts = fleet.facts(name)
     return matches(selector.labels, facts.labels) and matches(selector.claims, facts.claims)
-
-
-def _empty_before(before: Mapping[str, GroupKey] | None) -> GroupKey | None:
-    return min((key for key in (before or {}).values() if not key[0]), default=None)

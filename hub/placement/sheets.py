@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from hub.api import names
-from hub.placement.groups import Group, GroupKey
+from hub.placement.groups import Before, Group, GroupKey
 
 FULL: Final = 100
 """A PlacementDecision holds at most so many clusters."""
@@ -83,6 +83,11 @@ def _filled(order: Sequence[str], old: Sequence[Sheet]) -> list[tuple[str, list[
 def groups_of(sheets: Iterable[Sheet]) -> dict[str, GroupKey]:
     """The group of each cluster."""
     return {cluster: sheet.key for sheet in sheets for cluster in sheet.clusters}
+
+
+def standing(sheets: Sequence[Sheet]) -> Before:
+    """The groups that the sheets make, for `hub.placement.groups.cut` to go on from."""
+    return Before(groups_of(sheets), tuple(sorted({sheet.key for sheet in sheets})))
 
 
 def read_sheet(decision: Mapping[str, Any]) -> Sheet:

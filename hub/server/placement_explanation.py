@@ -19,8 +19,9 @@ from hub.placement.filters import ADDON, placement_verdicts
 from hub.placement.request import parse_request
 from hub.placement.rule import ClusterRule
 from hub.placement.rules import ALLOCATABLE_CPU, ALLOCATABLE_MEMORY, BALANCE, STEADY
+from hub.placement.what_if import smallest_change
 from hub.planner.plan import Snapshot
-from hub.server.placements import chosen_by_placement, decided
+from hub.server.placements import chosen_by_placement, decided, since_when
 
 Json = Mapping[str, Any]
 _BUILT_IN = {
@@ -35,7 +36,9 @@ def placement_explanation(snapshot: Snapshot, placement: Json, decisions: Iterab
     """Raises `InvalidObjectError`."""
     request = parse_request(placement)
     fleet, rule, now = snapshot.fleet, request.rule, snapshot.now
-    outcome, current, counts = decided(snapshot, request, chosen_by_placement(decisions))
+    listed = list(decisions)
+    since = since_when(listed, request)
+    outcome, current, counts = decided(snapshot, request, chosen_by_placement(listed), since)
     found = find_candidates(fleet, snapshot.sets, rule, now, current)
     ranks = {decision.cluster: number for number, decision in enumerate(outcome.decisions, 1)}
     passing = found.passing if isinstance(found, Candidates) else np.zeros(0, np.intp)
@@ -81,10 +84,24 @@ def placement_explanation(snapshot: Snapshot, placement: Json, decisions: Iterab
             assert verdict is not None, "what passes is a candidate or excluded"
             line |= {"reason": verdict[0].code, "message": verdict[0].message(**verdict[1])}
         lines.append(line)
+
+    def suggest(into: dict[str, Any], cluster: str) -> None:
+        change = smallest_change(
+            fleet, snapshot.sets, rule, now, cluster, current=current, counts=counts, stability=request.stability
+        )
+        if change is not None:
+            into["wouldBeChosenWith"] = change.what
+
     document: dict[str, Any] = {
         "placement": request.key,
         "reason": outcome.reason,
         "message": outcome.message,
+        "considered": {
+            "clusters": len(lines),
+            "passing": len(passing),
+            "chosen": len(outcome.decisions),
+            "wanted": rule.limit,
+        },
         "clusters": lines,
     }
     if math.isfinite(outcome.until):
@@ -94,7 +111,13 @@ def placement_explanation(snapshot: Snapshot, placement: Json, decisions: Iterab
         waiting = [line for line in lines if "total" in line and not line["rank"]]
         if waiting:
             best = min(waiting, key=lambda line: (-line["total"], line["cluster"]))
-            document["nextBest"] = {"cluster": best["cluster"], "total": best["total"], "margin": last - best["total"]}
+            margin = last - best["total"]
+            document["nextBest"] = {"cluster": best["cluster"], "total": best["total"], "margin": margin}
+            suggest(document["nextBest"], best["cluster"])
+    if not outcome.satisfied:
+        for line in lines:
+            if not line["rank"] and line["cluster"] not in outcome.clusters:
+                suggest(line, line["cluster"])
     return document
 
 

@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 
 from hub.api import names
 from hub.api.errors import InvalidObjectError
+from hub.controllers.placement_entry import read_chosen
 from hub.placement.decide import PlacementOutcome, decide_placement
 from hub.placement.groups import cut
 from hub.placement.request import PlacementRequest, parse_request
 from hub.placement.sheets import groups_of, lay_out, status_groups
+from hub.placement.stability import Held
 from hub.placement.verdict import MISCONFIGURED, WELL_CONFIGURED, satisfied
 from hub.planner.plan import Snapshot
 
@@ -24,8 +26,9 @@ def placement_documents(
     snapshot: Snapshot, placements: Iterable[Json], decisions: Iterable[Json]
 ) -> list[dict[str, Any]]:
     """Each Placement on its own, with the decisions of all others as they are now; in the order given."""
-    now_chosen = chosen_by_placement(decisions)
-    return [_document(snapshot, placement, now_chosen) for placement in placements]
+    listed = list(decisions)
+    now_chosen = chosen_by_placement(listed)
+    return [_document(snapshot, placement, now_chosen, listed) for placement in placements]
 
 
 def chosen_by_placement(decisions: Iterable[Json]) -> dict[str, list[str]]:
@@ -52,19 +55,35 @@ def standing(
     return tuple(sorted(set(chosen.get(key, ())))), counts
 
 
+def since_when(decisions: Iterable[Json], request: PlacementRequest) -> dict[str, Held]:
+    """What is written down of when the Placement's clusters were chosen."""
+    found: dict[str, Held] = {}
+    for obj in decisions:
+        meta = obj["metadata"]
+        owner = (meta.get("labels") or {}).get(names.PLACEMENT)
+        if f"{meta.get('namespace') or 'default'}/{owner}" == request.key:
+            found.update(read_chosen(str((meta.get("annotations") or {}).get(names.CHOSEN) or "")))
+    return found
+
+
 def decided(
-    snapshot: Snapshot, request: PlacementRequest, chosen: Mapping[str, Sequence[str]]
+    snapshot: Snapshot,
+    request: PlacementRequest,
+    chosen: Mapping[str, Sequence[str]],
+    since: Mapping[str, Held],
 ) -> tuple[PlacementOutcome, tuple[str, ...], NDArray[np.int64]]:
     """The outcome, and what it was decided with: its own clusters, and how often others have each."""
     current, counts = standing(snapshot, request.key, chosen)
     outcome = decide_placement(
         snapshot.fleet, snapshot.sets, request.rule, snapshot.now,
-        current=current, counts=counts, stability=request.stability,
+        current=current, counts=counts, stability=request.stability, since=since,
     )  # fmt: skip
     return outcome, current, counts
 
 
-def _document(snapshot: Snapshot, placement: Json, chosen: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+def _document(
+    snapshot: Snapshot, placement: Json, chosen: Mapping[str, Sequence[str]], decisions: Sequence[Json]
+) -> dict[str, Any]:
     meta = placement["metadata"]
     key = f"{meta.get('namespace') or 'default'}/{meta['name']}"
     try:
@@ -78,7 +97,7 @@ def _document(snapshot: Snapshot, placement: Json, chosen: Mapping[str, Sequence
             "conditions": [_condition(MISCONFIGURED, True, "Misconfigured", str(error))],
             "groups": [],
         }
-    outcome, _, _ = decided(snapshot, request, chosen)
+    outcome, _, _ = decided(snapshot, request, chosen, since_when(decisions, request))
     sheets = lay_out(request.name, cut(snapshot.fleet, request, (d.cluster for d in outcome.decisions)), None)
     group_of = groups_of(sheets)
     return {

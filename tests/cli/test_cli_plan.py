@@ -301,3 +301,31 @@ def test_explain_a_workload_of_somebody_else(hub: _Hub, capsys: pytest.CaptureFi
     assert "starts  tasks 0-8 on south, 9 at once, paid from cpu=default" in text
     assert run("explain", "asleep") == 0
     assert "spec.active is false" in capsys.readouterr().out
+
+
+def test_explain_a_placement(hub: _Hub, capsys: pytest.CaptureFixture[str]) -> None:
+    bound = {
+        "apiVersion": "cluster.open-cluster-management.io/v1beta2", "kind": "ManagedClusterSetBinding",
+        "metadata": {"name": "global", "namespace": "default", "uid": "b"}, "spec": {"clusterSet": "global"},
+    }  # fmt: skip
+    placed = {
+        "apiVersion": "cluster.open-cluster-management.io/v1beta1", "kind": "Placement",
+        "metadata": {"name": "train", "namespace": "default", "uid": "p"}, "spec": {"numberOfClusters": 1},
+    }  # fmt: skip
+    hub.objects += [bound, placed]
+    assert run("explain", "placement", "train") == 0
+    text = capsys.readouterr().out
+    assert "Placement default/train" in text
+    assert "FleetJob" not in text
+    assert "2 clusters, 2 pass every filter, 1 chosen, 1 wanted" in text
+    assert "next best: south, 0 points behind the last chosen; would be chosen with numberOfClusters 2" in text
+    assert run("explain", "placement", "default/train", "-o", "json") == 0
+    record = json.loads(capsys.readouterr().out)["placement"]
+    assert [line["rank"] for line in record["clusters"]] == [1, 0]
+    assert record["clusters"][0]["scores"][0]["source"] == "how often other Placements chose the cluster"
+    placed["spec"] = {"numberOfClusters": -1}
+    assert run("explain", "placement", "train") == 2
+    assert "spec.numberOfClusters: -1 is not a number of clusters" in capsys.readouterr().err
+    assert run("explain", "placement", "tarin") == 2
+    assert "there is no placement tarin in namespace default" in capsys.readouterr().err
+    assert run("explain", "job", "train") == 2
