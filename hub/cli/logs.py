@@ -36,7 +36,7 @@ async def _logs(
 
     from hub.cli.connection import connect, namespace
     from hub.cli.jobs import attempts_of, failed_tasks, get_job, message, total
-    from hub.cli.task_logs import follow_job, read_logs, sources
+    from hub.cli.task_logs import follow_job, read_all, sources
 
     if follow and failed:
         raise UsageError("give --follow or --failed, not both: which tasks fail is not known before they end")
@@ -57,10 +57,9 @@ async def _logs(
         found = sources(job, attempts, wanted)
         if not found:
             _notice(f"nothing to print yet: {message(job) or 'no task has started'}")
-        for source in found:
-            async with aclosing(read_logs(api, job, source, _notice, tail=tail, follow=False)) as lines:
-                async for line in lines:
-                    show(line.task, line.text)
+        async with aclosing(read_all(api, job, found, _notice, tail=tail)) as lines:
+            async for line in lines:
+                show(line.task, line.text)
     return 0
 
 

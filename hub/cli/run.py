@@ -135,6 +135,9 @@ async def _follow(api: Any, job: dict[str, Any]) -> int:
         if not current.get("status", {}).get("phase") or phase(current) in ENDED:
             return
         text = f"{name}: {phase(current).lower()}"
+        if phase(current) == "Admitted" and "running" in said[0]:
+            # One slice after the other is no news.
+            return
         if phase(current) in ("Pending", "Queued") and message(current):
             text += f": {message(current)}"
         elif phase(current) == "Running" and current["status"].get("clusters"):

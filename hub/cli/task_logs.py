@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import secrets
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Set
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 _LOOK_EVERY: Final = 2
 _OFFLINE_AFTER: Final = 10.0
+# Sources that are read at once; a site answers so many requests side by side.
+_AHEAD: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +132,50 @@ async def read_logs(
     finally:
         with contextlib.suppress(ApiError, UnreachableError):
             await api.delete(TASK_LOG_REQUESTS, request, source.cluster, propagation_policy="Background")
+
+
+async def read_all(
+    api: KubeApi, job: Mapping[str, Any], found: Sequence[Source], notice: Notice, *, tail: int | None
+) -> AsyncGenerator[LogLine, None]:
+    """Lines of several sources, one source after the other; the next ones are asked for while one is printed."""
+    waiting: deque[tuple[asyncio.Task[None], asyncio.Queue[LogLine | None]]] = deque()
+
+    async def read(source: Source, lines: asyncio.Queue[LogLine | None]) -> None:
+        try:
+            reading = read_logs(api, job, source, notice, tail=tail, follow=False)
+            async with contextlib.aclosing(reading):
+                async for line in reading:
+                    await lines.put(line)
+        finally:
+            # Never blocks a reader that is cancelled: nobody takes from its queue any more.
+            with contextlib.suppress(asyncio.QueueFull):
+                lines.put_nowait(None)
+
+    remaining = iter(found)
+    try:
+        while True:
+            for source in itertools.islice(remaining, _AHEAD - len(waiting)):
+                lines: asyncio.Queue[LogLine | None] = asyncio.Queue(1000)
+                waiting.append((asyncio.create_task(read(source, lines)), lines))
+            if not waiting:
+                return
+            task, lines = waiting[0]
+            while True:
+                getter = asyncio.create_task(lines.get())
+                await asyncio.wait({getter, task}, return_when=asyncio.FIRST_COMPLETED)
+                if not getter.done() and lines.empty():
+                    getter.cancel()
+                    break
+                line = await getter
+                if line is None:
+                    break
+                yield line
+            waiting.popleft()
+            await task
+    finally:
+        for task, _ in waiting:
+            task.cancel()
+        await asyncio.gather(*(task for task, _ in waiting), return_exceptions=True)
 
 
 async def follow_job(

@@ -12,7 +12,7 @@ from hub.api import names, resource
 from hub.api.errors import NotFoundError
 from hub.api.indexset import IndexSet
 from hub.cli import task_logs
-from hub.cli.task_logs import Source, follow_job, read_logs
+from hub.cli.task_logs import Source, follow_job, read_all, read_logs
 from hub.client.session import Session
 from hub.jobs.spec import JobSpec
 from hub.jobs.works import slice_to_work
@@ -166,3 +166,54 @@ async def test_a_job_that_is_deleted_while_it_is_followed_is_one_error(api: Sess
 async def _drain(lines: Any) -> None:
     async for _ in lines:
         pass
+
+
+async def _answer(api: Session, request: dict[str, Any], text: str) -> None:
+    name, task = request["metadata"]["name"], int(request["spec"]["tasks"])
+    entry = {"task": task, "text": text, "final": True}
+    await _log(api, f"{name}-0", {names.LOG_REQUEST: name}, entry, final=True)
+    await api.patch(resource.TASK_LOG_REQUESTS, name, {"status": {"state": "Done"}}, "ash", subresource="status")
+
+
+async def test_several_sources_are_asked_at_once_and_printed_in_their_order(api: Session) -> None:
+    await _cluster(api)
+    job = await _job(api)
+    found = [Source("ash", f"train-{n}", n + 1, IndexSet.of([n])) for n in range(12)]
+
+    async def read() -> list[tuple[int, str]]:
+        return [(line.task, line.text) async for line in read_all(api, job, found, lambda _: None, tail=None)]
+
+    reading = asyncio.create_task(read())
+    at_once, answered = 0, set[str]()
+    async with asyncio.timeout(15):
+        while len(answered) < len(found):
+            requests = (await api.list(resource.TASK_LOG_REQUESTS, "ash")).items
+            fresh = [request for request in requests if request["metadata"]["name"] not in answered]
+            at_once = max(at_once, len(fresh))
+            # The last first, a few at a time.
+            for request in sorted(fresh, key=lambda request: -int(request["spec"]["tasks"]))[:3]:
+                answered.add(request["metadata"]["name"])
+                await _answer(api, request, f"of {request['spec']['tasks']}\n")
+    assert await asyncio.wait_for(reading, 15) == [(n, f"of {n}") for n in range(12)]
+    assert 2 <= at_once <= 8
+    assert (await api.list(resource.TASK_LOG_REQUESTS, "ash")).items == []
+
+
+async def test_who_stops_reading_several_sources_takes_all_requests_away(api: Session) -> None:
+    await _cluster(api)
+    job = await _job(api)
+    found = [Source("ash", f"train-{n}", n + 1, IndexSet.of([n])) for n in range(4)]
+
+    async def answer_first() -> None:
+        async with asyncio.timeout(10):
+            while len(requests := (await api.list(resource.TASK_LOG_REQUESTS, "ash")).items) < 4:
+                await asyncio.sleep(0.02)
+        await _answer(api, next(request for request in requests if request["spec"]["tasks"] == "0"), "one\ntwo\n")
+
+    answering = asyncio.create_task(answer_first())
+    async with aclosing(read_all(api, job, found, lambda _: None, tail=None)) as lines:
+        async for line in lines:
+            assert line.text == "one"
+            break
+    await answering
+    assert (await api.list(resource.TASK_LOG_REQUESTS, "ash")).items == []

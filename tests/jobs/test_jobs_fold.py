@@ -56,6 +56,16 @@ def test_a_job_waits_runs_and_succeeds() -> None:
     assert not world.state().delete
 
 
+def test_a_job_with_results_is_under_way_between_two_slices() -> None:
+    world = World(fleet_job(tasks=4))
+    first = world.start("ash", "0-1")
+    assert world.write().phase == "Admitted"
+    world.report(first, complete="True", completedIndexes="0-1")
+    world.start("ash", "2-3")
+    state = world.write()
+    assert (state.phase, state.message) == ("Running", "0 of 4 tasks running on ash")
+
+
 def test_a_failed_task_is_tried_elsewhere_and_the_others_keep_their_results() -> None:
     world = World(fleet_job(tasks=4, retry=RETRY))
     first = world.start("ash", "0-3")
