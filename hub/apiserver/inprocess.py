@@ -27,6 +27,7 @@ from hub.apiserver.watching import BOOKMARK_SECONDS, translate
 from hub.apiserver.written import Options, Written, owned_copy
 
 _PULL: Final = 200
+_PAGE: Final = 50
 
 
 class InProcessApi:
@@ -71,9 +72,10 @@ class InProcessApi:
         cluster, kind = await self._kind(resource)
         selection = Selection(kind, namespace if kind.namespaced else None, label_selector, field_selector)
         records, version = selection.of(cluster.collection(kind)), str(cluster.store.version)
-        for start in range(0, len(records) or 1, _PULL):
-            items = [_load(kind, record) for record in records[start : start + _PULL]]
+        for start in range(0, len(records) or 1, _PAGE):
+            items = [_load(kind, record) for record in records[start : start + _PAGE]]
             yield Page(items, version, fresh=start == 0)
+            items.clear()
 
     async def watch(
         self,
