@@ -1,4 +1,5 @@
-"""One edge site by itself, without hub and agent: how fast it starts and ends tasks, and what each costs it in CPU.
+"""One edge site. By itself, without hub and agent: how fast it starts and ends tasks, and what each costs it in CPU.
+Then in an agent, a process of its own on a hub of its own: the memory it takes, idle and with what is done.
 
 python -m bench.edge
 """
@@ -18,13 +19,20 @@ from typing import Any
 
 from agent.edge.site import EdgeSite
 from agent.edge.sitefile import parse_site
+from bench import loop
 from bench.report import Figure, print_figures
 from hub.api import names
 from hub.api.conditions import condition_is
-from hub.api.resource import JOBS
+from hub.api.resource import FLEET_JOBS, JOBS
+from hub.cli.up.datadir import DataDirectory
+from hub.cli.up.local_fleet import LocalFleet
 from hub.client.informer import Informer
+from hub.client.session import Session
 
 _JOBS = 400
+_WORKS = 1000
+# Longer than the site takes to put away what is over.
+_REST_SECONDS = 4.0
 
 
 def job(name: str, command: list[str], completions: int = 1, **annotations: str) -> dict[str, Any]:
@@ -113,10 +121,34 @@ async def _measure(data: Path) -> list[Figure]:
     ]
 
 
+async def _memory(data: Path) -> list[Figure]:
+    """Of the agent: nobody takes the works away, so it has all of them, as has one that starts again."""
+    with DataDirectory(data / "fleet") as paths:
+        async with (
+            LocalFleet(paths, [loop.site("edge", 16)], lambda line: None, with_prometheus=False) as fleet,
+            Session.from_kubeconfig(fleet.kubeconfig) as api,
+        ):
+            agent = fleet.processes["site-edge"]
+            idle = loop.resident_mib(agent.pid)
+            for number in range(_WORKS):
+                await api.create(FLEET_JOBS, loop.job(f"nothing-{number:04d}", ["true"]), "default")
+            ended = await loop.until_all(api, _WORKS)
+            await asyncio.sleep(_REST_SECONDS)
+            after = loop.resident_mib(agent.pid)
+            agent.kill()
+            await asyncio.sleep(2 * _REST_SECONDS)
+            again = loop.resident_mib(agent.pid)
+    return [
+        Figure("agent memory, idle", idle, 80, "MiB"),
+        Figure(f"  after {ended:,} finished works", after, 80, "MiB"),
+        Figure("  the same, started again", again, 80, "MiB"),
+    ]
+
+
 def run() -> list[Figure]:
     data = Path(tempfile.mkdtemp(prefix="quarterdeck-bench-"))
     try:
-        return asyncio.run(_measure(data))
+        return asyncio.run(_measure(data)) + asyncio.run(_memory(data))
     finally:
         shutil.rmtree(data, ignore_errors=True)
 

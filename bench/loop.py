@@ -89,7 +89,7 @@ async def throughput(data: Path, count: int) -> tuple[list[Figure], Counter[str]
             for number in range(count):
                 await api.create(FLEET_JOBS, job(f"nothing-{number:04d}", ["true"]), "default")
             submitted = time.monotonic() - started
-            ended = await _until_all(api, count)
+            ended = await until_all(api, count)
             elapsed = time.monotonic() - started
             await asyncio.sleep(2)
             writes = count_writes(fleet) - before
@@ -107,7 +107,7 @@ async def throughput(data: Path, count: int) -> tuple[list[Figure], Counter[str]
     return figures, writes
 
 
-async def _until_all(api: Session, count: int) -> int:
+async def until_all(api: Session, count: int) -> int:
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         jobs = (await api.list(FLEET_JOBS)).items
