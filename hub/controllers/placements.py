@@ -305,7 +305,7 @@ class PlacementKeeper:
         if changed:
             # What its author asks for anew need not wait for anything but the budget.
             stability = replace(stability, hysteresis=0, dwell=0.0)
-        outcome = view.decide(entry.current, stability=stability, since=entry.since, scores=request.by_score)
+        outcome = view.decide(entry.current, now=now, stability=stability, since=entry.since, scores=request.by_score)
         self.decided += 1
         self._due.pop(entry.key, None)
         self._at(entry.key, outcome.until)
@@ -313,7 +313,7 @@ class PlacementKeeper:
         self._take(entry, request, outcome, now)
         if request.by_score and entry.current != before:
             # Steady counts from now on: what is written is what stays, not what was on the way there.
-            settled = self._view(entry, now).decide(entry.current, stability=stability, since=entry.since)
+            settled = self._view(entry, now).decide(entry.current, now=now, stability=stability, since=entry.since)
             if {decision.cluster for decision in settled.decisions} == set(entry.current):
                 self._take(entry, request, settled, now)
                 self._at(entry.key, settled.until)
