@@ -63,7 +63,7 @@ bench: $(VENV)/.dev ## Every number, ours beside the one to hold
 	@$(BIN)/python -m bench
 
 docs: $(VENV)/.dev ## The documentation, into site/
-	@$(BIN)/python -m docs.generate && $(BIN)/mkdocs build -q --strict && echo "docs: site/index.html"
+	@$(BIN)/python -m docs.generate && NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q --strict && echo "docs: site/index.html"
 
 crds: $(VENV)/.dev ## Generate manifests/crds from the models
 	@$(BIN)/python -m hub.api.crd manifests/crds

@@ -19,6 +19,7 @@ from agent.nodegroups import Amounts, NodeFacts, node_facts, node_groups, pod_re
 from agent.podlogs import from_offset, tail_offset
 from hub.api import names
 from hub.api.errors import AlreadyExistsError, ApiError, NotFoundError, QuarterdeckError, RefusedError, UnreachableError
+from hub.api.installed import installed_crd
 from hub.api.resource import APPLIED_MANIFEST_WORKS, CUSTOM_RESOURCE_DEFINITIONS, NAMESPACES, NODES, PODS
 from hub.client.backoff import Backoff
 from hub.client.informer import Informer
@@ -238,9 +239,7 @@ class KubernetesCluster:
             )
             return
         except NotFoundError:
-            # Not imported before it is needed: it brings every model of the API with it.
-            from hub.api.crd import installed_crds
-        definition = next(crd for crd in installed_crds() if crd["metadata"]["name"] == name)
+            definition = installed_crd(APPLIED_MANIFEST_WORKS)
         with contextlib.suppress(AlreadyExistsError):
             await self._session.create(CUSTOM_RESOURCE_DEFINITIONS, definition)
             _log.info("installed a kind", extra={"fields": {"kind": name}})

@@ -89,7 +89,7 @@ class FailureShipper:
         """First what an earlier run of the agent had reported as failed and not yet shipped."""
         while (works := self._works()) is None:
             await asyncio.sleep(0.05)
-        for work in list(works.values()):
+        for work in works.values():
             if condition_is((work.get("status") or {}).get("conditions"), "Complete"):
                 self._note(work, *_reported_failures(work))
         await self._queue.run()

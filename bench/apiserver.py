@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.report import Figure
-from hub.api.crd import installed_crds
+from hub.api.installed import installed_crds
 from hub.apiserver.plane import ControlPlane
 
 _OBJECTS = 10_000

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from hub.api.crd import installed_crds
+from hub.api.installed import installed_crds
 from hub.api.reasons import Reason
 from hub.cli.main import cli
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.api.crd import installed_crds
+from hub.api.installed import installed_crds
 from hub.apiserver.kubeconfig import write_kubeconfig
 from hub.apiserver.server import ApiServer, serve
 from hub.client.session import Session

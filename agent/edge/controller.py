@@ -1,7 +1,8 @@
 """Follows the Jobs (or Pods) of the site's own API: takes them in, holds them while they have processes, lets them go.
 
 An object that is deleted while it has tasks stays, with a finalizer, until they have ended: who deleted it can read how
-it ended. One without tasks goes at once, and one that vanished all the same takes its tasks with it.
+it ended. One without tasks goes at once, and one that vanished all the same takes its tasks with it. Of one that is
+over only its name is kept: a site has room for the thousands that nobody has taken away yet.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final, Generic, Protocol, TypeVar
+from sys import intern
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 from agent.edge.host import Host
 from agent.edge.logs import LogPlace
 from agent.edge.records import RunId
 from hub.api import names
+from hub.api.errors import NotFoundError
 from hub.api.reasons import Reason
 from hub.api.resource import Resource
 from hub.client.patcher import MergePatch, WriteKey
@@ -39,6 +42,11 @@ class Owner(Protocol):
     @property
     def busy(self) -> bool: ...
 
+    @property
+    def settled(self) -> bool:
+        """Over, and written so: nothing more happens to it by itself."""
+        ...
+
     def take_in(self, left: Iterable[RunId]) -> None: ...
 
     def refuse(self, reason: Reason, message: str) -> None: ...
@@ -58,6 +66,17 @@ class Owner(Protocol):
     def log_of(self, index: int) -> LogPlace | None: ...
 
 
+class Identity(NamedTuple):
+    """What is kept of an object that is over, and by the informer of every object."""
+
+    uid: str
+    namespace: str
+    name: str
+
+
+PastLog = Callable[[Host, Json, int], LogPlace | None]
+
+
 def key_of(obj: Json) -> str:
     return f"{obj['metadata'].get('namespace')}/{obj['metadata'].get('name')}"
 
@@ -66,15 +85,25 @@ T = TypeVar("T", bound=Owner)
 
 
 class Controller(Generic[T]):
+    """`past_log(host, obj, index)` says where the log of a task is whose object is over."""
+
     def __init__(
-        self, host: Host, resource: Resource, make: Callable[[Host, Json], T], accepts: Callable[[Json], bool]
+        self,
+        host: Host,
+        resource: Resource,
+        make: Callable[[Host, Json], T],
+        accepts: Callable[[Json], bool],
+        past_log: PastLog,
     ) -> None:
         self._host = host
         self._resource = resource
         self._make = make
         self._accepts = accepts
+        self._past_log = past_log
+        # By uid: what is at work, and what is over.
         self._items: dict[str, T] = {}
-        self._names: dict[tuple[str, str], T] = {}
+        self._past: dict[str, Identity] = {}
+        self._names: dict[tuple[str, str], str] = {}
         # Gone from the API with processes still to end.
         self._going: dict[str, T] = {}
         self._garbage: list[str] = []
@@ -83,35 +112,66 @@ class Controller(Generic[T]):
     def __iter__(self) -> Iterator[T]:
         return iter([*self._items.values(), *self._going.values()])
 
-    def named(self, namespace: str, name: str) -> T | None:
-        return self._names.get((namespace, name))
+    def _named(self, namespace: str, name: str) -> T | None:
+        return self._items.get(self._names.get((namespace, name), ""))
+
+    async def find_log(self, namespace: str, name: str, index: int) -> Callable[[], LogPlace | None] | None:
+        """What says where the log of that task is, now and later; None when nothing of that name is here."""
+        uid = self._names.get((namespace, name))
+        if uid is None:
+            return None
+        if uid not in self._past:
+            item = self._items[uid]
+            return lambda: item.log_of(index) if self.knows(uid) else None
+        try:
+            obj = await self._host.api.get(self._resource, name, namespace)
+        except NotFoundError:
+            return None
+        place = self._past_log(self._host, obj, index) if obj["metadata"]["uid"] == uid else None
+        return lambda: place
 
     def knows(self, uid: str) -> bool:
-        return uid in self._items or uid in self._going
+        return uid in self._items or uid in self._past or uid in self._going
 
-    def on_event(self, change: str, key: str, old: Json | None, new: Json | None) -> None:
-        """From the informer."""
-        if new is None:
-            if old is not None:
-                self._gone(str(old["metadata"]["uid"]))
-            return
-        metadata = new["metadata"]
-        uid, where = str(metadata["uid"]), (str(metadata["namespace"]), str(metadata["name"]))
+    def see(self, obj: Json) -> Identity:
+        """From the informer, which keeps what it is given back: the object is kept here, while it is at work."""
+        metadata = obj["metadata"]
+        uid = str(metadata["uid"])
+        identity = Identity(uid, intern(str(metadata["namespace"])), str(metadata["name"]))
         item = self._items.get(uid)
         if item is not None:
-            item.update(new)
-        elif self._accepts(new):
-            before = self._names.get(where)
+            item.update(obj)
+        elif uid not in self._past and self._accepts(obj):
+            before = self._names.get(identity[1:])
             if before is not None:
-                self._gone(before.uid)
-            self._take_in(new, uid, where)
+                self._gone(before)
+            self._take_in(obj, identity)
         if metadata.get("deletionTimestamp"):
             self._let_go_if_idle(uid)
+        return identity
 
-    def _take_in(self, obj: Json, uid: str, where: tuple[str, str]) -> None:
+    def on_event(self, change: str, key: str, old: Identity | None, new: Identity | None) -> None:
+        """From the informer."""
+        if new is None and old is not None:
+            self._gone(old.uid)
+
+    def settle(self) -> None:
+        """Lets go of what is over. Now and then; it looks at everything that is at work."""
+        for item in list(self._items.values()):
+            self._settle(item)
+
+    def _settle(self, item: T) -> None:
+        if item.settled and FINALIZER not in (item.obj["metadata"].get("finalizers") or ()):
+            item.close()
+            del self._items[item.uid]
+            self._past[item.uid] = Identity(item.uid, intern(item.namespace), item.name)
+
+    def _take_in(self, obj: Json, identity: Identity) -> None:
+        uid = identity.uid
         item = self._make(self._host, obj)
         item.on_idle = lambda: self._let_go_if_idle(uid)
-        self._items[uid] = self._names[where] = item
+        self._items[uid] = item
+        self._names[identity[1:]] = uid
         try:
             item.take_in(self._host.machinery.records.runs(uid))
         except Exception as error:
@@ -120,13 +180,17 @@ class Controller(Generic[T]):
             item.refuse(Reason.INVALID_SPEC, Reason.INVALID_SPEC.message(detail=f"{type(error).__name__}: {error}"))
         if obj["metadata"].get("deletionTimestamp"):
             item.begin_deletion()
+        self._settle(item)
 
     def _gone(self, uid: str) -> None:
-        item = self._items.pop(uid, None)
+        item, past = self._items.pop(uid, None), self._past.pop(uid, None)
+        known = item or past
+        if known is not None and self._names.get((known.namespace, known.name)) == uid:
+            del self._names[known.namespace, known.name]
+        if past is not None:
+            self.discard(uid)
         if item is None:
             return
-        if self._names.get((item.namespace, item.name)) is item:
-            del self._names[item.namespace, item.name]
         item.gone = True
         if item.busy:
             self._going[uid] = item
@@ -179,7 +243,7 @@ class Controller(Generic[T]):
 
     async def hold(self, namespace: str, name: str, uid: str | None) -> Callable[[], None] | None:
         """Before a deletion: keeps the object until its tasks have ended. What it returns undoes that."""
-        item = self._names.get((namespace, name))
+        item = self._named(namespace, name)
         if item is None or item.deleting or (uid is not None and uid != item.uid):
             return None
         item.deleting = True

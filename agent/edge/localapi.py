@@ -10,24 +10,25 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from hub.api.errors import UnreachableError
 from hub.api.resource import Resource
-from hub.client.interface import KubeApi, Listing, Object, PatchType, WatchEvent
+from hub.apiserver import InProcessApi
+from hub.client.interface import Listing, Object, Page, PatchType, WatchEvent
 
 # Called before an object is deleted; what it returns is called when that came to nothing.
 Hold = Callable[[str, str, str | None], Awaitable[Callable[[], None] | None]]
 
 
 class LocalApi:
-    """A `KubeApi`. `holds` is by (group, plural)."""
+    """A `KubeApi` and `PagedApi`. `holds` is by (group, plural)."""
 
     def __init__(self) -> None:
         self.holds: dict[tuple[str, str], Hold] = {}
-        self._inner: KubeApi | None = None
+        self._inner: InProcessApi | None = None
 
-    def attach(self, inner: KubeApi | None) -> None:
+    def attach(self, inner: InProcessApi | None) -> None:
         self._inner = inner
 
     @property
-    def _api(self) -> KubeApi:
+    def _api(self) -> InProcessApi:
         if self._inner is None:
             raise UnreachableError("the site's own API is not running")
         return self._inner
@@ -39,6 +40,13 @@ class LocalApi:
         self, resource: Resource, namespace: str | None = None, *, label_selector: str = "", field_selector: str = ""
     ) -> Listing:
         return await self._api.list(resource, namespace, label_selector=label_selector, field_selector=field_selector)
+
+    async def pages(
+        self, resource: Resource, namespace: str | None = None, *, label_selector: str = "", field_selector: str = ""
+    ) -> AsyncIterator[Page]:
+        pages = self._api.pages(resource, namespace, label_selector=label_selector, field_selector=field_selector)
+        async for page in pages:
+            yield page
 
     async def watch(
         self,

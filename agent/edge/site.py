@@ -20,6 +20,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Final
 
+from agent.edge import sitejob, sitepod
 from agent.edge.cgroup import Cgroups
 from agent.edge.configs import Configs
 from agent.edge.controller import Controller
@@ -38,16 +39,13 @@ from agent.edge.program import host_environment
 from agent.edge.records import Records
 from agent.edge.simulated import SimulatedRuntime
 from agent.edge.sitefile import SiteFile
-from agent.edge.sitejob import SiteJob
-from agent.edge.sitepod import SitePod
 from agent.edge.starter import Starter
 from agent.edge.task import Machinery
 from agent.local import LogChunk
-from hub.api.crd import crd
 from hub.api.errors import NotFoundError, StorageError
+from hub.api.installed import installed_crd
 from hub.api.reasons import Reason
-from hub.api.resource import JOBS, PODS
-from hub.api.work import AppliedManifestWork
+from hub.api.resource import APPLIED_MANIFEST_WORKS, JOBS, PODS
 from hub.apiserver import ControlPlane, InProcessApi
 from hub.client.informer import Informer
 from hub.client.interface import KubeApi
@@ -55,9 +53,11 @@ from hub.client.patcher import Patcher
 
 Json = dict[str, Any]
 _log = logging.getLogger("agent.edge.site")
-_TRIM_SECONDS: Final = 2.0
+_TIDY_SECONDS: Final = 2.0
 _GPU_SECONDS: Final = 5.0
 _WRITE_SECONDS: Final = 5.0
+# Who watches here is in this process, and close behind.
+_HISTORY: Final = 2**20
 
 
 class EdgeSite:
@@ -71,8 +71,8 @@ class EdgeSite:
         self._callbacks: list[Callable[[], None]] = []
         self._ready = asyncio.Event()
         self._host: Host | None = None
-        self._jobs: Controller[SiteJob] | None = None
-        self._pods: Controller[SitePod] | None = None
+        self._jobs: Controller[sitejob.SiteJob] | None = None
+        self._pods: Controller[sitepod.SitePod] | None = None
         self._gpus: list[GpuReading] = []
         self._description: Description | None = None
         self._metrics: SiteMetrics | None = None
@@ -130,8 +130,9 @@ class EdgeSite:
             now=self._now,
         )
         # What a real task has achieved must outlive a power cut, too: the hub will have been told.
-        async with ControlPlane(self._data / "api", power_safe=self.site.runtime == "process") as plane:
-            await plane.install([crd(AppliedManifestWork)])
+        power_safe = self.site.runtime == "process"
+        async with ControlPlane(self._data / "api", power_safe=power_safe, history=_HISTORY) as plane:
+            await plane.install([installed_crd(APPLIED_MANIFEST_WORKS)])
             self._api.attach(InProcessApi(plane, field_manager="quarterdeck-site"))
             try:
                 await self._serve(machinery, nodes, images)
@@ -154,13 +155,13 @@ class EdgeSite:
             simulated=self.site.runtime == "simulated",
             host_ip=host_address(),
         )
-        jobs = Controller(host, JOBS, SiteJob, is_ours)
-        pods = Controller(host, PODS, SitePod, lambda pod: True)
+        jobs = Controller(host, JOBS, sitejob.SiteJob, is_ours, sitejob.past_log)
+        pods = Controller(host, PODS, sitepod.SitePod, lambda pod: True, sitepod.past_log)
         self._description = Description(self.site, nodes, images)
         self._metrics = SiteMetrics(self.site, nodes, lambda: (*jobs, *pods))
         machinery.runtime.look_around()
-        job_informer: Informer[Json] = Informer(self._api, JOBS, on_event=jobs.on_event)
-        pod_informer: Informer[Json] = Informer(self._api, PODS, on_event=pods.on_event)
+        job_informer = Informer(self._api, JOBS, transform=jobs.see, on_event=jobs.on_event)
+        pod_informer = Informer(self._api, PODS, transform=pods.see, on_event=pods.on_event)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(machinery.runtime.run(), name="runtime")
@@ -175,7 +176,7 @@ class EdgeSite:
                 self._host, self._jobs, self._pods = host, jobs, pods
                 self._api.holds = {("batch", "jobs"): jobs.hold, ("", "pods"): pods.hold}
                 tasks.create_task(starter.run(), name="starter")
-                tasks.create_task(self._trim_logs(), name="log trimmer")
+                tasks.create_task(self._tidy(), name="housekeeping")
                 tasks.create_task(self._read_gpus(), name="GPU readings")
                 self._ready.set()
                 self._capacity_changed()
@@ -210,14 +211,11 @@ class EdgeSite:
         tail_lines: int | None = None,
         follow: bool = False,
     ) -> AsyncIterator[LogChunk]:
-        def look() -> LogPlace | None:
-            for controller in (self._jobs, self._pods):
-                owner = controller.named(namespace, job) if controller is not None else None
-                if owner is not None:
-                    return owner.log_of(index)
-            return None
-
-        if look() is None:
+        look: Callable[[], LogPlace | None] | None = None
+        for controller in (self._jobs, self._pods):
+            if look is None and controller is not None:
+                look = await controller.find_log(namespace, job, index)
+        if look is None or look() is None:
             raise NotFoundError(404, {"reason": "NotFound", "message": f"{namespace}/{job} has no task {index} here"})
         async for chunk in read_log(look, offset=offset, tail_lines=tail_lines, follow=follow):
             yield chunk
@@ -246,13 +244,15 @@ class EdgeSite:
         for callback in self._callbacks:
             callback()
 
-    async def _trim_logs(self) -> None:
+    async def _tidy(self) -> None:
         trimmer = Trimmer(self.site.log_bytes)
         while True:
-            await asyncio.sleep(_TRIM_SECONDS)
+            await asyncio.sleep(_TIDY_SECONDS)
             for controller in (self._jobs, self._pods):
-                for owner in controller or ():
-                    trimmer.trim(owner.log_paths())
+                if controller is not None:
+                    for owner in controller:
+                        trimmer.trim(owner.log_paths())
+                    controller.settle()
 
     async def _read_gpus(self) -> None:
         while self._gpus:

@@ -73,6 +73,13 @@ class SiteJob:
         return bool(self.progress.active)
 
     @property
+    def settled(self) -> bool:
+        """Over, written, its logs looked at once more, and with no time to live to wait for."""
+        over = self.progress.over and _ended(self.obj.get("status") or {}) is not None
+        ttl = self.dials.ttl if self.dials is not None else None
+        return over and ttl is None and not (self.deleting or self.gone or self._ended_logs)
+
+    @property
     def need(self) -> Need:
         assert self.plan is not None
         return self.plan.pod.need
@@ -386,6 +393,13 @@ class SiteJob:
     def log_of(self, index: int) -> LogPlace | None:
         """None: there is no such task."""
         return log_place(self.obj, self.progress, self.host.machinery.records, index)
+
+
+def past_log(host: Host, job: Json, index: int) -> LogPlace | None:
+    """`log_of`, for a Job that is over."""
+    progress = Progress(over=True)
+    progress.restore(job.get("status") or {})
+    return log_place(job, progress, host.machinery.records, index)
 
 
 def _said(error: PodRefused) -> str:

@@ -59,6 +59,11 @@ class SitePod:
         return self._task is not None
 
     @property
+    def settled(self) -> bool:
+        over = self._phase in ("Succeeded", "Failed") and not self.deleting and not self.gone
+        return over and (self.obj.get("status") or {}).get("phase") == self._phase
+
+    @property
     def need(self) -> Need:
         assert self.plan is not None
         return self.plan.need
@@ -70,9 +75,11 @@ class SitePod:
         return [self.host.machinery.records.log(self.uid, 0)] if self._task or self._last else []
 
     def take_in(self, left: Iterable[RunId]) -> None:
-        phase = (self.obj.get("status") or {}).get("phase")
-        if phase in ("Succeeded", "Failed"):
-            self._phase = phase
+        status = self.obj.get("status") or {}
+        if status.get("phase") in ("Succeeded", "Failed"):
+            self._phase = status["phase"]
+            if status.get("reason"):
+                self._why = (str(status["reason"]), str(status.get("message") or ""))
             return
         spec, metadata = self.obj.get("spec") or {}, self.obj["metadata"]
         try:
@@ -280,6 +287,15 @@ class SitePod:
         code = next((code for code in _exit_codes(self.obj) if code), 0 if self._phase == "Succeeded" else None)
         reason, message = self._why or (None, "")
         return LogPlace(path, True, code, reason, message)
+
+
+def past_log(host: Host, pod: Json, index: int) -> LogPlace | None:
+    """`log_of`, for a Pod that is over."""
+    if (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed"):
+        return None
+    found = SitePod(host, pod)
+    found.take_in(())
+    return found.log_of(index)
 
 
 def _container_status(task: Task, number: int) -> Json:

@@ -7,7 +7,7 @@ here; deleting what they name is `agent.work.removal`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import orjson
@@ -15,6 +15,7 @@ import orjson
 from agent.work.manifests import Manifest, ObjectKey
 from hub.api import names
 from hub.api.errors import AlreadyExistsError
+from hub.api.packing import packed
 from hub.api.resource import APPLIED_MANIFEST_WORKS
 from hub.client.interface import KubeApi
 
@@ -26,41 +27,50 @@ def hub_hash(server: str) -> str:
 
 
 class AppliedWorks:
-    """Keeps the records in memory as they are on the local API; `seen` feeds it from an informer."""
+    """Keeps the records in memory as they are on the local API, as bytes: there is one for every work that was ever
+    applied and not yet taken away. `seen` feeds it from an informer."""
 
     def __init__(self, local: KubeApi, hub: str, agent_id: str) -> None:
         self._local = local
         self.hub = hub
         self.agent_id = agent_id
-        self._records: dict[str, Json] = {}
+        self._records: dict[str, bytes] = {}
 
     def name_for(self, work: str) -> str:
         return f"{self.hub}-{work}"
 
     def record(self, work: str) -> Json | None:
-        return self._records.get(self.name_for(work))
+        return self._named(self.name_for(work))
 
-    def named(self, name: str) -> Json | None:
-        return self._records.get(name)
+    def _named(self, name: str) -> Json | None:
+        found = self._records.get(name)
+        return None if found is None else orjson.loads(found)
 
-    def all(self) -> list[Json]:
-        return list(self._records.values())
+    def strays(self, has_work: Callable[[str], bool]) -> Iterator[Json]:
+        """The records of works that are not there, and those of other hubs and agents."""
+        own = f"{self.hub}-"
+        for name in list(self._records):
+            if name.startswith(own) and has_work(name.removeprefix(own)):
+                continue
+            record = self._named(name)
+            if record is not None:
+                yield record
 
     def seen(self, obj: Mapping[str, Any], *, deleted: bool = False) -> None:
         name = obj["metadata"]["name"]
-        current = self._records.get(name)
+        current = self._named(name)
         if deleted:
             if current is not None and current["metadata"].get("uid") == obj["metadata"].get("uid"):
                 del self._records[name]
         elif current is None or not _older(obj, current):
             metadata = {key: value for key, value in obj["metadata"].items() if key != "managedFields"}
-            self._records[name] = {**obj, "metadata": metadata}
+            self._records[name] = packed({**obj, "metadata": metadata})
 
     async def ensure(self, work: Mapping[str, Any], digests: Mapping[ObjectKey, str]) -> Json:
         """The record of this work, made if missing. It exists before anything it owns does."""
         metadata = work["metadata"]
         name = self.name_for(metadata["name"])
-        record = self._records.get(name)
+        record = self._named(name)
         if record is None:
             body: Json = {
                 "apiVersion": APPLIED_MANIFEST_WORKS.api_version,
@@ -112,7 +122,7 @@ class AppliedWorks:
         metadata = record["metadata"]
         await self._local.delete(APPLIED_MANIFEST_WORKS, metadata["name"], uid=metadata["uid"])
         marked = {**metadata, "deletionTimestamp": metadata.get("deletionTimestamp") or "pending"}
-        self._records[metadata["name"]] = {**record, "metadata": marked}
+        self._records[metadata["name"]] = packed({**record, "metadata": marked})
 
     async def patch_status(self, record: Mapping[str, Any], status: Json) -> Json:
         metadata = record["metadata"]

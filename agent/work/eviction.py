@@ -48,7 +48,7 @@ class Evictor:
         while True:
             self._wake.clear()
             delay = _PASS_SECONDS
-            for record in self._applied.all():
+            for record in self._applied.strays(self._has_work):
                 try:
                     delay = min(delay, await self._judge(record))
                 except NotFoundError:
@@ -64,8 +64,6 @@ class Evictor:
         if spec.get("agentID") != self._applied.agent_id:
             return _PASS_SECONDS
         work = str(spec.get("manifestWorkName", ""))
-        if metadata["name"] == self._applied.name_for(work) and self._has_work(work):
-            return _PASS_SECONDS
         if metadata.get("deletionTimestamp"):
             return _PASS_SECONDS if await self._remover.end_record(record) else _SWEEP_SECONDS
         since = (record.get("status") or {}).get("evictionStartTime")

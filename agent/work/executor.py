@@ -24,7 +24,7 @@ from agent.work.eviction import Evictor
 from agent.work.kinds import Kinds
 from agent.work.manifests import Manifest, ObjectKey, in_apply_order, orphans, parse_manifests
 from agent.work.queue import KeyedQueue
-from agent.work.remembered import remembered
+from agent.work.remembered import Works
 from agent.work.removal import Remover
 from agent.work.report import StatusReporter
 from agent.work.rules import finished
@@ -94,7 +94,7 @@ class WorkExecutor:
         self._link = link
         self._now = now
         self._on_object = on_object
-        self._works: dict[str, Json] = {}
+        self._works = Works()
         self._states: dict[str, _State] = {}
         self.applied = AppliedWorks(local, hub_hash, agent_id)
         self._kinds = Kinds(local)
@@ -116,11 +116,11 @@ class WorkExecutor:
         records: Informer[Json] = Informer(
             self._local, APPLIED_MANIFEST_WORKS, transform=self._take_in_record, on_event=self._on_record
         )
-        works: Informer[Json] = Informer(
+        works: Informer[str] = Informer(
             self._hub,
             MANIFEST_WORKS,
             self._cluster,
-            transform=remembered,
+            transform=self._take_in_work,
             on_event=self._on_work,
             backoff=Backoff(0.1, 5.0),
         )
@@ -153,18 +153,18 @@ class WorkExecutor:
 
     # What happens on the hub.
 
-    def _on_work(self, change: str, key: str, old: Json | None, new: Json | None) -> None:
-        obj = new or old
-        assert obj is not None
-        name = obj["metadata"]["name"]
-        if new is None:
-            self._works.pop(name, None)
-            self._drop(name)
+    def _on_work(self, change: str, key: str, old: str | None, new: str | None) -> None:
+        if new is None and old is not None:
+            self._works.pop(old, None)
+            self._drop(old)
             self._evictor.wake()
-            return
+
+    def _take_in_work(self, new: Json) -> str:
+        """What the informer keeps is only its name: the work itself is kept once."""
+        name = str(new["metadata"]["name"])
         before = self._works.get(name)
         if before is not None and _newer(before, new):
-            return
+            return name
         self._works[name] = new
         if before is None or _needs_hands(before, new):
             self.queue.forget(name)
@@ -172,12 +172,13 @@ class WorkExecutor:
         elif name in self._states and not condition_is(_conditions(new), "Complete"):
             # The status was changed, by us or by someone else: say what is so if it is not what is written.
             self.reporter.changed(name)
+        return name
 
     def _seen_work(self, work: Json) -> None:
         current = self._works.get(work["metadata"]["name"])
-        # The informer may have been quicker; then its object is kept, because it holds that one anyway.
+        # The informer may have been quicker.
         if current is None or current["metadata"].get("resourceVersion") != work["metadata"].get("resourceVersion"):
-            self._on_work("MODIFIED", "", None, remembered(work))
+            self._take_in_work(work)
         if condition_is(_conditions(work), "Complete"):
             self.queue.add(work["metadata"]["name"])
 

@@ -1,7 +1,8 @@
 """When a work's status goes to the hub, so that a quick job costs one write and a large one a few a second.
 
 The first status waits until the work has been seen running for `SETTLE` (a task that ends within that costs no write of
-its own), later ones are at least `INTERVAL` apart, and an end goes at once. What is equal is never written. What is
+its own; where many start, up to `INTERVAL`: a busy machine takes longer to end a quick one, and nobody reads so much
+news), later ones are at least `INTERVAL` apart, and an end goes at once. What is equal is never written. What is
 written is computed at that moment, so nothing queues up while the hub is away.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +27,8 @@ _log = logging.getLogger("agent.work.report")
 
 SETTLE = 0.05
 INTERVAL = 0.25
+# Works that may start within a second before the first status is held back longer.
+_CALM = 3
 _CONCURRENT_WRITES = 32
 
 
@@ -66,6 +70,7 @@ class StatusReporter:
         self._entries: dict[str, _Entry] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(_CONCURRENT_WRITES)
+        self._begun: deque[float] = deque()
         self.writes = 0
         self.skipped = 0
 
@@ -82,7 +87,7 @@ class StatusReporter:
     def running(self, work: str) -> None:
         """Seen running for the first time."""
         entry = self._entries.setdefault(work, _Entry())
-        self._schedule(work, entry, SETTLE if entry.written is None else self._spacing(entry))
+        self._schedule(work, entry, self._settle() if entry.written is None else self._spacing(entry))
 
     def changed(self, work: str) -> None:
         entry = self._entries.setdefault(work, _Entry())
@@ -123,6 +128,13 @@ class StatusReporter:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _settle(self) -> float:
+        now = asyncio.get_running_loop().time()
+        self._begun.append(now)
+        while self._begun[0] < now - 1.0:
+            self._begun.popleft()
+        return min(INTERVAL, SETTLE * max(1.0, len(self._begun) / _CALM))
 
     def _spacing(self, entry: _Entry) -> float:
         if entry.written is None:

@@ -18,8 +18,8 @@ from cel_expr_python import cel
 
 from hub.api.cel_addresses import add_addresses
 from hub.api.frozen import freeze
-from hub.api.patterns import compile_pattern
 from hub.api.quantity import NANO, Quantity
+from hub.api.re2 import compile_pattern
 
 _T = cel.Type
 _MARK = "semver:"

@@ -11,12 +11,10 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from hub.api import resource
+from hub.api.column import AGE, Column
 from hub.api.meta import (
-    AGE,
     ATOMIC,
-    LABEL_KEY_PATTERN,
     Bool,
-    Column,
     Condition,
     Conditions,
     DnsLabel,
@@ -31,6 +29,7 @@ from hub.api.meta import (
     Wire,
     list_map,
 )
+from hub.api.patterns import LABEL_KEY_PATTERN
 from hub.api.quantity import Quantity
 
 TaintEffect = Literal["NoSelect", "PreferNoSelect", "NoSelectIfNew"]

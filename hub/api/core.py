@@ -10,7 +10,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from hub.api.meta import DNS_LABEL_PATTERN, Bool, Int64, Model, Opaque, TemplateMeta, as_kubernetes, list_map
+from hub.api.meta import Bool, Int64, Model, Opaque, TemplateMeta, as_kubernetes, list_map
+from hub.api.patterns import DNS_LABEL_PATTERN
 from hub.api.quantity import Quantity
 
 # What Kubernetes has besides the fields below.

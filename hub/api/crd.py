@@ -1,22 +1,23 @@
 """CustomResourceDefinitions, made from the models and nothing else.
 
 `python -m hub.api.crd manifests/crds` writes them; a test holds the files to the models. The schemas are structural as
-apiextensions v1 demands: no references, no nulls, one type a node. `installed_crds()` is what the hub installs, from a
-checkout and from an installed wheel alike. Nothing here talks to an API server.
+apiextensions v1 demands: no references, no nulls, one type a node. Who installs them reads the files
+(hub/api/installed.py). Nothing here talks to an API server.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
+from hub.api.column import Column
+from hub.api.installed import file_name
 from hub.api.kinds import KINDS, older_versions
-from hub.api.meta import Column, KubeObject
+from hub.api.meta import KubeObject
 
 _DROPPED = ("title", "examples", "propertyNames", "discriminator")
 
@@ -137,8 +138,8 @@ def _column(column: Column) -> dict[str, Any]:
     return result
 
 
-def file_name(definition: Mapping[str, Any]) -> str:
-    return f"{definition['spec']['group']}_{definition['spec']['names']['plural']}.yaml"
+def file_of(definition: Mapping[str, Any]) -> str:
+    return file_name(definition["spec"]["group"], definition["spec"]["names"]["plural"])
 
 
 def render(definition: Mapping[str, Any]) -> str:
@@ -156,33 +157,13 @@ def render(definition: Mapping[str, Any]) -> str:
 def write(directory: Path) -> list[Path]:
     """Writes one file a kind and removes generated files of kinds that are gone. Returns what was written."""
     directory.mkdir(parents=True, exist_ok=True)
-    wanted = {file_name(definition): render(definition) for definition in map(crd, KINDS)}
+    wanted = {file_of(definition): render(definition) for definition in map(crd, KINDS)}
     for stale in sorted(directory.glob("*.yaml")):
         if stale.name not in wanted:
             stale.unlink()
     for name, text in wanted.items():
         (directory / name).write_text(text, encoding="utf-8")
     return [directory / name for name in wanted]
-
-
-@cache
-def _directory() -> Path:
-    here = Path(__file__).resolve().parent
-    packaged = here / "crds"
-    return packaged if packaged.is_dir() else here.parents[1] / "manifests" / "crds"
-
-
-def installed_crds() -> list[dict[str, Any]]:
-    """The CRDs that come with this installation, by file name; read anew at each call, so callers may change them."""
-    import yaml
-
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    files = sorted(_directory().glob("*.yaml"))
-    if not files:
-        raise FileNotFoundError(
-            f"no CRDs in {_directory()}: this installation is incomplete; install quarterdeck again"
-        )
-    return [yaml.load(file.read_bytes(), Loader=loader) for file in files]
 
 
 def main(arguments: list[str]) -> int:

@@ -7,12 +7,11 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import ConfigDict, Field
 
 from hub.api import resource
+from hub.api.column import AGE, Column
 from hub.api.core import Taint
 from hub.api.fleetjob import Indexes
 from hub.api.meta import (
-    AGE,
     Bool,
-    Column,
     Conditions,
     Duration,
     Int32,
@@ -219,7 +218,9 @@ class ScoreSourceSpec(Model):
     )
     normaliser: Normaliser | None = Field(None, description="How values become scores; absent: minMax.")
     direction: Literal["higher", "lower"] = Field("higher", description="Which values are better. Example: lower")
-    weight: Int32 = Field(1, ge=-10, le=10, description="Its weight among the scores; 0 only shows it. Example: 2")
+    weight: Int32 = Field(
+        1, ge=-10, le=10, description="Its weight among the scores; 0 asks, and counts nothing. Example: 2"
+    )
     interval: Duration | None = Field(None, description="How often to ask; absent: as the hub is set. Example: 30s")
     validFor: Duration = Field("5m", description="How long an answer counts; older is unknown, not zero. Example: 5m")
     timeout: Duration = Field("5s", description="How long one query may take. Example: 5s")

@@ -11,13 +11,12 @@ from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema
 
 from hub.api import resource
 from hub.api.cluster import PlacementSpec
+from hub.api.column import AGE, Column
 from hub.api.core import PodTemplateSpec
 from hub.api.errors import InvalidObjectError
 from hub.api.meta import (
-    AGE,
     ATOMIC,
     Bool,
-    Column,
     Conditions,
     Duration,
     Int32,

@@ -11,10 +11,9 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import ConfigDict, Field
 
 from hub.api import resource
+from hub.api.column import AGE, Column
 from hub.api.core import Taint, Toleration
 from hub.api.meta import (
-    AGE,
-    Column,
     Conditions,
     Int32,
     Int64,

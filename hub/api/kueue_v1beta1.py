@@ -10,7 +10,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from hub.api import kueue, workload
-from hub.api.meta import SET, Column, KindInfo, Model, ObjectName, list_map
+from hub.api.column import Column
+from hub.api.meta import SET, KindInfo, Model, ObjectName, list_map
 
 
 class FlavorFungibility(Model):

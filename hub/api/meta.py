@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, Strict,
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
+from hub.api.column import Column
+from hub.api.patterns import DNS_LABEL_PATTERN, DNS_SUBDOMAIN_PATTERN, DURATION_PATTERN, LABEL_KEY_PATTERN
 from hub.api.resource import Resource
 
 
@@ -63,14 +65,6 @@ _AS_KUBERNETES: dict[str, Any] = {
     "description": "As in Kubernetes; kept as written.",
     "x-kubernetes-preserve-unknown-fields": True,
 }
-
-LABEL_KEY_PATTERN = (
-    r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?"
-    r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])$"
-)
-DNS_LABEL_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
-DNS_SUBDOMAIN_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
-DURATION_PATTERN = r"^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$"
 
 # The API server coerces nothing: "5" is not a number there, so it is not one here.
 Int32 = Annotated[int, Strict(), Wire(format="int32")]
@@ -172,20 +166,6 @@ class LabelSelector(Model):
     matchExpressions: Annotated[list[LabelSelectorRequirement], ATOMIC] = Field(
         default_factory=list, description="Requirements on labels; all must hold."
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One column of `kubectl get`; `wide` ones show with ``-o wide`` only."""
-
-    name: str
-    path: str
-    type: str = "string"
-    wide: bool = False
-    description: str = ""
-
-
-AGE = Column("AGE", ".metadata.creationTimestamp", "date")
 
 
 @dataclass(frozen=True, slots=True)

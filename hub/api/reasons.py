@@ -71,6 +71,22 @@ class Reason(Enum):
         "ClusterQueue {queue} is StrictFIFO and {ahead} before it still waits",
         "See why that one waits, or let the queue be BestEffortFIFO.",
     )
+    WAITING_FOR_PREEMPTED = _Entry(
+        "WaitingForPreemptedWorkloads", "Queue", "waits until {victims} have given their quota back", ""
+    )
+    PENDING_EVALUATION = _Entry("PendingEvaluation", "Queue", "{detail}", "")
+    MISCONFIGURED = _Entry("Misconfigured", "Queue", "{detail}", "Correct the queue name, the queue or the workload.")
+    QUEUE_SUSPENDED = _Entry(
+        "Suspended",
+        "Queue",
+        "ClusterQueue {queue} admits nothing now: {detail}",
+        "See `quarterdeck describe queue {queue}`.",
+    )
+    ON_HOLD = _Entry("OnHold", "Queue", "{detail}", "")
+    WAITING_FOR_PODS_READY = _Entry(
+        "WaitingForPodsReady", "Queue", "waits until all that is admitted runs: {detail} does not yet", ""
+    )
+    ADMISSION_GATED = _Entry("AdmissionGated", "Queue", "{detail}", "Whoever put the gate there has to open it.")
     SUSPENDED = _Entry("Suspended", "Job", "suspended by its owner", "Set spec.suspend to false.")
     PARALLELISM_REACHED = _Entry("ParallelismReached", "Job", "{active} tasks run; parallelism allows no more", "")
 
@@ -91,7 +107,7 @@ class Reason(Enum):
         "WaitingForCapacity",
         "Placement",
         "needs {shape} a task; the clusters that could run it are full: {detail}",
-        "Wait for tasks to end, or let the job use more GPU models.",
+        "Wait for tasks to end, ask for less a task, or let the job use more clusters or GPU models.",
     )
     CLUSTER_NOT_ACCEPTED = _Entry(
         "ClusterNotAccepted", "Cluster", "not accepted by the hub", "`quarterdeck clusters accept {cluster}`"
@@ -150,7 +166,7 @@ class Reason(Enum):
     RETRYING = _Entry(
         "Retrying",
         "Attempt",
-        "tasks {tasks} failed on {cluster} ({detail}); attempt {attempt} of {limit} elsewhere",
+        "tasks {tasks} failed on {cluster} ({detail}); attempt {attempt} of {limit} follows",
         "",
     )
     RETRIES_EXHAUSTED = _Entry("RetriesExhausted", "Task", "failed {attempts} times; last on {cluster}: {detail}", "")
@@ -165,7 +181,6 @@ class Reason(Enum):
         "",
     )
     WORK_REFUSED = _Entry("WorkRefused", "Attempt", "{cluster} could not apply the work: {detail}", "")
-    PREEMPTED = _Entry("Preempted", "Attempt", "gave its quota to {preemptor}", "")
 
     # What a site without Kubernetes says of the tasks it runs.
     POD_NOT_SUPPORTED = _Entry(

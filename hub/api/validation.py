@@ -17,7 +17,8 @@ from pydantic import BaseModel, ValidationError
 
 from hub.api.errors import InvalidObjectError
 from hub.api.kinds import KINDS, older_versions
-from hub.api.meta import DNS_LABEL_PATTERN, DNS_SUBDOMAIN_PATTERN, DURATION_PATTERN, KubeObject, ObjectMeta
+from hub.api.meta import KubeObject, ObjectMeta
+from hub.api.patterns import DNS_LABEL_PATTERN, DNS_SUBDOMAIN_PATTERN, DURATION_PATTERN
 
 _PATTERNS = {
     DURATION_PATTERN: "a duration such as 90s, 20m or 1h30m",
@@ -56,12 +57,12 @@ def load_objects(text: str, source: str, *, recorded: bool = False) -> list[dict
     """
     objects: list[dict[str, Any]] = []
     problems: list[tuple[str, str]] = []
-    for place, document in _documents(text, source):
-        for obj in _flatten(document, place):
+    for node, document in _documents(text, source):
+        for obj, written in _flatten(document, node, source):
             name = _describe(obj)
             for field, detail in problems_of(obj):
                 if not (recorded and detail == "is required" and _SAID.fullmatch(field)):
-                    problems.append((field, f"{place}: {name}: {field}: {detail}"))
+                    problems.append((field, f"{source}:{_line(written, field)}: {name}: {field}: {detail}"))
             objects.append(obj)
     if problems:
         error = InvalidObjectError("\n".join(line for _, line in problems))
@@ -94,12 +95,17 @@ def problems_of(obj: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "metadata.name", "is required"
 
 
-def _documents(text: str, source: str) -> Iterator[tuple[str, Any]]:
+def _documents(text: str, source: str) -> Iterator[tuple[yaml.Node, Any]]:
+    """Each document as it is written, and what it means."""
     loader = _Loader(text)
     try:
         while loader.check_node():
             node = loader.get_node()
-            yield f"{source}:{node.start_mark.line + 1}", _plain(loader.construct_document(node))
+            try:
+                yield node, _plain(loader.construct_document(node))
+            except RecursionError:
+                place = f"{source}:{node.start_mark.line + 1}"
+                raise InvalidObjectError(f"{place}: an alias in it stands for what contains it") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{source}:{mark.line + 1}" if mark is not None else source
@@ -107,6 +113,36 @@ def _documents(text: str, source: str) -> Iterator[tuple[str, Any]]:
         raise InvalidObjectError(f"{place}: not YAML or JSON: {detail}") from error
     finally:
         loader.dispose()
+
+
+def _line(node: yaml.Node, field: str) -> int:
+    """Where `field` is written; where it is missing, where the part of it begins that is there."""
+    line = node.start_mark.line
+    while field:
+        found = next(
+            (
+                (key, value, rest)
+                for key, value in _members(node)
+                for rest in (field.removeprefix(key),)
+                if rest != field and (not rest or rest[0] in ".[")
+            ),
+            None,
+        )
+        if found is None:
+            break
+        _, (line, node), rest = found
+        field = rest.removeprefix(".")
+    return int(line) + 1
+
+
+def _members(node: yaml.Node) -> Iterator[tuple[str, tuple[int, yaml.Node]]]:
+    """What a path calls each member of a mapping or a list, the line it begins on, and itself."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield str(key.value), (key.start_mark.line, value)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield f"[{index}]", (value.start_mark.line, value)
 
 
 def _plain(value: Any) -> Any:
@@ -120,21 +156,22 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _flatten(document: Any, place: str) -> Iterator[dict[str, Any]]:
+def _flatten(document: Any, node: yaml.Node, source: str) -> Iterator[tuple[dict[str, Any], yaml.Node]]:
     if document is None:
         return
     if isinstance(document, list):
-        for member in document:
-            yield from _flatten(member, place)
+        for member, written in zip(document, node.value, strict=True):
+            yield from _flatten(member, written, source)
     elif not isinstance(document, dict):
         raise InvalidObjectError(
-            f"{place}: found {_show(document)} where an object with apiVersion and kind was expected"
+            f"{source}:{node.start_mark.line + 1}: found {_show(document)} where an object with apiVersion and kind "
+            f"was expected"
         )
     elif isinstance(document.get("items"), list) and str(document.get("kind", "")).endswith("List"):
-        for member in document["items"]:
-            yield from _flatten(member, place)
+        written = next((value for key, value in node.value if key.value == "items"), node)
+        yield from _flatten(document["items"], written, source)
     else:
-        yield document
+        yield document, node
 
 
 def _unknown_kind(

@@ -18,7 +18,8 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A part of a listing. `fresh`: what came before it is void, because the listing began anew."""
+    """A part of a listing; the list is only good until the next page is asked for. `fresh`: what came before it is
+    void, because the listing began anew."""
 
     items: list[Object]
     resource_version: str

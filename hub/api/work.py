@@ -10,10 +10,9 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import ConfigDict, Field
 
 from hub.api import resource
+from hub.api.column import AGE, Column
 from hub.api.meta import (
-    AGE,
     Bool,
-    Column,
     Conditions,
     EmbeddedObject,
     Int32,

@@ -11,12 +11,11 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import ConfigDict, Field
 
 from hub.api import resource
+from hub.api.column import AGE, Column
 from hub.api.core import PodTemplateSpec, Toleration
 from hub.api.meta import (
-    AGE,
     SET,
     Bool,
-    Column,
     Conditions,
     DnsLabel,
     Int32,

@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any, Final
 
 from hub.api import resource
-from hub.api.meta import Column
+from hub.api.column import Column
 from hub.api.resource import Resource
 from hub.apiserver import builtin_rules, printers
 from hub.apiserver import builtin_schemas as schemas

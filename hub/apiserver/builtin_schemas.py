@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from hub.api.core import PodTemplateSpec
-from hub.api.crd import schema_of
+from hub.api.installed import installed_crd
 from hub.api.quantity import PATTERN
+from hub.api.resource import FLEET_JOBS
 
 Schema = dict[str, Any]
 
@@ -132,7 +132,9 @@ def _mergeable(schema: Schema) -> Schema:
 
 
 def _pod_template() -> Schema:
-    template = schema_of(PodTemplateSpec)
+    # Of a FleetJob's template, which is a pod template as Kubernetes has it.
+    fleet_job = installed_crd(FLEET_JOBS)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    template = {**fleet_job["properties"]["spec"]["properties"]["template"], "description": "The pods that are made."}
     pod = template["properties"]["spec"]
     for name in ("containers", "initContainers"):
         pod["properties"][name]["items"] = _mergeable(pod["properties"][name]["items"])

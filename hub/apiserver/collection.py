@@ -10,7 +10,7 @@ from bisect import bisect_left, insort
 from collections.abc import Mapping
 from typing import Final
 
-from hub.apiserver.history import Event, History
+from hub.apiserver.history import MAX_BYTES, Event, History
 from hub.apiserver.record import Key, Record
 
 _INDEX_FROM_SIZE: Final = 256
@@ -21,9 +21,10 @@ Index = dict[str, dict[Key, Record]]
 
 
 class Collection:
-    """`group` and `plural` are those of the storage version; `version` that of the last committed change."""
+    """`group` and `plural` are those of the storage version; `version` that of the last committed change; `history` is
+    how many bytes of changes are kept."""
 
-    def __init__(self, id: int, cluster: str, group: str, plural: str, version: int) -> None:
+    def __init__(self, id: int, cluster: str, group: str, plural: str, version: int, history: int = MAX_BYTES) -> None:
         self.id = id
         self.cluster = cluster
         self.group = group
@@ -31,7 +32,7 @@ class Collection:
         self.version = version
         self.records: dict[Key, Record] = {}
         self.pending: dict[Key, Event] = {}
-        self.history = History(version)
+        self.history = History(version, max_bytes=history)
         self._names: dict[str, list[str]] = {}
         self._indexes: dict[str, Index] = {}
         self._asked: dict[str, int] = {}

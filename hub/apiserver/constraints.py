@@ -12,7 +12,7 @@ from typing import Any, Final, Union
 
 from hub.api.errors import InvalidObjectError
 from hub.api.frozen import freeze
-from hub.api.patterns import compile_pattern
+from hub.api.re2 import compile_pattern
 from hub.apiserver import invalid
 from hub.apiserver.formats import STRING_FORMATS
 from hub.apiserver.invalid import FieldError

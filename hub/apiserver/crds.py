@@ -13,7 +13,7 @@ from typing import Any, Final
 from hub.api import jsonpath
 from hub.api.conditions import with_condition
 from hub.api.errors import InvalidObjectError
-from hub.api.meta import DNS_LABEL_PATTERN, DNS_SUBDOMAIN_PATTERN
+from hub.api.patterns import DNS_LABEL_PATTERN, DNS_SUBDOMAIN_PATTERN
 from hub.apiserver.builtin_schemas import CUSTOM_RESOURCE_DEFINITION
 from hub.apiserver.schema import compile_schema
 

@@ -1,4 +1,4 @@
-"""What `format` means in a schema. Unknown formats say nothing, as in Kubernetes. Patterns are hub/api/patterns.py."""
+"""What `format` means in a schema. Unknown formats say nothing, as in Kubernetes. Patterns are hub/api/re2.py."""
 
 from __future__ import annotations
 

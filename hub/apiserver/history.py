@@ -14,7 +14,9 @@ from hub.apiserver.record import Record
 Change = Literal["ADDED", "MODIFIED", "DELETED"]
 
 MAX_EVENTS: Final = 10_000
-MAX_BYTES: Final = 32 * 2**20
+MAX_BYTES: Final = 16 * 2**20
+# Of an event besides the bytes of its object.
+_EVENT_BYTES: Final = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +52,9 @@ class History:
     def append(self, event: Event) -> None:
         self.events.append(event)
         self._versions.append(event.version)
-        self._bytes += len(event.record.raw)
+        self._bytes += _EVENT_BYTES + len(event.record.raw)
         # Dropped by halves, so that the cost is shared out over many events.
-        if len(self.events) > self.max_events or self._bytes > self.max_bytes:
+        while self.events and (len(self.events) > self.max_events or self._bytes > self.max_bytes):
             self.drop(max(1, len(self.events) // 2))
 
     def drop(self, count: int) -> None:
@@ -61,7 +63,7 @@ class History:
             return
         gone = self.events[:count]
         self.compacted = gone[-1].version
-        self._bytes -= sum(len(event.record.raw) for event in gone)
+        self._bytes -= sum(_EVENT_BYTES + len(event.record.raw) for event in gone)
         del self.events[:count], self._versions[:count]
 
     def after(self, version: int, limit: int | None = None) -> list[Event] | None:

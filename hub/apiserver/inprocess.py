@@ -12,7 +12,7 @@ from typing import Final
 
 from hub.api.errors import StorageError
 from hub.api.resource import Resource
-from hub.api.wire import Listing, Object, PatchType, WatchEvent
+from hub.api.wire import Listing, Object, Page, PatchType, WatchEvent
 from hub.apiserver import update
 from hub.apiserver.create import create
 from hub.apiserver.kinds import ServedKind
@@ -27,6 +27,7 @@ from hub.apiserver.watching import BOOKMARK_SECONDS, translate
 from hub.apiserver.written import Options, Written, owned_copy
 
 _PULL: Final = 200
+_PAGE: Final = 50
 
 
 class InProcessApi:
@@ -52,10 +53,29 @@ class InProcessApi:
         label_selector: str = "",
         field_selector: str = "",
     ) -> Listing:
+        items: list[Object] = []
+        version = ""
+        pages = self.pages(resource, namespace, label_selector=label_selector, field_selector=field_selector)
+        async for page in pages:
+            items += page.items
+            version = page.resource_version
+        return Listing(items, version)
+
+    async def pages(
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+    ) -> AsyncIterator[Page]:
         cluster, kind = await self._kind(resource)
         selection = Selection(kind, namespace if kind.namespaced else None, label_selector, field_selector)
-        records = selection.of(cluster.collection(kind))
-        return Listing([_load(kind, record) for record in records], str(cluster.store.version))
+        records, version = selection.of(cluster.collection(kind)), str(cluster.store.version)
+        for start in range(0, len(records) or 1, _PAGE):
+            items = [_load(kind, record) for record in records[start : start + _PAGE]]
+            yield Page(items, version, fresh=start == 0)
+            items.clear()
 
     async def watch(
         self,

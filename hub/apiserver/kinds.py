@@ -16,7 +16,7 @@ from typing import Any, Final
 import orjson
 
 from hub.api import conversion
-from hub.api.meta import AGE, Column
+from hub.api.column import AGE, Column
 from hub.api.resource import Resource
 from hub.apiserver import crds
 from hub.apiserver.builtin_rules import Review

@@ -1,7 +1,7 @@
 """Lists, whole or page by page. All pages of one list show the same moment, however much is written meanwhile.
 
-A snapshot is a list of references to records that never change, so keeping one costs eight bytes an object. They are
-dropped after a few minutes, and the oldest first; a client that comes back later starts anew (410).
+A snapshot is a list of references to records, and holds those that were replaced since. So it goes with the last page,
+after a few minutes, or when there are too many; a client that comes back later starts anew (410).
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ class Page:
 class _Snapshot:
     records: list[Record]
     until: float
+    readers: int = 0
 
 
 class Pages:
@@ -54,24 +55,33 @@ class Pages:
         if not limit or len(records) <= limit:
             return Page(records, version)
         key = (version, collection.id, selection.key)
-        self._snapshots[key] = _Snapshot(records, time.monotonic() + _SNAPSHOT_SECONDS)
+        snapshot = self._snapshots.setdefault(key, _Snapshot(records, 0.0))
+        snapshot.until = time.monotonic() + _SNAPSHOT_SECONDS
+        snapshot.readers += 1
         self._snapshots.move_to_end(key)
-        self._forget()
-        return _page(records, 0, version, limit)
+        self.forget()
+        return _page(snapshot.records, 0, version, limit)
 
     def next(self, collection: Collection, selection: Selection, token: str, limit: int) -> Page:
         """Raises `RefusedError` (400) for what is no token of ours, `GoneError` when its snapshot is gone."""
         version, namespace, name = _decode(token)
-        snapshot = self._snapshots.get((version, collection.id, selection.key))
+        key = (version, collection.id, selection.key)
+        snapshot = self._snapshots.get(key)
         if snapshot is None or snapshot.until < time.monotonic():
             raise expired(
                 "The provided continue parameter is too old to display a consistent list result. You must start a new "
                 "list without the continue parameter."
             )
         start = bisect_right(snapshot.records, (namespace, name), key=lambda record: record.key)
-        return _page(snapshot.records, start, version, limit)
+        page = _page(snapshot.records, start, version, limit)
+        if not page.continue_:
+            snapshot.readers -= 1
+            if snapshot.readers <= 0:
+                del self._snapshots[key]
+        return page
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Drops what nobody will come back for."""
         now = time.monotonic()
         for key in [key for key, snapshot in self._snapshots.items() if snapshot.until < now]:
             del self._snapshots[key]

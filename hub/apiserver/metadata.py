@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from hub.api.meta import DNS_LABEL_PATTERN, DNS_SUBDOMAIN_PATTERN, LABEL_KEY_PATTERN
+from hub.api.patterns import DNS_LABEL_PATTERN, DNS_SUBDOMAIN_PATTERN, LABEL_KEY_PATTERN
 from hub.apiserver.invalid import FieldError, required, too_long, wrong, wrong_type
 
 MAX_ANNOTATIONS: Final = 256 * 1024

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from hub.api.errors import ApiError, StorageError
-from hub.api.meta import DNS_SUBDOMAIN_PATTERN
+from hub.api.patterns import DNS_SUBDOMAIN_PATTERN
 from hub.api.resource import CUSTOM_RESOURCE_DEFINITIONS, NAMESPACES
 from hub.api.timestamps import parse_time
 from hub.apiserver.builtin import builtin_registry
@@ -23,7 +23,7 @@ from hub.apiserver.collection import Collection
 from hub.apiserver.create import create
 from hub.apiserver.emptying import Emptier
 from hub.apiserver.garbage import GarbageCollector
-from hub.apiserver.history import Event
+from hub.apiserver.history import MAX_BYTES, Event
 from hub.apiserver.installing import CRDS, follow_crds, install_all
 from hub.apiserver.kinds import ServedKind
 from hub.apiserver.listing import Pages
@@ -57,11 +57,13 @@ class ControlPlane:
     """Use as an async context manager. Errors of `__aenter__`: the `StorageError` tree.
 
     `power_safe` flushes every commit to the disk before it is acknowledged; without it an acknowledged write survives
-    every crash of this process, and a power cut takes at most what the operating system had not written yet.
+    every crash of this process, and a power cut takes at most what the operating system had not written yet. `history`:
+    see `Store`.
     """
 
-    def __init__(self, directory: Path, *, power_safe: bool = False) -> None:
+    def __init__(self, directory: Path, *, power_safe: bool = False, history: int = MAX_BYTES) -> None:
         self._directory = directory
+        self._history = history
         self._power_safe = power_safe
         self.store: Store
         self.metrics = Metrics()
@@ -74,7 +76,7 @@ class ControlPlane:
         self._stopping = False
 
     async def __aenter__(self) -> Self:
-        self.store = Store(self._directory, power_safe=self._power_safe)
+        self.store = Store(self._directory, power_safe=self._power_safe, history=self._history)
         try:
             self.store.subscribe(self._committed)
             for name in sorted({"", *(key[0] for key in self.store.collections)}):
@@ -187,6 +189,7 @@ class ControlPlane:
                     for watcher in list(watches.watchers):
                         watcher.bookmark(now)
                 self.store.maintain()
+                self.pages.forget()
                 if now >= self._next_expiry:
                     self._next_expiry = now + _EVENTS_EVERY
                     for cluster in self.clusters.values():

@@ -1,7 +1,8 @@
 """One version of one object, as the store holds it: its JSON and the few facts that are asked of many objects at once.
 
 The bytes are what clients get and what the disk has, so reading costs no encoding; whoever changes an object decodes
-them anew, which is cheaper than copying a dict. A record never changes.
+them anew, which is cheaper than copying a dict. A record never changes. Besides the bytes it is small: what many
+objects say alike, and all versions of one, is in memory once.
 """
 
 from __future__ import annotations
@@ -34,20 +35,34 @@ class Record:
 
     __slots__ = ("api_version", "deleting", "id", "key", "labels", "owners", "raw", "uid", "version")
 
-    def __init__(self, id: int, obj: Mapping[str, Any], raw: bytes) -> None:
+    def __init__(self, id: int, obj: Mapping[str, Any], raw: bytes, previous: Record | None = None) -> None:
         metadata = obj["metadata"]
         self.id = id
         self.raw = raw
         # As which version it is kept: a CRD's storage version may have changed since it was written.
         self.api_version: str = intern(obj["apiVersion"])
-        self.key: Key = (metadata.get("namespace") or "", metadata["name"])
+        self.key: Key = (_once(metadata.get("namespace") or ""), metadata["name"])
         self.uid: str = metadata["uid"]
         self.version = int(metadata["resourceVersion"])
         labels = metadata.get("labels")
-        self.labels: Mapping[str, str] = dict(labels) if labels else _NO_LABELS
+        self.labels: Mapping[str, str] = (
+            dict(zip(labels, map(_once, labels.values()), strict=True)) if labels else _NO_LABELS
+        )
         self.deleting = "deletionTimestamp" in metadata
         owners = metadata.get("ownerReferences")
         self.owners: tuple[Owner, ...] = tuple(map(_owner, owners)) if owners else ()
+        if previous is not None:
+            self._share(previous)
+
+    def _share(self, previous: Record) -> None:
+        if self.key == previous.key:
+            self.key = previous.key
+        if self.uid == previous.uid:
+            self.uid = previous.uid
+        if self.labels == previous.labels:
+            self.labels = previous.labels
+        if self.owners == previous.owners:
+            self.owners = previous.owners
 
     @property
     def namespace(self) -> str:
@@ -63,11 +78,16 @@ class Record:
         return obj
 
 
+def _once(text: str) -> str:
+    # Not all that got into a store of old is text.
+    return intern(text) if type(text) is str else text
+
+
 def _owner(reference: Mapping[str, Any]) -> Owner:
     return Owner(
-        str(reference.get("apiVersion", "")),
-        str(reference.get("kind", "")),
-        str(reference.get("name", "")),
-        str(reference.get("uid", "")),
+        intern(str(reference.get("apiVersion", ""))),
+        intern(str(reference.get("kind", ""))),
+        intern(str(reference.get("name", ""))),
+        intern(str(reference.get("uid", ""))),
         bool(reference.get("blockOwnerDeletion")),
     )

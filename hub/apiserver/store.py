@@ -19,7 +19,7 @@ import orjson
 
 from hub.api.errors import CorruptStoreError, StorageError
 from hub.apiserver.collection import Collection
-from hub.apiserver.history import Change, Event
+from hub.apiserver.history import MAX_BYTES, Change, Event
 from hub.apiserver.journal import CollectionRow, Journal, Transaction
 from hub.apiserver.record import Record
 
@@ -31,7 +31,8 @@ CollectionKey = tuple[str, str, str]
 _log = logging.getLogger(__name__)
 # After a crash, versions that were handed out but may not have reached the disk are never handed out again.
 _VERSIONS_SKIPPED_AFTER_CRASH: Final = 1_000_000
-_HISTORY_BYTES: Final = 192 * 2**20
+# All histories together, in full ones of one collection.
+_HISTORIES: Final = 4
 
 
 class _Batch:
@@ -43,9 +44,11 @@ class _Batch:
 
 
 class Store:
-    """Belongs to the loop it was opened in. Errors of `Store(…)`: the `StorageError` tree."""
+    """Belongs to the loop it was opened in. `history`: bytes of changes kept of each collection, for watches to go on
+    from. Errors of `Store(…)`: the `StorageError` tree."""
 
-    def __init__(self, directory: Path, *, power_safe: bool = False) -> None:
+    def __init__(self, directory: Path, *, power_safe: bool = False, history: int = MAX_BYTES) -> None:
+        self._history = history
         self._journal = Journal(directory, power_safe=power_safe)
         self.collections: dict[CollectionKey, Collection] = {}
         self._listeners: list[Listener] = []
@@ -81,9 +84,12 @@ class Store:
         key = (cluster, group, plural)
         found = self.collections.get(key)
         if found is None:
-            found = self.collections[key] = Collection(self._next_collection, cluster, group, plural, 0)
+            found = self.collections[key] = self._collection(self._next_collection, cluster, group, plural, 0)
             self._next_collection += 1
         return found
+
+    def _collection(self, id: int, cluster: str, group: str, plural: str, version: int) -> Collection:
+        return Collection(id, cluster, group, plural, version, self._history)
 
     def gap(self, version: int) -> bool:
         """Whether changes after `version` may have been lost with the power: handed out, and not found at the start."""
@@ -145,7 +151,7 @@ class Store:
                 self._journal.maintain()
         except StorageError as error:
             _log.warning("housekeeping: %s", error)
-        if sum(collection.history.bytes for collection in self.collections.values()) > _HISTORY_BYTES:
+        if sum(collection.history.bytes for collection in self.collections.values()) > _HISTORIES * self._history:
             largest = max(self.collections.values(), key=lambda collection: collection.history.bytes)
             largest.history.drop(len(largest.history.events) // 2)
 
@@ -240,7 +246,7 @@ class Store:
         self._version = self._recovered = max(1, journal.version())
         by_id: dict[int, Collection] = {}
         for row in journal.collections():
-            collection = Collection(row.id, row.cluster, row.group, row.plural, row.version)
+            collection = self._collection(row.id, row.cluster, row.group, row.plural, row.version)
             self.collections[row.cluster, row.group, row.plural] = by_id[row.id] = collection
             self._next_collection = max(self._next_collection, row.id + 1)
         loads = orjson.loads

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import orjson
 
 from hub.api import jsonpath
-from hub.api.meta import Column
+from hub.api.column import Column
 from hub.apiserver.ages import UNKNOWN, since
 from hub.apiserver.kinds import NAME, ServedKind
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import orjson
 
+from hub.api.packing import packed
 from hub.apiserver.history import Change
 from hub.apiserver.kinds import ServedKind
 from hub.apiserver.logical import LogicalCluster
@@ -67,7 +68,7 @@ def stage(
         id = previous.id
     else:
         id = 0 if options.dry_run else store.next_id()
-    record = Record(id, kept, encode(kept))
+    record = Record(id, kept, encode(kept), previous)
     if not options.dry_run:
         store.stage(cluster.collection(kind), change, record, previous)
         cluster.count(verb, kind, subresource)
@@ -77,8 +78,7 @@ def stage(
 def encode(obj: Object) -> bytes:
     """Raises `RefusedError` (400) for what JSON cannot say."""
     try:
-        # A copy of its own size: what orjson returns keeps the kilobytes of its buffer, and this is kept for long.
-        return bytes(memoryview(orjson.dumps(obj)))
+        return packed(obj)
     except TypeError as error:
         raise bad_request(f"the object is not JSON: {error}") from error
 

@@ -7,11 +7,11 @@ import sys
 
 import click
 
-from hub.cli.completion import complete_job
+from hub.cli.completion import complete_live_job
 
 
 @click.command(name="cancel")
-@click.argument("jobs", nargs=-1, required=True, metavar="JOB…", shell_complete=complete_job)
+@click.argument("jobs", nargs=-1, required=True, metavar="JOB…", shell_complete=complete_live_job)
 @click.pass_context
 def command(ctx: click.Context, jobs: tuple[str, ...]) -> None:
     """End JOB…; tasks get their grace period, then are killed."""
@@ -19,9 +19,10 @@ def command(ctx: click.Context, jobs: tuple[str, ...]) -> None:
 
 
 async def _cancel(ctx: click.Context, jobs: tuple[str, ...]) -> int:
+    from hub.api import names
     from hub.api.resource import FLEET_JOBS
     from hub.cli.connection import connect, namespace
-    from hub.cli.jobs import get_job, has_ended, phase
+    from hub.cli.jobs import get_job, has_ended, member_of, phase
 
     where = namespace(ctx)
     async with connect(ctx) as api:
@@ -30,6 +31,11 @@ async def _cancel(ctx: click.Context, jobs: tuple[str, ...]) -> int:
             if has_ended(job):
                 click.echo(f"{name} has ended already: {phase(job)}")
                 continue
-            await api.patch(FLEET_JOBS, name, {"spec": {"cancel": True}}, where)
+            member = member_of(job)
+            patch: dict[str, object] = {"spec": {"cancel": True}}
+            if member != FLEET_JOBS:
+                # A plain Job has no field for it.
+                patch = {"metadata": {"annotations": {names.CANCEL: "cancelled by its owner"}}}
+            await api.patch(member, name, patch, where)
             click.echo(f"{name} is being cancelled")
     return 0

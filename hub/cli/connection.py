@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
 import click
 
 from hub.api.errors import UsageError
+from hub.cli.invocation import command_line
 from hub.client.session import Session
 
 
@@ -23,19 +25,36 @@ def kubeconfig_path(ctx: click.Context) -> Path:
         if not path.is_file():
             raise UsageError(f"there is no kubeconfig at {path}", field="--kubeconfig")
         return path
-    home = Path(os.environ.get("QUARTERDECK_HOME", "~/.quarterdeck")).expanduser()
-    candidates = []
-    if (home / "current").is_file():
-        candidates.append(Path((home / "current").read_text().strip()))
+    candidates, last = [], None
+    if (home() / "current").is_file():
+        last = Path((home() / "current").read_text().strip())
+        candidates.append(last)
     candidates += [Path(part).expanduser() for part in os.environ.get("KUBECONFIG", "").split(os.pathsep) if part]
     candidates.append(Path("~/.kube/config").expanduser())
     for candidate in candidates:
         if candidate.is_file():
             return candidate
     raise UsageError(
-        "no hub to talk to: no kubeconfig found",
+        "no hub to talk to: no kubeconfig found" + (f" (that of the last `up` was {last})" if last else ""),
         hint="Start a hub with `quarterdeck up`, or name its kubeconfig with --kubeconfig FILE.",
     )
+
+
+def home() -> Path:
+    """$QUARTERDECK_HOME, else ~/.quarterdeck: where `up` keeps everything unless told, and which hub was the last."""
+    return Path(os.environ.get("QUARTERDECK_HOME") or "~/.quarterdeck").expanduser()
+
+
+def how_to_start(ctx: click.Context) -> str:
+    """What to do when nobody answers, where the hub is one of `quarterdeck up`; empty where that is not known."""
+    try:
+        directory = kubeconfig_path(ctx).absolute().parent
+    except UsageError:
+        return ""
+    if not (directory / "hub.yaml").is_file():
+        return ""
+    where = "" if directory == home().absolute() else f" --data {shlex.quote(str(directory))}"
+    return f"Its hub is not running. Start it again: `{command_line()} up{where}`"
 
 
 def connect(ctx: click.Context) -> Session:

@@ -34,6 +34,7 @@ async def _explain(ctx: click.Context, kind: str, name: str, output: str | None)
     from hub.api.resource import PLACEMENTS
     from hub.cli.connection import namespace
     from hub.cli.explanation_text import print_explanation
+    from hub.cli.output import print_text
     from hub.cli.plan_input import Settings, hub_objects, quiet
     from hub.client.informer import object_key
     from hub.server.explanation_document import explanation_document
@@ -67,3 +68,9 @@ async def _explain(ctx: click.Context, kind: str, name: str, output: str | None)
         click.echo(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), nl=False)
     else:
         print_explanation(document)
+        decided = document.get("job", {})
+        if ("verdict" in decided or "oneMoreTask" in decided) and (asked := list(objects.of("ScoreSource"))):
+            names = ", ".join(sorted(source["metadata"]["name"] for source in asked))
+            print_text(
+                f"{names}: only the hub asks Prometheus, so values are unknown here; each slice says what counted"
+            )

@@ -7,7 +7,9 @@ from typing import Any
 
 import click
 
-from hub.cli.output import Column, print_table, status_text
+from hub.cli.layout import status_text
+from hub.cli.output import Column, print_table, print_text
+from hub.server.jobs import ENDED
 
 Json = Mapping[str, Any]
 
@@ -21,12 +23,16 @@ def print_explanation(document: Json) -> None:
 
 
 def _print_job(key: str, job: Json) -> None:
-    _heading(f"{job.get('kind', 'Workload')} {key}  {status_text(job['phase'])}")
+    kind = f"{job.get('kind', 'Workload')} {key}"
+    click.echo(f"{click.style(kind, bold=True)}  {status_text(job['phase'])}")
     if job.get("message"):
-        click.echo(f"{job['reason']}: {job['message']}" if job.get("reason") else job["message"])
+        print_text(f"{job['reason']}: {job['message']}" if job.get("reason") else job["message"])
     tasks = job.get("tasks")
     if tasks:
         parts = [f"{tasks[name]} {name}" for name in ("waiting", "active", "succeeded", "failed") if tasks[name]]
+        sent = tasks["total"] - sum(tasks[name] for name in ("waiting", "active", "succeeded", "failed"))
+        if sent and job["phase"] not in ENDED:
+            parts.insert(1 if tasks["waiting"] else 0, f"{sent} sent, not running yet")
         noun = "task" if tasks["total"] == 1 else "tasks"
         click.echo(f"{tasks['total']} {noun}: {', '.join(parts) or 'none has begun'}")
     if job.get("attempts"):
@@ -35,7 +41,7 @@ def _print_job(key: str, job: Json) -> None:
         _decision(job)
     elif "oneMoreTask" in job:
         click.echo()
-        click.echo("Nothing of it waits. One more task of it, after everything that waits:")
+        print_text("Nothing of it waits to be placed. One more task of it, after everything that waits:")
         _decision(job["oneMoreTask"])
 
 
@@ -59,33 +65,34 @@ def _verdict(found: Json) -> None:
     if found["clusterQueue"] and found["clusterQueue"] != found["localQueue"]:
         queue += f", ClusterQueue {found['clusterQueue']}"
     ahead = found["aheadInClusterQueue"]
-    click.echo(f"{place}; {queue}; {ahead or 'none'} ahead in the ClusterQueue")
+    print_text(f"{place}; {queue}; {ahead or 'none'} ahead in the ClusterQueue")
     for part in verdict["admitted"]:
         where = f"on {part['cluster']}" if part["cluster"] else "quota only"
         flavors = ", ".join(f"{name}={flavor}" for name, flavor in part["flavors"].items())
         paid = f", paid from {flavors}" if flavors else ""
-        click.echo(f"{click.style('starts', fg='green')}  tasks {part['tasks']} {where}, {part['slots']} at once{paid}")
+        text = f"tasks {part['tasks']} {where}, {part['slots']} at once{paid}"
+        print_text(text, head=click.style("starts", fg="green") + "  ")
     if verdict["reason"]:
-        click.echo(f"{click.style('waits', fg='yellow')}  {verdict['reason']}: {verdict['message']}")
+        print_text(f"{verdict['reason']}: {verdict['message']}", head=click.style("waits", fg="yellow") + "  ")
     if found["smallestChange"]:
-        click.echo(f"  → would start if you: {found['smallestChange']}")
+        print_text(f"would start if you: {found['smallestChange']}", head="  → ")
     elif verdict["advice"] and "quarterdeck explain" not in verdict["advice"]:
-        click.echo(f"  → {verdict['advice']}")
+        print_text(verdict["advice"], head="  → ")
 
 
 def _quota(lines: Sequence[Json]) -> None:
     _heading("quota, from the queue up")
     print_table(
         [
-            Column("NODE"),
-            Column("FLAVOR"),
-            Column("RESOURCE"),
+            Column("NODE", elastic=True),
+            Column("FLAVOR", elastic=True, spare=1),
+            Column("RESOURCE", elastic=True),
             Column("NOMINAL", right=True),
-            Column("OWNS", right=True),
-            Column("LENDS", right=True),
-            Column("MAY BORROW", right=True),
+            Column("OWNS", right=True, spare=5),
+            Column("LENDS", right=True, spare=4),
+            Column("MAY BORROW", right=True, spare=3),
             Column("USED", right=True),
-            Column("BORROWED", right=True),
+            Column("BORROWED", right=True, spare=6),
             Column("FREE", right=True),
         ],
         [
@@ -93,17 +100,37 @@ def _quota(lines: Sequence[Json]) -> None:
                 f"{line['kind']} {line['node']}",
                 line["flavor"],
                 line["resource"],
-                line["nominal"],
-                line["subtree"],
-                line["lendable"],
-                line["borrowingLimit"] or ("no limit" if line["lendable"] is not None else None),
-                line["used"],
-                line["borrowed"],
-                line["available"],
+                _amount(line["resource"], line["nominal"]),
+                _amount(line["resource"], line["subtree"]),
+                _amount(line["resource"], line["lendable"]),
+                _amount(line["resource"], line["borrowingLimit"])
+                or ("no limit" if line["lendable"] is not None else None),
+                _amount(line["resource"], line["used"]),
+                _amount(line["resource"], line["borrowed"]),
+                _amount(line["resource"], line["available"]),
             )
             for line in lines
         ],
     )
+
+
+def _amount(resource: str, value: str | None) -> str | None:
+    """The document's exact quantity as people read it."""
+    from hub.api.errors import InvalidQuantityError
+    from hub.api.quantity import Quantity
+    from hub.queueing.amount import amount, readable
+
+    try:
+        return readable(resource, amount(resource, Quantity(value))) if value else value
+    except InvalidQuantityError:
+        # "unlimited"
+        return value
+
+
+def _need(resource: str, value: str) -> str:
+    from hub.api.names import GPU_MILLI
+
+    return f"{_amount(resource, value)}" + ("" if resource == GPU_MILLI else f" {resource}")
 
 
 def _flavors(lines: Sequence[Json]) -> None:
@@ -119,7 +146,7 @@ def _flavors(lines: Sequence[Json]) -> None:
         [
             (
                 ", ".join(f"{name}={flavor}" for name, flavor in line["flavors"].items()),
-                ", ".join(f"{amount} {name}" for name, amount in line["needsPerTask"].items()),
+                ", ".join(_need(name, amount) for name, amount in line["needsPerTask"].items()),
                 line["affordableTasks"] if line["everAffordable"] else "never",
                 line["roomForTasks"],
                 line["capacityForTasks"],
@@ -139,10 +166,10 @@ def _clusters(lines: Sequence[Json]) -> None:
             Column("#", right=True),
             Column("CLUSTER"),
             Column("ROOM", right=True),
-            Column("EVER", right=True),
+            Column("EVER", right=True, spare=2),
             Column("TOTAL", right=True),
-            *(Column(f"{name} ×{weights[name]:g}", right=True) for name in scorers),
-            Column("WHY NOT", elastic=True),
+            *(Column(f"{name} ×{weights[name]:g}", right=True, spare=1) for name in scorers),
+            Column("WHY NOT", prose=True),
         ],
         [
             (
@@ -178,15 +205,15 @@ def _attempts(attempts: Sequence[Json]) -> None:
     print_table(
         [
             Column("EPOCH", right=True),
-            Column("ATTEMPT", right=True),
+            Column("ATTEMPT", right=True, spare=2),
             Column("CLUSTER"),
             Column("TASKS", elastic=True),
             Column("STATE"),
-            Column("SUCCEEDED", elastic=True),
+            Column("SUCCEEDED", elastic=True, spare=1),
             Column("FAILED", elastic=True),
             Column("EXIT CODES", elastic=True),
-            Column("WHY THERE", elastic=True),
-            Column("MESSAGE", elastic=True),
+            Column("WHY THERE", prose=True),
+            Column("MESSAGE", prose=True),
         ],
         [
             (
@@ -225,9 +252,9 @@ def _print_placement(placement: Json) -> None:
             Column("#", right=True),
             Column("CLUSTER"),
             Column("TOTAL", right=True),
-            *(Column(f"{name} ×{weights[name]:g}", right=True) for name in scorers),
-            Column("WHY NOT", elastic=True),
-            Column("CHOSEN WITH", elastic=True),
+            *(Column(f"{name} ×{weights[name]:g}", right=True, spare=1) for name in scorers),
+            Column("WHY NOT", prose=True),
+            Column("CHOSEN WITH", prose=True),
         ],
         [
             (

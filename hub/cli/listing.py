@@ -8,10 +8,10 @@ from __future__ import annotations
 import difflib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from hub.api import resource
+from hub.api import names, resource
 from hub.api.errors import NotFoundError, UsageError
 from hub.api.resource import Resource
 from hub.client.interface import KubeApi
@@ -45,16 +45,19 @@ class Thing:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """`local`: read in one namespace only, unless all are asked for. `hint`: what to do when there is none."""
+    """`local`: of these, what is in one namespace only is read, unless all are asked for. `selectors`: only those of a
+    kind that have these labels. `hint`: what to do when there is none.
+    """
 
     name: str
     aliases: tuple[str, ...]
     resources: tuple[Resource, ...]
     namespaced: bool
-    local: bool
+    local: frozenset[Resource]
     things: Callable[[Found], list[Thing]]
     table: Callable[[Iterable[Any], float, bool], Table]
     hint: str
+    selectors: Mapping[Resource, str] = field(default_factory=dict)
 
 
 def kind_of(text: str) -> Kind:
@@ -73,7 +76,8 @@ async def read(api: KubeApi, kind: Kind, namespace: str | None) -> dict[Resource
     found: dict[Resource, list[Json]] = {}
     for member in kind.resources:
         try:
-            listing = await api.list(member, namespace if kind.local else None)
+            where = namespace if member in kind.local else None
+            listing = await api.list(member, where, label_selector=kind.selectors.get(member, ""))
         except NotFoundError:
             continue
         found[member] = [said(member, item) for item in listing.items]
@@ -125,7 +129,12 @@ def _jobs(found: Found) -> list[Thing]:
     from hub.server.jobs import is_fleets, job_row
 
     jobs = [job for member in (resource.FLEET_JOBS, resource.JOBS) for job in found.get(member, ()) if is_fleets(job)]
-    return [Thing(row.namespace, row.name, row, job) for job in jobs for row in (job_row(job),)]
+    where: dict[str, set[str]] = {}
+    for work in found.get(resource.MANIFEST_WORKS, ()):
+        owner = (work["metadata"].get("labels") or {}).get(names.JOB_UID)
+        where.setdefault(str(owner), set()).add(str(work["metadata"].get("namespace")))
+    rows = [(job_row(job, where.get(str(job["metadata"].get("uid")), ())), job) for job in jobs]
+    return [Thing(row.namespace, row.name, row, job) for row, job in rows]
 
 
 def _job_table(rows: Iterable[Any], now: float, namespaces: bool) -> Table:
@@ -166,19 +175,20 @@ def _queue_table(rows: Iterable[Any], now: float, namespaces: bool) -> Table:
 JOBS: Final = Kind(
     "jobs",
     ("job", "fleetjobs", "fleetjob", "fj"),
-    (resource.FLEET_JOBS, resource.JOBS),
+    (resource.FLEET_JOBS, resource.JOBS, resource.MANIFEST_WORKS),
     namespaced=True,
-    local=True,
+    local=frozenset({resource.FLEET_JOBS, resource.JOBS}),
     things=_jobs,
     table=_job_table,
     hint="Submit one: `quarterdeck run -- hostname`.",
+    selectors={resource.MANIFEST_WORKS: f"{names.JOB_KIND}=Job"},
 )
 CLUSTERS: Final = Kind(
     "clusters",
     ("cluster", "managedclusters", "managedcluster", "mcl", "sites", "site"),
     (resource.MANAGED_CLUSTERS, resource.CLUSTER_CAPACITIES, resource.RESOURCE_FLAVORS, *_RUNNING),
     namespaced=False,
-    local=False,
+    local=frozenset(),
     things=_clusters,
     table=_cluster_table,
     hint="Start some: `quarterdeck up`.",
@@ -188,7 +198,7 @@ QUEUES: Final = Kind(
     ("queue", "localqueues", "localqueue", "lq"),
     (*_QUOTA, resource.MANAGED_CLUSTERS, resource.CLUSTER_CAPACITIES, resource.WORKLOADS, *_RUNNING),
     namespaced=True,
-    local=False,
+    local=frozenset(),
     things=_queues,
     table=_queue_table,
     hint="A LocalQueue leads to a ClusterQueue; create both with `quarterdeck submit FILE`.",

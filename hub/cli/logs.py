@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import Any
 
 import click
 
-from hub.api.errors import UsageError
+from hub.api.errors import InvalidIndexSetError, UsageError
 from hub.api.indexset import IndexSet
 from hub.cli.completion import complete_job
 
@@ -33,26 +32,33 @@ def command(
 async def _logs(
     ctx: click.Context, name: str, follow: bool, tasks: str | None, failed: bool, tail: int | None, prefix: bool | None
 ) -> int:
-    from hub.cli.connection import connect, namespace
-    from hub.cli.jobs import get_job
-    from hub.cli.task_logs import follow_job, read_logs, sources
+    from contextlib import aclosing
 
+    from hub.cli.connection import connect, namespace
+    from hub.cli.jobs import attempts_of, failed_tasks, get_job, message, total
+    from hub.cli.task_logs import follow_job, read_all, sources
+
+    if follow and failed:
+        raise UsageError("give --follow or --failed, not both: which tasks fail is not known before they end")
     async with connect(ctx) as api:
         job = await get_job(api, name, namespace(ctx))
-        total = int(job["spec"].get("tasks", 1))
-        wanted = _wanted(job, tasks, failed, total)
-        several = (len(wanted) if wanted is not None else total) > 1
-        show = Printer(prefix if prefix is not None else several, total)
+        count, attempts = total(job), await attempts_of(api, job)
+        wanted = _wanted(tasks, failed_tasks(job, attempts) if failed else None, count)
+        several = (len(wanted) if wanted is not None else count) > 1
+        show = Printer(prefix if prefix is not None else several, count)
         if follow:
-            async for line in follow_job(api, job, wanted, _notice, lambda _: None):
-                show(line.task, line.text)
+            async with aclosing(follow_job(api, job, wanted, _notice, lambda _: None, tail=tail)) as lines:
+                async for line in lines:
+                    show(line.task, line.text)
             return 0
-        found = sources(job, wanted)
+        if wanted is not None and not wanted:
+            _notice(f"no task of {name} has failed")
+            return 0
+        found = sources(job, attempts, wanted)
         if not found:
-            reason = job.get("status", {}).get("message") or "no task has started"
-            _notice(f"nothing to print yet: {reason}")
-        for source in found:
-            async for line in read_logs(api, job, source, _notice, tail=tail, follow=False):
+            _notice(f"nothing to print yet: {message(job) or 'no task has started'}")
+        async with aclosing(read_all(api, job, found, _notice, tail=tail)) as lines:
+            async for line in lines:
                 show(line.task, line.text)
     return 0
 
@@ -72,15 +78,16 @@ class Printer:
             click.echo(text)
 
 
-def _wanted(job: dict[str, Any], tasks: str | None, failed: bool, total: int) -> IndexSet | None:
-    if failed:
-        return IndexSet.parse(str(job.get("status", {}).get("tasks", {}).get("failedIndexes") or ""))
+def _wanted(tasks: str | None, failed: IndexSet | None, total: int) -> IndexSet | None:
     if tasks is None:
-        return None
-    wanted = IndexSet.parse(tasks)
+        return failed
+    try:
+        wanted = IndexSet.parse(tasks)
+    except InvalidIndexSetError as error:
+        raise UsageError(str(error), field="--task") from None
     if beyond := wanted - IndexSet.span(total):
         raise UsageError(f"the job has tasks 0-{total - 1}; there is no task {beyond}", field="--task")
-    return wanted
+    return wanted if failed is None else wanted & failed
 
 
 def _notice(text: str) -> None:

@@ -10,6 +10,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -36,6 +37,11 @@ _COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
+_ERROR = click.style("error:", fg="red", bold=True)
+# They talk to no hub that was there before.
+_LOCAL = frozenset({"up", "demo", "completion"})
+
+
 class _LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -45,7 +51,18 @@ class _LazyGroup(click.Group):
             return None
         command = importlib.import_module(_COMMANDS[name][0]).command
         assert isinstance(command, click.Command)
+        if name not in _LOCAL:
+            _accept_anywhere(command)
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UnreachableError as error:
+            from hub.cli.connection import how_to_start
+
+            error.hint = how_to_start(ctx) or error.hint
+            raise
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -63,13 +80,35 @@ class _LazyGroup(click.Group):
             formatter.write_dl([(name, summary) for name, (_, summary) in _COMMANDS.items()])
 
 
+def _accept_anywhere(command: click.Command) -> None:
+    """The options of `quarterdeck` itself, also after the command's name, where people write them."""
+    if isinstance(command, click.Group):
+        for member in command.commands.values():
+            _accept_anywhere(member)
+    if any(param.name == "kubeconfig" for param in command.params):
+        return
+    for flags in (("--kubeconfig",), ("-n", "--namespace")):
+        command.params.append(click.Option(flags, expose_value=False, hidden=True, callback=_take))
+
+
+def _take(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    root = ctx.find_root()
+    if root.obj is None:
+        # Names are being completed: no command has begun.
+        root.obj = dict(root.params)
+    if value is not None:
+        root.obj[param.name] = value
+
+
 @click.group(
     cls=_LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Start with `quarterdeck demo`, or `quarterdeck up` and then `quarterdeck run -- hostname`.",
 )
 @click.option(
-    "--kubeconfig", metavar="FILE", help="The hub's kubeconfig (default: $QUARTERDECK_KUBECONFIG, then the last `up`)."
+    "--kubeconfig",
+    metavar="FILE",
+    help="The hub's kubeconfig (default: $QUARTERDECK_KUBECONFIG, then the last `up`, then kubectl's own).",
 )
 @click.option("-n", "--namespace", metavar="NS", help="Namespace (default: the kubeconfig's, else `default`).")
 @click.version_option(package_name="quarterdeck", message="quarterdeck %(version)s")
@@ -86,6 +125,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = cli.main(
             args=list(arguments) if arguments is not None else None, prog_name=program, standalone_mode=False
         )
+    except click.UsageError as error:
+        _print_usage_error(error)
+        code = 2
     except click.ClickException as error:
         error.show()
         code = error.exit_code
@@ -108,9 +150,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _print_error(error: QuarterdeckError) -> None:
-    click.echo(f"{click.style('error:', fg='red', bold=True)} {error}", err=True)
+    first, *others = str(error).split("\n")
+    click.echo(f"{_ERROR} {first}", err=True)
+    for line in others:
+        click.echo(f"       {line}", err=True)
     hint = error.hint
     if not hint and isinstance(error, UnreachableError):
         hint = "Is the hub running? Start one with `quarterdeck up`."
     if hint:
         click.echo(f"  → {hint}", err=True)
+
+
+def _print_usage_error(error: click.UsageError) -> None:
+    """As every other error looks."""
+    text = " ".join(error.format_message().split()).rstrip(".")
+    click.echo(f"{_ERROR} {text[:1].lower()}{text[1:]}", err=True)
+    if error.ctx is not None and "quarterdeck --help" not in text:
+        click.echo(f"  → `{error.ctx.command_path} --help` says how it is used.", err=True)

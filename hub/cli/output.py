@@ -1,29 +1,24 @@
 """How results look.
 
-Tables that fit the terminal, JSON, YAML. Colours only on a terminal. What is in a row is decided elsewhere.
+Tables that fit the terminal (how: hub/cli/layout.py), JSON, YAML. Colours only on a terminal. What is in a row is
+decided elsewhere.
 """
 
 from __future__ import annotations
 
 import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import click
 
+from hub.cli.layout import Layout, status_text
 from hub.server.view import Column as Column
 from hub.server.view import Section, Table
 
 Format = Literal["table", "wide", "json", "yaml", "name"]
-
-_STYLES = {
-    **dict.fromkeys(("Succeeded", "True", "available", "ready"), "green"),
-    **dict.fromkeys(("Running", "Admitted"), "cyan"),
-    **dict.fromkeys(("Failed", "Lost", "unreachable", "unavailable", "False"), "red"),
-    **dict.fromkeys(("Pending", "Queued", "Cancelled", "Unknown", "not accepted", "joining", "leaving"), "yellow"),
-    "simulated": "magenta",
-}
 
 output_option = click.option(
     "-o",
@@ -44,25 +39,24 @@ class GrowingTable:
     """A table whose rows come one after the other: the head once, and each line as wide as those before it."""
 
     def __init__(self, columns: Sequence[Column], *, wide: bool = False, indent: int = 0) -> None:
-        self._shown = [number for number, column in enumerate(columns) if wide or not column.wide]
-        self._heads = [columns[number] for number in self._shown]
-        self._widths: list[int] = []
-        self._indent = indent
+        self._columns = [(number, column) for number, column in enumerate(columns) if wide or not column.wide]
+        self._layout = Layout([column for _, column in self._columns])
+        self._indent = " " * indent
+        self._begun = False
 
     def add(self, rows: Iterable[Sequence[object]]) -> None:
-        cells = [[str(row[number]) if row[number] not in (None, "") else "-" for number in self._shown] for row in rows]
-        first = not self._widths
-        if first:
-            self._widths = [len(head.title) for head in self._heads]
-        widths = [max([width, *(len(row[i]) for row in cells)]) for i, width in enumerate(self._widths)]
+        cells = [
+            [str(row[number]) if row[number] not in (None, "") else "-" for number, _ in self._columns] for row in rows
+        ]
+        self._layout.widen(cells)
         if sys.stdout.isatty():
-            _shrink(widths, self._heads, shutil.get_terminal_size().columns - self._indent)
-        self._widths = widths
-        margin = " " * self._indent
-        if first:
-            click.echo(margin + _line([head.title for head in self._heads], widths, self._heads, bold=True))
+            self._layout.fit(terminal_width() - len(self._indent), first=not self._begun)
+        if not self._begun:
+            self._begun = True
+            click.echo(self._indent + self._layout.head())
         for row in cells:
-            click.echo(margin + _line(row, widths, self._heads))
+            for line in self._layout.lines(row):
+                click.echo(self._indent + line)
 
 
 def print_view(table: Table, *, wide: bool = False) -> None:
@@ -77,13 +71,25 @@ def print_sections(sections: Iterable[Section]) -> None:
         width = max((len(label) for label, _ in section.facts), default=0) + 1
         for label, value in section.facts:
             head = f"{label}:" if label else ""
-            click.echo(f"{head:<{width}}  {status_text(str(value))}")
+            print_text(status_text(str(value)), head=f"{head:<{width}}  ")
         if section.table is not None:
             GrowingTable(section.table.columns, wide=True, indent=2).add(section.table.rows)
         for line in section.lines:
             click.echo(f"  {line}")
         if section.table is None and not section.lines and not section.facts:
             click.echo(f"  {section.empty or 'nothing'}")
+
+
+def print_text(text: str, *, head: str = "") -> None:
+    """`head`, then `text`; on a terminal broken between words, its further lines below its first."""
+    room = terminal_width() - len(click.unstyle(head))
+    if sys.stdout.isatty() and len(click.unstyle(text)) > room >= 20:
+        text = ("\n" + " " * len(click.unstyle(head))).join(textwrap.wrap(text, room, break_on_hyphens=False))
+    click.echo(head + text)
+
+
+def terminal_width() -> int:
+    return shutil.get_terminal_size().columns
 
 
 def print_objects(objects: Sequence[dict[str, Any]], form: str, *, single: bool = False) -> None:
@@ -103,29 +109,3 @@ def print_objects(objects: Sequence[dict[str, Any]], form: str, *, single: bool 
         import yaml
 
         click.echo(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), nl=False)
-
-
-def status_text(text: str) -> str:
-    """Coloured on a terminal, plain elsewhere (click strips it)."""
-    colour = _STYLES.get(text)
-    return click.style(text, fg=colour) if colour else text
-
-
-def _line(cells: Sequence[str], widths: Sequence[int], heads: Sequence[Column], *, bold: bool = False) -> str:
-    parts = []
-    for cell, width, head in zip(cells, widths, heads, strict=True):
-        text = cell if len(cell) <= width else cell[: max(width - 1, 0)] + "…"
-        padded = text.rjust(width) if head.right else text if head is heads[-1] else text.ljust(width)
-        parts.append(click.style(padded, bold=True) if bold else padded.replace(text, status_text(text), 1))
-    return "  ".join(parts).rstrip()
-
-
-def _shrink(widths: list[int], heads: Sequence[Column], terminal: int) -> None:
-    excess = sum(widths) + 2 * (len(widths) - 1) - terminal
-    elastic = sorted((i for i, head in enumerate(heads) if head.elastic), key=lambda i: -widths[i])
-    for i in elastic:
-        if excess <= 0:
-            return
-        cut = min(excess, max(widths[i] - max(8, len(heads[i].title)), 0))
-        widths[i] -= cut
-        excess -= cut

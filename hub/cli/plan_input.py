@@ -22,24 +22,29 @@ from hub.scoring.plugins import discover
 from hub.server.reading import CONFIG_GROUP, READ, Objects, Source, sort_objects
 from hub.server.snapshot import State
 
-# The parts of Kueue's Configuration that say how the queue decides; none of them is decided by yet.
-_KUEUE_PARTS = ("fairSharing", "admissionFairSharing", "waitForPodsReady", "resources", "multiKueue")
+# The parts of Kueue's Configuration that say how the queue decides; mode fleet does not decide by them yet.
+_BEYOND = ("resources", "multiKueue")
+_KUEUE_PARTS = ("fairSharing", "admissionFairSharing", "waitForPodsReady", *_BEYOND)
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`now` is epoch seconds. `weights` and `plugins` (their settings): by name. `said`: warnings, each said once."""
+    """`now` is epoch seconds. `weights` and `plugins` (their settings): by name. `said`: warnings, each said once.
+
+    `queue`: the queue's part of the configuration, or Kueue's, as it was read; of several the input's comes last.
+    """
 
     now: float
     cycles: int | Literal["settle"]
     weights: Mapping[str, float]
+    mode: Literal["fleet", "kueue"] = "fleet"
+    queue: Mapping[str, Any] = field(default_factory=dict)
     plugins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     said: set[str] = field(default_factory=set)
 
     @staticmethod
     def read(moment: str | None, cycles: str, config: Path | None, mode: str | None) -> Settings:
         """Raises `UsageError` for what cannot be done, by option."""
-        _refuse_kueue(mode, "--mode")
         count: int | Literal["settle"]
         if cycles == "settle":
             count = "settle"
@@ -48,14 +53,21 @@ class Settings:
         else:
             raise UsageError(f"{cycles!r} is neither a number of cycles from 1 nor `settle`", field="--cycles")
         now = parse_time(moment).timestamp() if moment else time.time()
-        weights, plugins = _scoring(config) if config is not None else ({}, {})
-        return Settings(now, count, weights, plugins)
+        weights, plugins, queue = _configured(config) if config is not None else ({}, {}, {})
+        chosen = mode or queue.get("mode") or "fleet"
+        if chosen not in ("fleet", "kueue"):
+            raise UsageError(f"found {chosen!r}; allowed: fleet, kueue", field=f"queue.mode of {config}")
+        settings = Settings(now, count, weights, "kueue" if chosen == "kueue" else "fleet", queue, plugins)
+        settings.warn(no_effect(queue, settings.mode))
+        return settings
 
     def decide(self, sources: Iterable[Source], *, live: bool = False, key: str | None = None) -> dict[str, Any]:
         """The plan's document. Raises `InvalidObjectError` before anything is decided, if something is malformed."""
         from hub.server.explanation_document import explanation_document
         from hub.server.plan_document import plan_document
 
+        if self.mode == "kueue":
+            return self._decide_as_kueue(sources, live=live, key=key)
         with quiet():
             objects, state = self.state(sources, live=live)
             explained = None
@@ -66,12 +78,34 @@ class Settings:
             document = plan_document(objects, state, self.cycles)
         return document if explained is None else document | {"explain": explained}
 
+    def _decide_as_kueue(self, sources: Iterable[Source], *, live: bool, key: str | None) -> dict[str, Any]:
+        from hub.queueing.kueue.settings import read_settings
+        from hub.server.kueue_plan import KueuePlan
+
+        if key is not None:
+            raise UsageError("explains mode fleet only", field="--explain", hint="The reasons are in `pending`.")
+        with quiet():
+            objects, state = self._read(sources, live=live)
+            parts = dict(self.queue)
+            for configuration in objects.of("Configuration"):
+                parts.update(configuration)
+                self.warn(no_effect(configuration, self.mode))
+            plan = KueuePlan(objects, state, read_settings(parts))
+            if not live:
+                objects.check()
+            notes = {"mode kueue decides about quota only: nothing is placed on a cluster"} if state.placing else set()
+            self.warn(sorted(state.problems() | plan.notes | notes))
+            return plan.document(self.cycles)
+
+    def _read(self, sources: Iterable[Source], *, live: bool) -> tuple[Objects, State]:
+        objects = sort_objects(sources)
+        return objects, State(objects, self.now, self.scorers(objects), live=live)
+
     def state(self, sources: Iterable[Source], *, live: bool) -> tuple[Objects, State]:
         """What is wrong with a live hub's objects is decided about; what is wrong with files is an error."""
-        objects = sort_objects(sources)
+        objects, state = self._read(sources, live=live)
         for configuration in objects.of("Configuration"):
-            self.warn(no_effect(configuration))
-        state = State(objects, self.now, self.scorers(objects), live=live)
+            self.warn(no_effect(configuration, self.mode))
         if not live:
             objects.check()
         self.warn(sorted(state.notes | state.problems() | queue_notes(objects)))
@@ -83,7 +117,7 @@ class Settings:
         _warn(fresh)
 
     def scorers(self, objects: Objects) -> tuple[WeightedScorer, ...]:
-        """The hub's own, the plugins and the ScoreSources; what has to be asked for is unknown here."""
+        """The hub's own, installed plugins, ScoreSources; what has to be asked for is unknown here."""
         entries = list(default_scorers())
         installed = discover((entry.scorer.name for entry in entries), settings=self.plugins)
         self.warn(f"scorer {name} cannot be used: {problem}" for name, problem in installed.problems.items())
@@ -131,11 +165,12 @@ async def hub_objects(ctx: click.Context) -> list[Source]:
     return found
 
 
-def no_effect(configuration: Mapping[str, Any]) -> list[str]:
-    """What of Kueue's Configuration this queue does not decide by."""
+def no_effect(configuration: Mapping[str, Any], mode: str) -> list[str]:
+    """What of Kueue's Configuration the queue does not decide by."""
+    parts = _KUEUE_PARTS if mode == "fleet" else _BEYOND
     return [
-        f"{CONFIG_GROUP} Configuration: {name} has no effect in mode fleet yet"
-        for name in _KUEUE_PARTS
+        f"{CONFIG_GROUP} Configuration: {name} has no effect in mode {mode} yet"
+        for name in parts
         if configuration.get(name)
     ]
 
@@ -158,8 +193,8 @@ def queue_notes(objects: Objects) -> set[str]:
     return found
 
 
-def _scoring(path: Path) -> tuple[dict[str, float], dict[str, dict[str, Any]]]:
-    """The scorers' weights and plugins' settings of the hub's configuration; of Kueue's, nothing but a warning."""
+def _configured(path: Path) -> tuple[dict[str, float], dict[str, dict[str, Any]], Mapping[str, Any]]:
+    """Of the hub's configuration the scorers' weights, plugins' settings and its queue part; Kueue's is all queue."""
     import yaml
 
     from hub.controllers.config import parse_config
@@ -173,31 +208,17 @@ def _scoring(path: Path) -> tuple[dict[str, float], dict[str, dict[str, Any]]]:
     if not isinstance(document, Mapping):
         raise UsageError(f"{path} holds no settings", field="--config")
     if str(document.get("apiVersion") or "").startswith(CONFIG_GROUP):
-        _warn(no_effect(document))
-        return {}, {}
+        return {}, {}, document
     settings = dict(document)
     queue = settings.pop("queue", None) or {}
     if not isinstance(queue, Mapping):
         raise UsageError(f"found {queue!r}; expected settings", field="queue")
-    _refuse_kueue(queue.get("mode"), f"queue.mode of {path}")
-    _warn(no_effect(queue))
     unknown = sorted(set(queue) - {"mode", *_KUEUE_PARTS})
     if unknown:
         known = ", ".join(("mode", *_KUEUE_PARTS))
         raise UsageError(f"there is no such setting; known here: {known}", field=f"queue.{unknown[0]}")
     scoring = parse_config(settings, str(path)).scorers
-    return dict(scoring.weights), dict(scoring.settings)
-
-
-def _refuse_kueue(mode: object, where: str) -> None:
-    if mode == "kueue":
-        raise UsageError(
-            "this version does not decide as Kueue does: no preemption, no fair sharing, no cycles of one head",
-            field=where,
-            hint="Leave it out: mode fleet has Kueue's quotas, cohorts and flavors, ordered by priority and age.",
-        )
-    if mode not in (None, "fleet"):
-        raise UsageError(f"found {mode!r}; allowed: fleet", field=where)
+    return dict(scoring.weights), dict(scoring.settings), queue
 
 
 def _warn(lines: Sequence[str]) -> None:

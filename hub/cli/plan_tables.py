@@ -28,10 +28,16 @@ def print_plan(document: Json) -> None:
             )
         else:
             click.echo("nothing is admitted")
+        if cycle["preempted"]:
+            click.echo()
+            print_table(
+                [Column("PREEMPTED"), Column("CLUSTERQUEUE"), Column("REASON"), Column("FOR", elastic=True)],
+                [(e["workload"], e["clusterQueue"], e["reason"], e["preemptor"]) for e in cycle["preempted"]],
+            )
         if cycle["pending"]:
             click.echo()
             print_table(
-                [Column("WAITS"), Column("CLUSTERQUEUE"), Column("REASON"), Column("MESSAGE", elastic=True)],
+                [Column("WAITS"), Column("CLUSTERQUEUE"), Column("REASON"), Column("MESSAGE", prose=True)],
                 [(e["workload"], e["clusterQueue"], e["reason"], e["message"]) for e in cycle["pending"]],
             )
     if document["queues"]:
@@ -52,7 +58,7 @@ def print_plan(document: Json) -> None:
     if document["jobs"]:
         _heading("jobs")
         print_table(
-            [Column("JOB"), Column("TASKS ON", elastic=True), Column("REASON"), Column("MESSAGE", elastic=True)],
+            [Column("JOB"), Column("TASKS ON", elastic=True), Column("REASON"), Column("MESSAGE", prose=True)],
             [
                 (
                     job["job"],

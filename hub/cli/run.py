@@ -14,13 +14,15 @@ import click
 
 from hub.api import names
 from hub.api.errors import UsageError
+from hub.cli.completion import complete_priority, complete_queue
+from hub.server.jobs import ENDED
 
 
 @click.command(name="run", context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False})
 @click.argument("arguments", nargs=-1, required=True, metavar="-- COMMAND [ARG]…", type=click.UNPROCESSED)
 @click.option("--name", help="The job's name (default: made from the command).")
-@click.option("--queue", metavar="NAME", help="The LocalQueue (default: `default`).")
-@click.option("--priority", metavar="CLASS", help="A WorkloadPriorityClass.")
+@click.option("--queue", metavar="NAME", shell_complete=complete_queue, help="The LocalQueue (default: `default`).")
+@click.option("--priority", metavar="CLASS", shell_complete=complete_priority, help="A WorkloadPriorityClass.")
 @click.option("--gpu", type=click.IntRange(0), default=0, metavar="N", help="GPUs a task.")
 @click.option("--gpu-model", multiple=True, metavar="MODEL", help="Only these models; may be given several times.")
 @click.option("--cpu", default="1", show_default=True, metavar="Q", help="CPU a task.")
@@ -34,7 +36,10 @@ from hub.api.errors import UsageError
 @click.option("-d", "--detach", is_flag=True, help="Print the job's name and return at once.")
 @click.pass_context
 def command(ctx: click.Context, /, arguments: tuple[str, ...], detach: bool, **options: Any) -> None:
-    """Run COMMAND on the fleet: submit it, follow its output, exit with its code."""
+    """Run COMMAND on the fleet: submit it, follow its output, exit with its code.
+
+    It finds its number in QUARTERDECK_TASK_INDEX, runs in this directory and has no standard input.
+    """
     sys.exit(asyncio.run(_run(ctx, fleet_job(arguments, **options), detach)))
 
 
@@ -49,7 +54,7 @@ def fleet_job(arguments: tuple[str, ...], **options: Any) -> dict[str, Any]:
     container: dict[str, Any] = {
         "name": "main",
         "image": options["image"],
-        "command": list(arguments),
+        "command": [_literal(word) for word in arguments],
         "resources": {"requests": {"cpu": options["cpu"], "memory": options["memory"]}},
     }
     workdir = options["workdir"] or (os.getcwd() if options["image"] == "host" else None)
@@ -72,10 +77,18 @@ def fleet_job(arguments: tuple[str, ...], **options: Any) -> dict[str, Any]:
     return {"apiVersion": names.API_VERSION, "kind": "FleetJob", "metadata": metadata, "spec": spec}
 
 
+def _literal(word: str) -> str:
+    """The shell has had its say: `$$` reaches the program as it is. `$(NAME)` is Kubernetes', for programs that read
+    no environment: ``quarterdeck run --tasks 8 -- render --frame '$(QUARTERDECK_TASK_INDEX)'``.
+    """
+    return word.replace("$$", "$$$$")
+
+
 async def _run(ctx: click.Context, job: dict[str, Any], detach: bool) -> int:
     from hub.api.errors import AlreadyExistsError
     from hub.api.resource import FLEET_JOBS
     from hub.cli.connection import connect, namespace
+    from hub.cli.submit import warn_of_idle_jobs
 
     where = namespace(ctx)
     async with connect(ctx) as api:
@@ -90,6 +103,7 @@ async def _run(ctx: click.Context, job: dict[str, Any], detach: bool) -> int:
         name = created["metadata"]["name"]
         if detach:
             click.echo(name)
+            await warn_of_idle_jobs(api, [created])
             return 0
         following = asyncio.create_task(_follow(api, created))
         loop = asyncio.get_running_loop()
@@ -104,33 +118,42 @@ async def _run(ctx: click.Context, job: dict[str, Any], detach: bool) -> int:
 
 
 async def _follow(api: Any, job: dict[str, Any]) -> int:
-    from hub.cli.jobs import exit_code, get_job, phase
+    from contextlib import aclosing
+
+    from hub.cli.jobs import attempts_of, exit_code, get_job, message, phase, total
     from hub.cli.logs import Printer
     from hub.cli.task_logs import follow_job
 
-    name, total = job["metadata"]["name"], int(job["spec"].get("tasks", 1))
+    name, tasks = job["metadata"]["name"], total(job)
     said: list[str] = [""]
 
     def notice(text: str) -> None:
         click.echo(click.style(text, dim=True), err=True)
 
     def on_change(current: dict[str, Any]) -> None:
-        status = current.get("status", {})
-        waiting = phase(current) in ("Pending", "Queued")
+        # How it ended is said last, below what the tasks wrote.
+        if not current.get("status", {}).get("phase") or phase(current) in ENDED:
+            return
         text = f"{name}: {phase(current).lower()}"
-        text += f": {status['message']}" if waiting and status.get("message") else ""
-        if phase(current) == "Running" and status.get("clusters"):
-            text += f" on {', '.join(status['clusters'])}"
-        if text != said[0] and phase(current) not in ("Succeeded",) and status.get("phase"):
+        if phase(current) == "Admitted" and "running" in said[0]:
+            # One slice after the other is no news.
+            return
+        if phase(current) in ("Pending", "Queued") and message(current):
+            text += f": {message(current)}"
+        elif phase(current) == "Running" and current["status"].get("clusters"):
+            text += f" on {', '.join(current['status']['clusters'])}"
+        if text != said[0]:
             said[0] = text
             notice(text)
 
     notice(f"{name} submitted; Ctrl-C cancels it")
-    show = Printer(total > 1, total)
-    async for line in follow_job(api, job, None, notice, on_change):
-        show(line.task, line.text)
+    show = Printer(tasks > 1, tasks)
+    async with aclosing(follow_job(api, job, None, notice, on_change)) as lines:
+        async for line in lines:
+            show(line.task, line.text)
     ended = await get_job(api, name, job["metadata"]["namespace"])
-    code = exit_code(ended)
+    code = exit_code(ended, await attempts_of(api, ended))
     if code:
-        notice(f"{name}: {ended['status'].get('message', '')} (exit code {code})")
+        # Of a single task there is nothing to count.
+        notice(f"{name}: {phase(ended).lower()}: {message(ended).removeprefix('1 of 1 tasks failed: 0; ')}")
     return code

@@ -68,13 +68,14 @@ async def _informers(
     """Of the kinds that the server knows."""
     found: dict[Resource, Informer[dict[str, Any]]] = {}
     for member in kind.resources:
-        where = namespace if kind.local else None
+        where, selector = namespace if member in kind.local else None, kind.selectors.get(member, "")
         with contextlib.suppress(NotFoundError):
             await api.list(member, where, field_selector="metadata.name=-")
             found[member] = Informer(
                 api,
                 member,
                 where,
+                label_selector=selector,
                 transform=partial(said, member),
                 on_event=lambda *_: news.set(),
             )

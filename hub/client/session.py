@@ -20,7 +20,9 @@ from hub.client.credentials import Connection, CredentialSource, Fixed, InCluste
 from hub.client.interface import Listing, Object, Page, PatchType, WatchEvent
 from hub.client.transport import Transport
 
-_PAGE: Final = 1000
+# Who takes it page by page keeps little of each: decoded, a page takes ten times its bytes. Who wants all has all.
+_PAGE: Final = 100
+_LARGE_PAGE: Final = 1000
 # Servers send a bookmark about once a minute; a stream silent for longer is taken for dead and opened anew.
 _WATCH_SILENCE: Final = 90.0
 _PATCH_TYPES: Final[dict[PatchType, str]] = {
@@ -93,8 +95,7 @@ class Session:
     ) -> Listing:
         items: list[Object] = []
         version = ""
-        pages = self.pages(resource, namespace, label_selector=label_selector, field_selector=field_selector)
-        async for page in pages:
+        async for page in self._pages(resource, namespace, _LARGE_PAGE, label_selector, field_selector):
             if page.fresh:
                 items = []
             items += page.items
@@ -110,8 +111,14 @@ class Session:
         field_selector: str = "",
     ) -> AsyncIterator[Page]:
         """What `list` gives, a page at a time, so that nobody has to hold it all."""
+        async for page in self._pages(resource, namespace, _PAGE, label_selector, field_selector):
+            yield page
+
+    async def _pages(
+        self, resource: Resource, namespace: str | None, limit: int, label_selector: str, field_selector: str
+    ) -> AsyncIterator[Page]:
         query = _query(labelSelector=label_selector, fieldSelector=field_selector)
-        token, limit, fresh = "", _PAGE, True
+        token, fresh = "", True
         while True:
             page = {**query, **({"limit": str(limit)} if limit else {}), **({"continue": token} if token else {})}
             try:
@@ -128,6 +135,8 @@ class Session:
                 for item in items:
                     item["apiVersion"], item["kind"] = resource.api_version, resource.kind
             yield Page(items, str(metadata.get("resourceVersion", "")), fresh)
+            # Lest two pages are in memory while the next one is read.
+            items.clear()
             token, fresh = metadata.get("continue") or "", False
             if not token:
                 return

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Mapping
 from typing import Any, Final
@@ -155,10 +156,22 @@ class Transport:
         return self._connection.server if self._connection else "the API server"
 
     def unreachable(self, error: BaseException) -> UnreachableError:
-        detail = "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
         return UnreachableError(
-            f"{self.where()} did not answer: {detail}", hint="Check that it runs and that this machine reaches it."
+            f"{self.where()} did not answer: {_in_words(error)}",
+            hint="Check that it runs and that this machine reaches it.",
         )
+
+
+def _in_words(error: BaseException) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return str(error.certificate_error)
+    if isinstance(error, aiohttp.ClientConnectorError) and not isinstance(error, aiohttp.ClientSSLError):
+        # Its own text is a line of addresses and SSL contexts.
+        cause = error.os_error
+        return os.strerror(cause.errno).lower() if cause.errno and cause.errno > 0 else str(cause.strerror or cause)
+    return str(error) or type(error).__name__
 
 
 def _status(code: int, answer: bytes) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from hub.api import names
 from hub.api.conditions import condition_is
-from hub.api.crd import installed_crds
 from hub.api.errors import AlreadyExistsError, ConflictError, QuarterdeckError
+from hub.api.installed import installed_crds
 from hub.api.mergepatch import create_merge_patch
 from hub.api.resource import (
     CLUSTER_QUEUES,

@@ -4,7 +4,7 @@
     leases: {grace: 1.0}
     prometheus: {url: "http://127.0.0.1:9090", interval: 15s}
     sources: {allow: ["*.example"], tokens: {"prometheus.example": /run/secrets/prometheus}}
-    scorers: {weights: {price: 2, gpu-free: 1}}
+    scorers: {weights: {Price: 2, FreeShare: 0}}
     cycle: {debounce: 3ms, longest: 250ms}
     logs: {level: info, format: logfmt}
 

@@ -14,9 +14,11 @@ from dataclasses import replace
 from typing import Final
 
 from hub.api.reasons import Reason
+from hub.controllers.alarms import Alarms
 from hub.controllers.config import Cycle as CycleConfig
 from hub.controllers.delivery import Delivery
 from hub.controllers.holdings import Holdings
+from hub.controllers.isolation import plan_without_culprits
 from hub.controllers.logs import logger
 from hub.controllers.metrics import HubMetrics
 from hub.controllers.mirror import Mirror
@@ -78,6 +80,7 @@ class Cycle:
         self._on_orphan, self._on_state, self._on_turn = on_orphan, on_state, on_turn
         self._on_demand = on_demand
         self._demands: dict[str, Demand] = {}
+        self._alarms = Alarms(now, self._alarm)
         self._news = asyncio.Event()
         self._replan = False
         self._planned = -1
@@ -125,8 +128,8 @@ class Cycle:
     async def turn(self) -> None:
         """Everything that is dirty, then one decision if one could differ from the last."""
         self.turns += 1
-        self._on_turn()
         self._world.refresh()
+        self._on_turn()
         while self._table.dirty:
             dirty = list(self._table.dirty)[:_CHUNK]
             for uid in dirty:
@@ -160,7 +163,7 @@ class Cycle:
 
     def _look(self, entry: JobEntry) -> None:
         seen = entry.seen
-        if seen is None:
+        if seen is None or seen.deleting:
             self._set_demand(entry, None)
             entry.state = entry.trouble = None
             # Its processes run until their agents have stopped them: the room is not free before.
@@ -203,25 +206,10 @@ class Cycle:
         )
         if state.ended and (before is None or not before.ended) and not entry.seen.memory.ended:
             self._tempo.decided(1)
-        self._set_alarm(entry)
-
-    def _set_alarm(self, entry: JobEntry) -> None:
-        """Deadlines and pauses pass without any news."""
-        if entry.timer is not None:
-            entry.timer.cancel()
-            entry.timer = None
-        loop = asyncio.get_running_loop()
-        wake_at = entry.state.wake_at if entry.state is not None else None
-        delays = [] if wake_at is None else [max(0.0, wake_at - self._now())]
-        if entry.pause_until > loop.time():
-            delays.append(entry.pause_until - loop.time())
-        if delays:
-            entry.timer = loop.call_later(min(delays) + 0.001, self._alarm, entry)
+        self._alarms.set(entry, state.wake_at)
 
     def _alarm(self, entry: JobEntry) -> None:
-        entry.timer = None
         self._table.mark(entry.uid)
-        self.wake()
 
     def _demand(self, entry: JobEntry, spec: JobSpec) -> Demand | None:
         state = entry.state
@@ -277,15 +265,9 @@ class Cycle:
             sets=self._world.sets,
             scorers=self.scorers,
         )
-        try:
-            outcome = plan(snapshot)
-        except Exception:
-            _log.exception("a decision failed; who made it fail is looked for")
-            culprits = _culprits(snapshot)
-            for demand in culprits:
-                self._quarantine(demand)
-            sound = tuple(demand for demand in snapshot.demands if demand not in culprits)
-            outcome = plan(replace(snapshot, demands=sound))
+        outcome, culprits = plan_without_culprits(plan, snapshot)
+        for demand in culprits:
+            self._quarantine(demand)
         self._metrics.cycle_seconds.observe(time.perf_counter() - started)
         self._carry_out(outcome)
 
@@ -367,22 +349,3 @@ class Cycle:
     def demands(self) -> dict[str, Demand]:
         """What waits now, by the job's uid."""
         return self._demands
-
-
-def _culprits(snapshot: Snapshot) -> list[Demand]:
-    """Demands that no plan survives, found by halving. Raises what `plan` raises when none of them is to blame."""
-    plan(replace(snapshot, demands=()))
-    found: list[Demand] = []
-    parts = [snapshot.demands]
-    while parts:
-        part = parts.pop()
-        try:
-            plan(replace(snapshot, demands=part))
-        except Exception:
-            if len(part) == 1:
-                found.append(part[0])
-            else:
-                parts += [part[len(part) // 2 :], part[: len(part) // 2]]
-    if not found:
-        plan(snapshot)
-    return found

@@ -69,6 +69,10 @@ class Garbage:
     def orphan(self, entry: JobEntry) -> None:
         """The job of `entry` is gone, or was never seen though works of it are there."""
         self._cancel(self._expiries, entry.uid)
+        if entry.seen is not None:
+            # Somebody's finalizer holds it; nothing of it is to run meanwhile.
+            self._delivery.clear(entry)
+            return
         if entry.gone:
             self._logless.add(entry.uid)
             self._delivery.clear(entry)

@@ -53,6 +53,7 @@ _LIFECYCLE_AFTER: Final = 2.0
 """kopf takes a second of CPU to load: that is spent when the first jobs are on their way."""
 _SETTLE: Final = 0.04
 _FLUSH: Final = 3.0
+_AGAIN: Final = 1.0
 
 
 class Hub:
@@ -128,6 +129,7 @@ class Hub:
             on_demand=self._asked,
             on_turn=lambda: self.queue_status.news(),
         )
+        self.table.on_mark = self.cycle.wake
         self.registrar = Registrar(
             self.writes,
             config.autoAccept.rule,
@@ -153,7 +155,9 @@ class Hub:
             self.registrar, self.garbage, self.scores, self.publishing,
         )  # fmt: skip
         self.queue_status = QueueStatus(self.table, self.world, self.holdings, self.writes, self.watching.store, now)
-        self.lifecycle = Lifecycle(connect) if connect is not None and config.lifecycle else None
+        self.lifecycle = (
+            Lifecycle(connect, busy=lambda: self.tempo.busy) if connect is not None and config.lifecycle else None
+        )
         self._deciding = False
         self._first_term = 0
         self._stopping = asyncio.Event()
@@ -168,12 +172,13 @@ class Hub:
         # Asked before anything is listed: who leads from then on has missed nothing of what it lists.
         timeout = self.config.leadership.renewDeadline / 2
         with contextlib.suppress(QuarterdeckError, TimeoutError):
-            await asyncio.wait_for(self.elector.step(), timeout)
+            async with asyncio.timeout(timeout):
+                await self.elector.step()
         if self.elector.is_leader:
             self._first_term = self.elector.term
         async with asyncio.TaskGroup() as tasks:
             running = [
-                tasks.create_task(informer.run(), name=f"watch {informer.resource.plural}")
+                tasks.create_task(self._keep(f"watch {informer.resource.plural}", informer.run))
                 for informer in self.watching.informers
             ]
             running.append(tasks.create_task(self.elector.run(), name="elector"))
@@ -188,23 +193,36 @@ class Hub:
                 self.cycle.scorers = self.scores.scorers()
                 self.ready.set()
                 _log.info("everything is known", jobs=len(self.table), clusters=len(self.world.clusters))
-                running += [
-                    tasks.create_task(self.cycle.run(), name="cycle"),
-                    tasks.create_task(self.registrar.run(), name="registrar"),
-                    tasks.create_task(self.placements.run(), name="placements"),
-                    tasks.create_task(self.garbage.run(), name="garbage"),
-                    tasks.create_task(self.publishing.run(), name="publishing"),
-                    tasks.create_task(self.queue_status.run(), name="queue status"),
-                    tasks.create_task(self._measure_lag(), name="lag"),
-                ]
+                rooms: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
+                    "cycle": self.cycle.run,
+                    "registrar": self.registrar.run,
+                    "placements": self.placements.run,
+                    "garbage": self.garbage.run,
+                    "publishing": self.publishing.run,
+                    "queue status": self.queue_status.run,
+                    "lag": self._measure_lag,
+                }
+                running += [tasks.create_task(self._keep(name, run)) for name, run in rooms.items()]
                 if not self.elector.is_leader:
                     # The API may have come back only now: its next look at the Lease need not be waited for.
                     with contextlib.suppress(QuarterdeckError, TimeoutError):
-                        await asyncio.wait_for(self.elector.step(), timeout)
+                        async with asyncio.timeout(timeout):
+                            await self.elector.step()
                 if self.elector.is_leader:
                     self._on_started(self.elector.term)
             await self._stopping.wait()
             await self._wind_down(running)
+
+    async def _keep(self, name: str, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """`run` until cancelled: an error of our own in one room is logged, and the room opens again."""
+        while True:
+            try:
+                await run()
+                return
+            except Exception:
+                self.metrics.room_failures.labels(name).inc()
+                _log.exception("a part of the hub failed and starts again", part=name)
+                await asyncio.sleep(_AGAIN)
 
     async def _first(self, what: Coroutine[Any, Any, None]) -> None:
         """`what`, unless it is to end before."""
@@ -270,9 +288,12 @@ class Hub:
                 break
             except QuarterdeckError as error:
                 _log.warning("cannot take over yet", why=str(error))
-                await asyncio.sleep(backoff.next())
-                if not self.elector.is_leader:
-                    return
+            except Exception:
+                # To lead and decide nothing for good would be the worst of all.
+                _log.exception("cannot take over yet")
+            await asyncio.sleep(backoff.next())
+            if not self.elector.is_leader:
+                return
         if not (self.elector.is_leader and self.elector.term == term):
             return
         # Good for the first term only: after a gap somebody else may have led.

@@ -31,11 +31,19 @@ _STOP_PATIENCE: Final = 5.0
 class Lifecycle:
     """`start` and `stop` from the hub's loop. `connect` makes a session of its own for this thread.
 
-    `patience`: seconds that an available agent of a leaving cluster has to clean up.
+    `patience`: seconds that an available agent of a leaving cluster has to clean up. `busy` tells any thread whether
+    the hub has more urgent things to do.
     """
 
-    def __init__(self, connect: Callable[[], Session], *, patience: float = 30.0, resync: float = _RESYNC) -> None:
-        self._connect, self._patience, self._resync = connect, patience, resync
+    def __init__(
+        self,
+        connect: Callable[[], Session],
+        *,
+        patience: float = 30.0,
+        resync: float = _RESYNC,
+        busy: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._connect, self._patience, self._resync, self._busy = connect, patience, resync, busy
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
 
@@ -64,7 +72,7 @@ class Lifecycle:
         import kopf
 
         async with self._connect() as api:
-            keeper = SetKeeper(api, self._resync)
+            keeper = SetKeeper(api, self._resync, self._busy)
             registry = kopf.OperatorRegistry()
             _register(registry, connect=lambda: _kopf_session(api), keeper=keeper, patience=self._patience)
             settings = kopf.OperatorSettings()

@@ -134,6 +134,12 @@ class HubMetrics:
             "Times a single job could not be handled; the others went on.",
             registry=registry,
         )
+        self.room_failures = Counter(
+            "quarterdeck_part_failures_total",
+            "Times a part of the hub failed and was started again.",
+            ["part"],
+            registry=registry,
+        )
         self.loop_lag = Gauge(
             "quarterdeck_loop_lag_seconds", "How late the hub's event loop runs its timers.", registry=registry
         )

@@ -32,7 +32,7 @@ class MetricsServer:
         self._host, self._port = host.strip("[]"), int(port)
         self._registry, self._refresh, self._healthy = registry, refresh, healthy
         # When each counter began to exist would double the page, and nobody asks.
-        disable_created_metrics()
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self._runner: web.AppRunner | None = None
 
     @property

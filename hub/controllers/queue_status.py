@@ -1,7 +1,7 @@
 """What ClusterQueues and LocalQueues say of themselves: whether they take jobs, how many wait, what is in use.
 
 For people who look with Kueue's tools; nothing is decided by it. Numbers are written once it has been calm for a
-moment, at the latest every quarter of a minute; that a queue takes no jobs (any more) is written at once.
+moment, at the latest every minute; that a queue takes no jobs (any more) is written at once.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ from hub.queueing.quotas import Quotas
 Json = dict[str, Any]
 Objects = Callable[[Resource], Mapping[str, Json]]
 CALM: Final = 3.0
-LATEST: Final = 15.0
-_ACTIVE: Final = 0.3
+LATEST: Final = 60.0
+_ACTIVE: Final = 0.05
+_LOOK: Final = 0.5
 
 
 @dataclass(slots=True)
@@ -77,7 +78,8 @@ class QueueStatus:
                     break
                 self._news.clear()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._news.wait(), min(calm_at - loop.time(), _ACTIVE))
+                    async with asyncio.timeout(min(calm_at - loop.time(), _LOOK)):
+                        await self._news.wait()
             self._news.clear()
             self.write()
 

@@ -8,6 +8,7 @@ is nobody's silence: after a gap, and after every change of leader, each cluster
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -134,10 +135,10 @@ class Registrar:
         while True:
             self._news.clear()
             delay = self._look()
-            try:
-                await asyncio.wait_for(self._news.wait(), min(delay, _LOOK))
-            except TimeoutError:
-                continue
+            # Not wait_for: up to Python 3.11 it may lose a cancellation.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(delay, _LOOK)):
+                    await self._news.wait()
 
     def _look(self) -> float:
         """Condemns who has been silent for too long. Seconds until the next could be."""

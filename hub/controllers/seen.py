@@ -155,9 +155,11 @@ def read_job(obj: Json, known: SeenJob | None = None) -> SeenJob | None:
     )
 
 
-def read_work(obj: Json) -> SeenWork | None:
-    """None for a ManifestWork that no job of this hub asked for."""
+def read_work(obj: Json, known: SeenWork | None = None) -> SeenWork | None:
+    """None for a ManifestWork that no job of this hub asked for. `known` is what was read of it before."""
     meta = obj["metadata"]
+    if known is not None and known.version == version_of(obj) and known.uid == meta.get("uid"):
+        return known
     labels = meta.get("labels") or {}
     uid = str(labels.get(names.JOB_UID) or "")
     if not uid:
@@ -185,8 +187,10 @@ def read_work(obj: Json) -> SeenWork | None:
     )
 
 
-def read_workload(obj: Json) -> SeenWorkload:
+def read_workload(obj: Json, known: SeenWorkload | None = None) -> SeenWorkload:
     meta = obj["metadata"]
+    if known is not None and known.version == version_of(obj) and known.uid == meta.get("uid"):
+        return known
     owners = meta.get("ownerReferences") or ()
     owner = next((str(o.get("uid")) for o in owners if o.get("controller")), "")
     status, spec = obj.get("status"), obj.get("spec") or {}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -23,14 +24,16 @@ from hub.registration.sets import MAINTAINED, binding_status, restored, set_stat
 Json = dict[str, Any]
 _log = logger(__name__)
 _SETTLE: Final = 0.2
+_BUSY: Final = 3.0
+_LATEST: Final = 60.0
 
 
 class SetKeeper:
     """Looks at all sets and bindings together, a moment after anything about them or their clusters changed."""
 
-    def __init__(self, api: KubeApi, resync: float) -> None:
+    def __init__(self, api: KubeApi, resync: float, busy: Callable[[], bool] = lambda: False) -> None:
         self.api = api
-        self._resync = resync
+        self._resync, self._busy = resync, busy
         self._news = asyncio.Event()
 
     def wake(self) -> None:
@@ -39,8 +42,10 @@ class SetKeeper:
     async def run(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), self._resync)
+                async with asyncio.timeout(self._resync):
+                    await self._news.wait()
             await asyncio.sleep(_SETTLE)
+            await self._calm()
             self._news.clear()
             try:
                 await self._look()
@@ -48,6 +53,13 @@ class SetKeeper:
                 _log.info("cluster sets could not be looked at; again soon", why=str(error))
                 await asyncio.sleep(2.0)
                 self._news.set()
+
+    async def _calm(self) -> None:
+        """While jobs come and go by the hundred, this can wait: it is for people who look at sets."""
+        patience = _LATEST
+        while self._busy() and patience > 0:
+            await asyncio.sleep(_BUSY)
+            patience -= _BUSY
 
     async def _look(self) -> None:
         now = format_time(datetime.now(UTC))

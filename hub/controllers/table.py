@@ -8,7 +8,7 @@ writes nothing and decides nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -94,9 +94,10 @@ class JobEntry:
 
 
 class JobTable:
-    """`dirty` holds what is to be looked at again, in order of arrival."""
+    """`dirty` is what is to be looked at again, in order of arrival; `on_mark` is called when there is more of it."""
 
     def __init__(self) -> None:
+        self.on_mark: Callable[[], None] = lambda: None
         self.entries: dict[str, JobEntry] = {}
         self.dirty: dict[str, None] = {}
         self._by_name: dict[tuple[str, str, str], str] = {}
@@ -112,13 +113,16 @@ class JobTable:
 
     def mark(self, uid: str) -> None:
         self.dirty[uid] = None
+        self.on_mark()
 
     def mark_all(self) -> None:
         self.dirty.update(dict.fromkeys(self.entries))
+        self.on_mark()
 
     def mark_open(self) -> None:
         """Every job that has not ended, as far as is known."""
         self.dirty.update((uid, None) for uid, e in self.entries.items() if e.state is None or not e.state.ended)
+        self.on_mark()
 
     def mark_cluster(self, cluster: str) -> None:
         """Every job with something on `cluster`."""
@@ -128,6 +132,7 @@ class JobTable:
         for entry in self.entries.values():
             if any(attempt.cluster == cluster for attempt in entry.assumed.values()):
                 self.dirty[entry.uid] = None
+        self.on_mark()
 
     def named(self, kind: str, namespace: str, name: str) -> JobEntry | None:
         uid = self._by_name.get((kind, namespace, name))
@@ -141,9 +146,9 @@ class JobTable:
     def workload(self, namespace: str, name: str) -> SeenWorkload | None:
         return self._workloads.get((namespace, name))
 
-    def works(self) -> Iterable[SeenWork]:
-        for entry in self.entries.values():
-            yield from entry.works.values()
+    def work(self, cluster: str, name: str) -> SeenWork | None:
+        uid = self._by_work.get((cluster, name))
+        return self.entries[uid].works.get((cluster, name)) if uid else None
 
     # What was seen.
 

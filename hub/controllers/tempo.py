@@ -25,21 +25,33 @@ class Tempo:
         self._clock = clock
         self._recent: deque[tuple[float, int]] = deque()
         self._sum = 0
+        self._busy_at = -1e9
+
+    @property
+    def busy(self) -> bool:
+        """Whether more is decided than anybody can follow; may be asked from any thread."""
+        return self._clock() - self._busy_at < _WINDOW
 
     def decided(self, count: int) -> None:
         """`count` jobs were admitted or ended just now."""
         if count:
+            self._forget()
             self._recent.append((self._clock(), count))
             self._sum += count
+            if self._sum > _CALM * _WINDOW:
+                self._busy_at = self._clock()
 
     @property
     def rate(self) -> float:
         """Decisions a second, lately."""
-        horizon = self._clock() - _WINDOW
-        while self._recent and self._recent[0][0] < horizon:
-            self._sum -= self._recent.popleft()[1]
+        self._forget()
         return self._sum / _WINDOW
 
     def stretched(self, seconds: float) -> float:
         """`seconds` while it is calm, up to `LONGEST` when it is not."""
         return min(LONGEST, seconds * max(1.0, self.rate / _CALM)) if seconds else 0.0
+
+    def _forget(self) -> None:
+        horizon = self._clock() - _WINDOW
+        while self._recent and self._recent[0][0] < horizon:
+            self._sum -= self._recent.popleft()[1]

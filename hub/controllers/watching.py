@@ -80,9 +80,15 @@ class Watching:
         self.informers: tuple[Informer[Any], ...] = (
             self._informer(api, FLEET_JOBS, transform=self._read_job, on_event=self._on_job),
             Informer(api, JOBS, label_selector=names.QUEUE_NAME, transform=self._read_job, on_event=self._on_job),
-            Informer(api, MANIFEST_WORKS, label_selector=names.JOB_UID, transform=read_work, on_event=self._on_work),
+            Informer(
+                api, MANIFEST_WORKS, label_selector=names.JOB_UID, transform=self._read_work, on_event=self._on_work
+            ),
             self._informer(
-                api, WORKLOADS, label_selector=names.KUEUE_JOB_UID, transform=read_workload, on_event=self._on_workload
+                api,
+                WORKLOADS,
+                label_selector=names.KUEUE_JOB_UID,
+                transform=self._read_workload,
+                on_event=self._on_workload,
             ),
             Informer(api, LEASES, field_selector=f"metadata.name={names.CLUSTER_LEASE}", on_event=self._on_lease),
             make(api, MANAGED_CLUSTERS, self._on_cluster, status=True),
@@ -144,19 +150,31 @@ class Watching:
         entry = self._table.named(kind, str(meta.get("namespace") or ""), str(meta["name"]))
         return read_job(obj, entry.seen if entry is not None else None)
 
+    def _read_work(self, obj: Json) -> SeenWork | None:
+        # What we wrote ourselves is known from its answer already.
+        meta = obj["metadata"]
+        return read_work(obj, self._table.work(meta["namespace"], meta["name"]))
+
+    def _read_workload(self, obj: Json) -> SeenWorkload:
+        meta = obj["metadata"]
+        return read_workload(obj, self._table.workload(meta["namespace"], meta["name"]))
+
     def _on_job(self, change: str, key: str, old: SeenJob | None, new: SeenJob | None) -> None:
         if new is not None:
+            entry = self._table.entries.get(new.ref.uid)
+            if entry is not None and entry.seen is new:
+                return
             self._table.job_seen(new)
         elif old is not None:
             self._table.job_gone(old.ref)
-        self._cycle.wake()
 
     def _on_work(self, change: str, key: str, old: SeenWork | None, new: SeenWork | None) -> None:
         if new is not None:
+            if self._table.work(new.cluster, new.name) is new:
+                return
             self._table.work_seen(new)
         elif old is not None:
             self._table.work_gone(old.cluster, old.name, old.uid)
-        self._cycle.wake()
 
     def _on_workload(self, change: str, key: str, old: SeenWorkload | None, new: SeenWorkload | None) -> None:
         if new is not None:
@@ -167,7 +185,6 @@ class Watching:
                 self._table.mark(entry.uid)
         elif old is not None:
             self._table.workload_gone(old.namespace, old.name, old.uid)
-        self._cycle.wake()
 
     # Clusters.
 

@@ -132,4 +132,4 @@ class WorkloadMirror:
         entry = self._table.workload_seen(read_workload(answer))
         if entry is not None:
             # Once it is there, its status can be written.
-            self._table.mark(entry.uid)
+            self.update(entry)

@@ -105,17 +105,27 @@ class TaskShape:
 def task_shape(template: Mapping[str, Any], gpu: Mapping[str, Any] | None = None) -> TaskShape:
     """The shape of one pod of `template` (a PodTemplateSpec), with a FleetJob's `gpu` where it has one.
 
-    Requests are Kubernetes': the sum over containers, or the largest init container where that is more; a request that
-    is missing is the limit. Raises `InvalidObjectError` with the field that cannot be read.
+    Requests are Kubernetes': the sum over containers and sidecars, or the largest init container with the sidecars
+    started before it where that is more; a request that is missing is the limit. Raises `InvalidObjectError` with the
+    field that cannot be read.
     """
     spec = template.get("spec") or {}
     running: dict[str, int] = {}
     for index, container in enumerate(spec.get("containers") or ()):
-        for name, amount in _requests(container, f"template.spec.containers[{index}].resources").items():
-            running[name] = running.get(name, 0) + amount
+        _add(running, _requests(container, f"template.spec.containers[{index}].resources"))
+    beside: dict[str, int] = {}
+    peak: dict[str, int] = {}
     for index, container in enumerate(spec.get("initContainers") or ()):
-        for name, amount in _requests(container, f"template.spec.initContainers[{index}].resources").items():
-            running[name] = max(running.get(name, 0), amount)
+        here = _requests(container, f"template.spec.initContainers[{index}].resources")
+        if container.get("restartPolicy") == "Always":
+            # A sidecar: it goes on beside all that start after it.
+            _add(beside, here)
+            here = {}
+        for name in {**here, **beside}:
+            peak[name] = max(peak.get(name, 0), here.get(name, 0) + beside.get(name, 0))
+    _add(running, beside)
+    for name, amount in peak.items():
+        running[name] = max(running.get(name, 0), amount)
     for name, value in (spec.get("overhead") or {}).items():
         running[name] = running.get(name, 0) + amount_of(name, value, f"template.spec.overhead.{name}")
     share = 0
@@ -159,6 +169,11 @@ def amount_of(resource: str, value: Any, field: str = "") -> int:
     if quantity.nano < 0:
         raise InvalidObjectError(f"{value} is negative", field=field or resource)
     return min(quantity.milli() if resource == "cpu" else quantity.ceil(), MOST)
+
+
+def _add(total: dict[str, int], amounts: Mapping[str, int]) -> None:
+    for name, amount in amounts.items():
+        total[name] = total.get(name, 0) + amount
 
 
 def _containers(spec: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:

@@ -90,7 +90,8 @@ def waiting_for(
     clusters = ", ".join(sorted({attempt.cluster for attempt in live}))
     phase: Phase = "Admitted"
     reason, message = Reason.ADMITTED, Reason.ADMITTED.message(queue=live[-1].queue, clusters=clusters)
-    if any(attempt.state == "Running" for attempt in live):
+    # What has results is under way, also in the moment between two slices.
+    if any(attempt.state == "Running" for attempt in live) or ledger.count(book.SUCCEEDED):
         phase, reason = "Running", Reason.RUNNING
         message = Reason.RUNNING.message(active=active, tasks=spec.tasks, clusters=clusters)
     waiting = sum(len(group.tasks) for group in groups)

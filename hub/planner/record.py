@@ -66,7 +66,9 @@ def describe(text: str) -> str:
         place, among, fleet = int(document["place"]), int(document["of"]), int(document["fleet"])
     except (ValueError, TypeError, KeyError):
         return ""
-    only = f"the only one of {fleet} clusters with room" if among == 1 else f"no. {place} of {among} with room"
+    only = f"no. {place} of {among} with room"
+    if among == 1:
+        only = "the only cluster there is" if fleet == 1 else f"the only one of {fleet} clusters with room"
     if "total" not in document:
         return only
     parts = ", ".join(f"{name} {value:g}" for name, value in document.get("scores", {}).items())

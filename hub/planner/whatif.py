@@ -80,9 +80,17 @@ def _more_quota(trial: _Trial, refusal: Refusal) -> str:
     of = f"of {key[1]} in flavor {key[0]}"
     if known.borrowing_limit is not None and raised(known.nominal, None):
         limit = _least(known.borrowing_limit, key[1], lambda value: raised(known.nominal, value))
-        return f"raise the borrowingLimit {of} of ClusterQueue {queue} to {readable(key[1], limit)}" if limit else ""
+        return (
+            f"raise the borrowingLimit {of} of ClusterQueue {queue} to {readable(key[1], limit, up=True)}"
+            if limit
+            else ""
+        )
     nominal = _least(known.nominal, key[1], lambda value: raised(value, known.borrowing_limit))
-    return f"raise the nominalQuota {of} of ClusterQueue {queue} to {readable(key[1], nominal)}" if nominal else ""
+    return (
+        f"raise the nominalQuota {of} of ClusterQueue {queue} to {readable(key[1], nominal, up=True)}"
+        if nominal
+        else ""
+    )
 
 
 def _least(now: int, resource: str, enough: Callable[[int], bool]) -> int:

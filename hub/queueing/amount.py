@@ -12,6 +12,9 @@ from hub.api import names
 from hub.api.quantity import Quantity
 
 UNLIMITED: Final = 2**63 - 1
+# Digits and unit that a person takes in at a glance.
+_SHORT: Final = 6
+_BINARY: Final = ((2**60, "Ei"), (2**50, "Pi"), (2**40, "Ti"), (2**30, "Gi"), (2**20, "Mi"))
 
 
 def amount(resource: str, quantity: Quantity) -> int:
@@ -35,8 +38,19 @@ def minus(left: int, right: int) -> int:
     return left - right
 
 
-def readable(resource: str, value: int) -> str:
-    """For messages: ``unlimited``, ``1500m``, ``64Gi``, ``2.5`` GPUs in thousandths."""
+def readable(resource: str, value: int, *, up: bool = False) -> str:
+    """For messages: ``unlimited``, ``1500m``, ``64Gi``, ``127.5Gi``, ``2.5 GPU`` (counted in thousandths).
+
+    Exact where that is short; otherwise bytes are cut to hundredths of their unit, or rounded up (`up`).
+    """
     if value >= UNLIMITED:
         return "unlimited"
-    return f"{value / 1000:g} GPU" if resource == names.GPU_MILLI else str(quantity(resource, value))
+    if resource == names.GPU_MILLI:
+        return f"{value / 1000:g} GPU"
+    exact = str(quantity(resource, value))
+    if resource == "cpu" or len(exact) <= _SHORT or abs(value) < 2**20:
+        return exact
+    size, unit = next((size, unit) for size, unit in _BINARY if abs(value) >= size)
+    hundredths = value * 100
+    hundredths = -(-hundredths // size) if up else hundredths // size
+    return f"{hundredths / 100:.2f}".rstrip("0").rstrip(".") + unit

@@ -1,17 +1,14 @@
-"""What is used of the quotas, kept up the tree while a cycle decides. The one mutable thing of the queue.
-
-Usage is added at a queue; what its guaranteed part does not hold goes to its parent, and so on. Adding and removing
-the same amount leaves everything as it was.
-"""
+"""What is used of all quotas while a cycle decides, by ClusterQueue. How usage adds up is hub/queueing/usage.py."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from hub.queueing.amount import minus, plus
+from hub.queueing.amount import minus
 from hub.queueing.objects import FlavorResource
 from hub.queueing.quotas import Quotas
 from hub.queueing.tree import QuotaTree
+from hub.queueing.usage import TreeUsage
 
 Usage = Mapping[str, Mapping[FlavorResource, int]]
 
@@ -25,12 +22,12 @@ class QuotaLedger:
     def __init__(self, quotas: Quotas, usage: Usage) -> None:
         self._quotas = quotas
         self._initial = usage
-        self._used: dict[int, list[dict[FlavorResource, int]]] = {}
+        self._used: dict[int, TreeUsage] = {}
 
     def available(self, queue: str, resource: FlavorResource) -> int:
         """How much more the queue may use now, borrowing included; never negative."""
         tree = self._quotas.trees[queue]
-        return _available(tree, self._nodes(tree), tree.position[queue], resource)
+        return self.of(tree).available(tree.position[queue], resource)
 
     def potential(self, queue: str, resource: FlavorResource) -> int:
         """How much the queue could use were everything idle."""
@@ -51,82 +48,37 @@ class QuotaLedger:
 
     def used(self, queue: str, resource: FlavorResource) -> int:
         tree = self._quotas.trees[queue]
-        return self._nodes(tree)[tree.position[queue]].get(resource, 0)
+        return self.of(tree).used[tree.position[queue]].get(resource, 0)
 
     def borrowed(self, queue: str, resource: FlavorResource) -> int:
         """What the queue uses beyond its nominal quota."""
         tree = self._quotas.trees[queue]
         position = tree.position[queue]
         nominal = tree.nodes[position].nominal.get(resource, 0)
-        return max(0, minus(self._nodes(tree)[position].get(resource, 0), nominal))
+        return max(0, minus(self.of(tree).used[position].get(resource, 0), nominal))
 
     def usage_at(self, tree: QuotaTree, position: int) -> Mapping[FlavorResource, int]:
         """Usage of any node; of a cohort: what reached it from below."""
-        return self._nodes(tree)[position]
+        return self.of(tree).used[position]
 
     def available_at(self, tree: QuotaTree, position: int, resource: FlavorResource) -> int:
         """What a queue there could use more if nothing below limited it."""
-        return _available(tree, self._nodes(tree), position, resource)
+        return self.of(tree).available(position, resource)
 
     def add(self, queue: str, amounts: Iterable[tuple[FlavorResource, int]]) -> None:
         tree = self._quotas.trees[queue]
-        used = self._nodes(tree)
-        for resource, value in amounts:
-            _add(tree, used, tree.position[queue], resource, value)
+        self.of(tree).add(tree.position[queue], amounts)
 
     def remove(self, queue: str, amounts: Iterable[tuple[FlavorResource, int]]) -> None:
         tree = self._quotas.trees[queue]
-        used = self._nodes(tree)
-        for resource, value in amounts:
-            _remove(tree, used, tree.position[queue], resource, value)
+        self.of(tree).remove(tree.position[queue], amounts)
 
-    def _nodes(self, tree: QuotaTree) -> list[dict[FlavorResource, int]]:
+    def of(self, tree: QuotaTree) -> TreeUsage:
         used = self._used.get(id(tree))
         if used is None:
-            used = [{} for _ in tree.nodes]
-            self._used[id(tree)] = used
+            used = self._used[id(tree)] = TreeUsage(tree)
             for name, position in tree.position.items():
-                for resource, value in self._initial.get(name, {}).items():
-                    _add(tree, used, position, resource, value)
+                initial = self._initial.get(name)
+                if initial:
+                    used.add(position, initial.items())
         return used
-
-
-def _available(tree: QuotaTree, used: list[dict[FlavorResource, int]], position: int, resource: FlavorResource) -> int:
-    path = tree.paths[position]
-    root = path[-1]
-    free = minus(tree.nodes[root].subtree.get(resource, 0), used[root].get(resource, 0))
-    for number in reversed(path[:-1]):
-        node = tree.nodes[number]
-        local = node.local.get(resource, 0)
-        taken = used[number].get(resource, 0)
-        limit = node.limits.get(resource)
-        if limit is not None:
-            lent = minus(node.subtree.get(resource, 0), local)
-            free = min(free, plus(minus(lent, max(0, taken - local)), limit))
-        free = plus(max(0, minus(local, taken)), free)
-    return max(0, free)
-
-
-def _add(
-    tree: QuotaTree, used: list[dict[FlavorResource, int]], position: int, resource: FlavorResource, value: int
-) -> None:
-    while position >= 0 and value > 0:
-        node, here = tree.nodes[position], used[position]
-        before = here.get(resource, 0)
-        here[resource] = before + value
-        value -= max(0, node.local.get(resource, 0) - before)
-        position = node.parent
-
-
-def _remove(
-    tree: QuotaTree, used: list[dict[FlavorResource, int]], position: int, resource: FlavorResource, value: int
-) -> None:
-    while position >= 0 and value > 0:
-        node, here = tree.nodes[position], used[position]
-        before = here.get(resource, 0)
-        if before == value:
-            here.pop(resource, None)
-        else:
-            here[resource] = before - value
-        value = min(value, before - node.local.get(resource, 0))
-        position = node.parent

@@ -1,8 +1,7 @@
 """Kueue's objects as the queue reads them: one immutable value each, checked once.
 
 Reading one raises `InvalidObjectError` by field; what a broken object means for the others is decided in
-hub/queueing/quotas.py. Fields that only matter for what this queue does not decide (preemption, usage history) are
-left in the objects.
+hub/queueing/quotas.py.
 """
 
 from __future__ import annotations
@@ -22,11 +21,20 @@ from hub.fleet.shape import Toleration
 from hub.placement.rule import Requirement
 from hub.placement.selectors import parse_label_selector
 from hub.queueing.amount import amount
+from hub.queueing.policies import (
+    CheckRule,
+    Fungibility,
+    Preemption,
+    read_checks,
+    read_fungibility,
+    read_preemption,
+)
 
 FlavorResource = tuple[str, str]
 """(flavor, resource)"""
 
 _ONE = Quantity(1)
+_PREEMPTION, _FUNGIBILITY = Preemption(), Fungibility()
 _Kind = TypeVar("_Kind", bound=KubeObject)
 
 
@@ -59,7 +67,10 @@ class ResourceGroup:
 
 @dataclass(frozen=True, slots=True)
 class ClusterQueue:
-    """`namespaces` None: takes jobs of no namespace. `checks`: admission checks that it asks for."""
+    """`namespaces` None: takes jobs of no namespace. `checks`: names of the admission checks that it asks for.
+
+    `by_usage`: what its LocalQueues used before orders their jobs.
+    """
 
     name: str
     cohort: str = ""
@@ -70,6 +81,10 @@ class ClusterQueue:
     stop: str = "None"
     checks: tuple[str, ...] = ()
     weight: Quantity = _ONE
+    preemption: Preemption = _PREEMPTION
+    fungibility: Fungibility = _FUNGIBILITY
+    check_rules: tuple[CheckRule, ...] = ()
+    by_usage: bool = False
 
     def group_of(self, resource: str) -> ResourceGroup | None:
         return next((group for group in self.groups if resource in group.resources), None)
@@ -87,10 +102,13 @@ class Cohort:
 
 @dataclass(frozen=True, slots=True)
 class LocalQueue:
+    """`weight`: of its past usage among the LocalQueues of its ClusterQueue."""
+
     namespace: str
     name: str
     cluster_queue: str
     stop: str = "None"
+    weight: Quantity = _ONE
 
 
 def read_flavor(obj: Mapping[str, Any]) -> Flavor:
@@ -105,7 +123,8 @@ def read_flavor(obj: Mapping[str, Any]) -> Flavor:
 
 def read_cluster_queue(obj: Mapping[str, Any]) -> ClusterQueue:
     spec = _model(kueue.ClusterQueue, obj).spec or kueue.ClusterQueueSpec.model_validate({})
-    checks = spec.admissionChecksStrategy.admissionChecks if spec.admissionChecksStrategy else ()
+    checks = read_checks(spec.admissionChecksStrategy)
+    scope = spec.admissionScope
     groups, quotas = _groups(spec.resourceGroups, borrows=bool(spec.cohortName), whose="a ClusterQueue without cohort")
     return ClusterQueue(
         name=name_of(obj),
@@ -117,8 +136,12 @@ def read_cluster_queue(obj: Mapping[str, Any]) -> ClusterQueue:
         if spec.namespaceSelector is None
         else parse_label_selector(spec.namespaceSelector.to_object(), "spec.namespaceSelector"),
         stop=spec.stopPolicy,
-        checks=tuple(sorted(check.name for check in checks)),
+        checks=tuple(check.name for check in checks),
         weight=_weight(spec.fairSharing),
+        preemption=read_preemption(spec.preemption),
+        fungibility=read_fungibility(spec.flavorFungibility),
+        check_rules=checks,
+        by_usage=scope is not None and scope.admissionMode == "UsageBasedAdmissionFairSharing",
     )
 
 
@@ -132,7 +155,8 @@ def read_local_queue(obj: Mapping[str, Any]) -> LocalQueue:
     spec = _model(kueue.LocalQueue, obj).spec
     if spec is None or not spec.clusterQueue:
         raise InvalidObjectError("is required", field="spec.clusterQueue")
-    return LocalQueue(namespace_of(obj), name_of(obj), spec.clusterQueue, spec.stopPolicy)
+    weight = spec.fairSharing.weight if spec.fairSharing is not None else _ONE
+    return LocalQueue(namespace_of(obj), name_of(obj), spec.clusterQueue, spec.stopPolicy, weight)
 
 
 def read_priority(obj: Mapping[str, Any]) -> int:

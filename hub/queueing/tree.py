@@ -33,13 +33,19 @@ class Node:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class QuotaTree:
-    """`nodes`: parents before children. `paths[i]`: from node i up to the root, both included."""
+    """`nodes`: parents before children. `paths[i]`: from node i up to the root, both included.
+
+    `heights[i]`: how far it is down to the lowest cohort below node i, a cohort with only queues being 1 and a queue 0.
+    """
 
     nodes: tuple[Node, ...]
     paths: tuple[tuple[int, ...], ...]
     position: Mapping[str, int]
     cohorts: Mapping[str, int]
+    heights: tuple[int, ...] = ()
+    children: tuple[tuple[int, ...], ...] = ()
     _potential: dict[tuple[int, FlavorResource], int] = field(default_factory=dict, repr=False)
+    _lendable: dict[tuple[int, str], int] = field(default_factory=dict, repr=False)
 
     @property
     def root(self) -> Node:
@@ -66,6 +72,17 @@ class QuotaTree:
             if limit is not None:
                 most = min(most, plus(owned, limit))
         return most
+
+    def lendable(self, node: int, resource: str) -> int:
+        """All that a child of the node could ever use of the resource, over all flavors."""
+        known = self._lendable.get((node, resource))
+        if known is None:
+            known = 0
+            for key in self.flavor_resources():
+                if key[1] == resource:
+                    known = plus(known, self.potential(node, key))
+            self._lendable[node, resource] = known
+        return known
 
     def flavor_resources(self) -> list[FlavorResource]:
         return sorted({resource for node in self.nodes for resource in node.subtree})
@@ -105,8 +122,17 @@ def build_tree(root: Cohort | ClusterQueue, members: Mapping[str, Sequence[Cohor
         )
         for number, (member, parent) in enumerate(order)
     )
+    below: list[list[int]] = [[] for _ in nodes]
+    heights = [0] * len(nodes)
+    for number in range(len(nodes) - 1, -1, -1):
+        if nodes[number].parent >= 0:
+            higher = nodes[number].parent
+            below[higher].append(number)
+            heights[higher] = max(heights[higher], heights[number] + 1)
     return QuotaTree(
         nodes=nodes,
+        heights=tuple(heights),
+        children=tuple(tuple(reversed(lower)) for lower in below),
         paths=_paths(node.parent for node in nodes),
         position={node.name: number for number, node in enumerate(nodes) if node.is_queue},
         cohorts={node.name: number for number, node in enumerate(nodes) if not node.is_queue},

@@ -80,17 +80,17 @@ def cluster_table(rows: Iterable[ClusterRow], now: float) -> Table:
         Column("NAME"),
         Column("STATUS"),
         Column("GPUS FREE", elastic=True),
-        Column("CPU FREE", right=True),
-        Column("MEMORY FREE", wide=True, right=True),
-        Column("RUNNING", right=True),
-        Column("PRICE/H", elastic=True),
+        Column("CPU FREE", right=True, spare=1),
+        Column("MEMORY FREE", wide=True, right=True, spare=5),
+        Column("RUNNING", right=True, spare=3),
+        Column("PRICE/H", elastic=True, spare=4),
         Column("HARDWARE"),
-        Column("RUNTIME", wide=True),
-        Column("NODES", wide=True, right=True),
-        Column("TAINTS", wide=True, elastic=True),
-        Column("LABELS", wide=True, elastic=True),
-        Column("AGE", right=True),
-        Column("PROBLEM", wide=True, elastic=True),
+        Column("RUNTIME", wide=True, spare=8),
+        Column("NODES", wide=True, right=True, spare=7),
+        Column("TAINTS", wide=True, elastic=True, spare=6),
+        Column("LABELS", wide=True, elastic=True, spare=9),
+        Column("AGE", right=True, spare=5),
+        Column("PROBLEM", wide=True, elastic=True, spare=6),
     )
     lines: list[tuple[Cell, ...]] = [
         (
@@ -129,7 +129,7 @@ def cluster_sections(state: State, name: str, capacity: Json | None, now: float)
         ("GPUs free", ", ".join(str(gpu) for gpu in row.gpus)),
         ("CPU free", _of("cpu", row.cpu_free, row.cpu_total)),
         ("Memory free", _of("memory", row.memory_free, row.memory_total)),
-        ("Price an hour", ", ".join(row.prices)),
+        ("Price an hour", ", ".join(_prices(site, whole=True))),
         ("Images", ", ".join(site.images) or "any" if site is not None else ""),
         ("Taints", ", ".join(row.taints)),
         ("Labels", pairs(row.labels)),
@@ -218,25 +218,28 @@ def _bytes(value: int) -> str:
     return str(value)
 
 
-def _prices(site: Site | None) -> tuple[str, ...]:
+def _prices(site: Site | None, *, whole: bool = False) -> tuple[str, ...]:
+    """What a GPU costs where there are GPUs, else what a CPU costs; `whole`: everything that has a price."""
     if site is None:
         return ()
     prices = [f"{model} {price:.2f}" for model, price in sorted(site.prices.gpu_hour.items())]
-    if not prices and site.prices.cpu_hour is not None:
+    if site.prices.cpu_hour is not None and (whole or not prices):
         prices.append(f"CPU {site.prices.cpu_hour:.3g}")
+    if site.prices.memory_gib_hour is not None and whole:
+        prices.append(f"GiB of memory {site.prices.memory_gib_hour:.3g}")
     return tuple(prices)
 
 
 def _groups(site: Site | None) -> Section:
     columns = (
-        Column("GROUP"),
+        Column("GROUP", elastic=True),
         Column("NODES", right=True),
         Column("GPUS", elastic=True),
         Column("CPU", right=True),
         Column("MEMORY", right=True),
-        Column("USED BY OTHERS", elastic=True),
-        Column("TAINTS", elastic=True),
-        Column("LABELS", elastic=True),
+        Column("USED BY OTHERS", prose=True),
+        Column("TAINTS", prose=True),
+        Column("LABELS", prose=True),
     )
     rows = tuple(_group_row(group) for group in (site.groups if site is not None else ()))
     return Section("Nodes", table=Table(columns, rows) if rows else None, empty="it has not reported its capacity yet")
@@ -270,7 +273,7 @@ def _group_row(group: NodeGroup) -> tuple[Cell, ...]:
 
 def _slices(state: State, name: str, now: float) -> Section:
     columns = (
-        Column("JOB"),
+        Column("JOB", elastic=True),
         Column("EPOCH", right=True),
         Column("TASKS", elastic=True),
         Column("STATE"),

@@ -224,8 +224,9 @@ def _cause(attempt: Attempt, known: tuple[Attempt, ...]) -> str:
     lost = sorted({o.cluster for o in earlier if o.state == "Lost" and o.tasks & attempt.tasks})
     failed = sorted({o.cluster for o in earlier if o.failed & attempt.tasks})
     if attempt.attempt > 1 and failed:
-        where = "back on" if attempt.cluster in failed else "elsewhere after"
-        return f"retry {where} a failure on {', '.join(failed)}"
+        if attempt.cluster in failed:
+            return "retry where it failed before"
+        return f"retry elsewhere after a failure on {', '.join(failed)}"
     if lost:
         return f"moved from {', '.join(lost)}, which was cut off"
     return ""

@@ -12,7 +12,7 @@ from hub.api.reasons import Reason
 from hub.jobs.attempt import Attempt
 from hub.jobs.memory import known_attempts, memory_of
 from hub.jobs.works import attempt_from_work
-from hub.server.jobs import job_row
+from hub.server.jobs import ENDED, JobRow, job_row
 from hub.server.view import Cell, Column, Section, Table, age, moment, span
 
 Json = Mapping[str, Any]
@@ -26,7 +26,7 @@ def job_sections(
     """`works` and `logs` are the ManifestWorks and TaskLogs that carry the job's uid, `events` the Events about it."""
     attempts = all_attempts(job, works)
     found = [_overview(job, attempts, now), _attempts(attempts, now)]
-    if (failures := failed_tasks(job, logs)) is not None:
+    if (failures := failed_tasks(job, logs, attempts)) is not None:
         found.append(failures)
     found.append(_conditions(job, now))
     found.append(_events(events, now))
@@ -45,9 +45,20 @@ def all_attempts(job: Json, works: Iterable[Json]) -> list[Attempt]:
     return known_attempts(found, memory_of(job))
 
 
-def failed_tasks(job: Json, logs: Iterable[Json]) -> Section | None:
+def results(job: Json, attempts: Iterable[Attempt]) -> tuple[IndexSet, IndexSet]:
+    """Which tasks succeeded, and which failed in the end. A plain Job's status may not name them: its slices do."""
+    memory = memory_of(job)
+    if job.get("kind") != "Job" or not memory.ended:
+        return memory.succeeded, memory.failed
+    succeeded, failed = memory.succeeded, memory.failed
+    for attempt in attempts:
+        succeeded, failed = succeeded | attempt.succeeded, failed | attempt.failed
+    return succeeded, failed - succeeded
+
+
+def failed_tasks(job: Json, logs: Iterable[Json], attempts: Iterable[Attempt]) -> Section | None:
     """The last lines of the first tasks that failed, from their newest attempt; None when no task has failed."""
-    failed = memory_of(job).failed
+    _, failed = results(job, attempts)
     if not failed:
         return None
     last: dict[int, tuple[tuple[int, str], Json]] = {}
@@ -94,7 +105,7 @@ def _overview(job: Json, attempts: Sequence[Attempt], now: float) -> Section:
         ("Phase", row.phase),
         ("Reason", row.reason),
         ("", row.message),
-        ("Tasks", _tasks(row.total, row.active, memory.succeeded, memory.failed, row.succeeded)),
+        ("Tasks", _tasks(row, *results(job, attempts))),
         ("At once", spec.get("parallelism")),
         ("GPU a task", row.gpu),
         ("Attempts a task", _attempts_allowed(row.kind, spec, retry)),
@@ -110,14 +121,15 @@ def _overview(job: Json, attempts: Sequence[Attempt], now: float) -> Section:
     return Section("", facts=tuple((label, value) for label, value in facts if value not in (None, "")))
 
 
-def _tasks(total: int, active: int, succeeded: IndexSet, failed: IndexSet, count: int) -> str:
-    done = len(succeeded) or count
-    parts = [f"{done} of {total} succeeded" + (f" ({succeeded})" if succeeded and len(succeeded) < total else "")]
+def _tasks(row: JobRow, succeeded: IndexSet, failed: IndexSet) -> str:
+    done = len(succeeded) or row.succeeded
+    named = f" ({succeeded})" if succeeded and len(succeeded) < row.total else ""
+    parts = [f"{done} of {row.total} succeeded{named}"]
     if failed:
         parts.append(f"{len(failed)} failed ({failed})")
-    waiting = total - done - len(failed) - active
-    parts += [f"{active} running"] if active else []
-    parts += [f"{waiting} waiting"] if waiting > 0 else []
+    left = row.total - done - len(failed) - row.active
+    parts += [f"{row.active} running"] if row.active else []
+    parts += [f"{left} {'not run to their end' if row.phase in ENDED else 'waiting'}"] if left > 0 else []
     return ", ".join(parts)
 
 
@@ -135,16 +147,16 @@ def _attempts_allowed(kind: str, spec: Json, retry: Json) -> str:
 def _attempts(attempts: Sequence[Attempt], now: float) -> Section:
     columns = (
         Column("EPOCH", right=True),
-        Column("ATTEMPT", right=True),
+        Column("ATTEMPT", right=True, spare=2),
         Column("CLUSTER"),
         Column("TASKS", elastic=True),
         Column("STATE"),
-        Column("SUCCEEDED", elastic=True),
+        Column("SUCCEEDED", elastic=True, spare=1),
         Column("FAILED", elastic=True),
         Column("EXIT CODES", elastic=True),
-        Column("STARTED", right=True),
-        Column("TOOK", right=True),
-        Column("NOTE", elastic=True),
+        Column("STARTED", right=True, spare=4),
+        Column("TOOK", right=True, spare=3),
+        Column("NOTE", prose=True),
     )
     rows: list[tuple[Cell, ...]] = []
     for attempt in attempts:
@@ -181,7 +193,7 @@ def condition_section(conditions: Any, now: float) -> Section:
         Column("STATUS"),
         Column("SINCE", right=True),
         Column("REASON"),
-        Column("MESSAGE", elastic=True),
+        Column("MESSAGE", prose=True),
     )
     rows = tuple(
         (
@@ -202,8 +214,8 @@ def _events(events: Iterable[Json], now: float) -> Section:
         Column("LAST", right=True),
         Column("TYPE"),
         Column("REASON"),
-        Column("COUNT", right=True),
-        Column("NOTE", elastic=True),
+        Column("COUNT", right=True, spare=1),
+        Column("NOTE", prose=True),
     )
     rows = []
     for event in events:
@@ -233,8 +245,7 @@ def _usage(cpu: float, gpu: float, wall: float) -> str:
 
 
 def _command(spec: Json) -> str:
-    import shlex
-
+    """What the program gets: Kubernetes makes one dollar of two."""
     try:
         containers = spec["template"]["spec"]["containers"]
         first = containers[0]
@@ -242,4 +253,14 @@ def _command(spec: Json) -> str:
     except (InvalidObjectError, LookupError, TypeError, AttributeError):
         return ""
     image = str(first.get("image") or "")
-    return f"{shlex.join(words)}" + (f"  (image {image})" if image else "")
+    text = " ".join(_quoted(word.replace("$$", "$")) for word in words)
+    return "  ".join(part for part in (text, f"(image {image})" if image else "") if part)
+
+
+def _quoted(word: str) -> str:
+    """As a shell reads it, with the quotes that are easier to read."""
+    import shlex
+
+    if "'" in word and not set(word) & set('"$`\\!'):
+        return f'"{word}"'
+    return shlex.quote(word)

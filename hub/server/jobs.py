@@ -12,6 +12,8 @@ from typing import Any
 
 from hub.api import names
 from hub.api.conditions import condition_is, find_condition
+from hub.api.errors import InvalidObjectError
+from hub.api.indexset import IndexSet
 from hub.api.reasons import Reason
 from hub.server.view import Cell, Column, Table, age, moment, some, span
 
@@ -52,25 +54,27 @@ def is_fleets(job: Json) -> bool:
     return job.get("kind") != "Job" or names.QUEUE_NAME in ((job.get("metadata") or {}).get("labels") or {})
 
 
-def job_row(job: Json) -> JobRow:
+def job_row(job: Json, clusters: Iterable[str] = ()) -> JobRow:
+    """`clusters`: where its slices are, for a plain Job, whose own status has no place for them."""
     meta, spec = job["metadata"], job.get("spec") or {}
     status = job.get("status") or {}
     plain = job.get("kind") == "Job"
     labels = meta.get("labels") or {}
     counts = status if plain else status.get("tasks") or {}
     total = spec.get("completions") if plain else spec.get("tasks")
-    phase, reason, message = _plain_phase(status) if plain else _phase(status)
+    phase, reason, message = _plain_phase(job, status) if plain else _phase(status)
+    succeeded, total = int(counts.get("succeeded") or 0), 1 if total is None else int(total)
     return JobRow(
         kind="Job" if plain else "FleetJob",
         namespace=str(meta.get("namespace") or ""),
         name=str(meta["name"]),
         queue=str((labels.get(names.QUEUE_NAME) if plain else spec.get("queueName")) or names.DEFAULT_QUEUE),
         phase=phase,
-        total=1 if total is None else int(total),
-        succeeded=int(counts.get("succeeded") or 0),
-        failed=int(counts.get("failed") or 0),
+        total=total,
+        succeeded=succeeded,
+        failed=_plain_failed(status, phase, total - succeeded) if plain else int(counts.get("failed") or 0),
         active=int(counts.get("active") or 0),
-        clusters=tuple(str(name) for name in status.get("clusters") or ()),
+        clusters=tuple(str(name) for name in status.get("clusters") or sorted(set(clusters))),
         reason=reason,
         message=message,
         gpu=gpu_text(spec.get("gpu")),
@@ -85,21 +89,21 @@ def job_row(job: Json) -> JobRow:
 def job_table(rows: Iterable[JobRow], now: float, *, namespaces: bool = False) -> Table:
     """Oldest first within a namespace, as they were submitted."""
     columns = (
-        Column("NAME"),
-        Column("KIND", wide=True),
-        Column("QUEUE", elastic=True),
-        Column("PRIORITY", wide=True),
+        Column("NAME", elastic=True),
+        Column("KIND", wide=True, spare=9),
+        Column("QUEUE", elastic=True, spare=4),
+        Column("PRIORITY", wide=True, spare=8),
         Column("PHASE"),
         Column("TASKS", right=True),
-        Column("RUNNING", right=True),
-        Column("FAILED", right=True),
-        Column("GPU", wide=True),
-        Column("CLUSTERS", elastic=True),
-        Column("SLICES", wide=True, right=True),
-        Column("AGE", right=True),
-        Column("TOOK", right=True),
-        Column("REASON", elastic=True),
-        Column("MESSAGE", wide=True, elastic=True),
+        Column("RUNNING", right=True, spare=5),
+        Column("FAILED", right=True, spare=1),
+        Column("GPU", wide=True, spare=6),
+        Column("CLUSTERS", elastic=True, spare=3),
+        Column("SLICES", wide=True, right=True, spare=8),
+        Column("AGE", right=True, spare=2),
+        Column("TOOK", right=True, spare=5),
+        Column("REASON", elastic=True, spare=1),
+        Column("MESSAGE", wide=True, elastic=True, spare=7),
     )
     lines = []
     for row in sorted(rows, key=lambda row: (row.namespace, row.created or 0.0, row.name, row.kind)):
@@ -122,7 +126,7 @@ def job_table(rows: Iterable[JobRow], now: float, *, namespaces: bool = False) -
             row.message,
         )
         lines.append((row.namespace, *line) if namespaces else line)
-    return Table((Column("NAMESPACE"), *columns) if namespaces else columns, tuple(lines))
+    return Table((Column("NAMESPACE", elastic=True), *columns) if namespaces else columns, tuple(lines))
 
 
 def gpu_text(gpu: Any) -> str:
@@ -144,7 +148,19 @@ def _phase(status: Json) -> tuple[str, str, str]:
     return str(status["phase"]), str(status.get("reason") or ""), str(status.get("message") or "")
 
 
-def _plain_phase(status: Json) -> tuple[str, str, str]:
+def _plain_failed(status: Json, phase: str, left: int) -> int:
+    """Tasks that failed in the end. Kubernetes counts Pods: one that is tried again is no failed task."""
+    if isinstance(status.get("failedIndexes"), str):
+        try:
+            return len(IndexSet.parse(status["failedIndexes"])) if status["failedIndexes"] else 0
+        except InvalidObjectError:
+            return 0
+    return min(int(status.get("failed") or 0), left) if phase == "Failed" else 0
+
+
+def _plain_phase(job: Json, status: Json) -> tuple[str, str, str]:
+    from hub.jobs.spec import is_ours
+
     conditions = status.get("conditions")
     for kind, phase in (("Complete", "Succeeded"), ("Failed", "Failed")):
         verdict = find_condition(conditions, kind)
@@ -155,6 +171,8 @@ def _plain_phase(status: Json) -> tuple[str, str, str]:
     if status.get("active"):
         return "Running", "", ""
     suspended = find_condition(conditions, "Suspended")
+    if suspended is None and not is_ours(job):
+        return "Pending", "", f"left alone: the hub runs Jobs that are suspended or managed by {names.MANAGED_BY}"
     if suspended is None:
         return "Pending", "", "the hub has not looked at it yet"
     if condition_is(conditions, "Suspended"):

@@ -6,7 +6,7 @@ bytes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
 from hub.api import names
@@ -17,8 +17,9 @@ from hub.planner.cycle import in_order, plan
 from hub.planner.plan import Admission, Refusal, Snapshot
 from hub.queueing.amount import quantity
 from hub.queueing.demand import Demand
-from hub.queueing.ledger import QuotaLedger
-from hub.queueing.objects import ClusterQueue
+from hub.queueing.ledger import QuotaLedger, Usage
+from hub.queueing.objects import ClusterQueue, FlavorResource
+from hub.queueing.quotas import Quotas
 from hub.queueing.shares import share
 from hub.server.placements import placement_documents
 from hub.server.reading import Objects
@@ -64,14 +65,14 @@ def plan_document(objects: Objects, state: State, cycles: int | Literal["settle"
     return {
         "kind": "Plan",
         "apiVersion": names.API_VERSION,
-        "now": _moment(at),
+        "now": moment_of(at),
         "mode": "fleet",
         "cycles": done,
         "settled": settled,
         "queues": _queues(final),
         "placements": placement_documents(final, objects.of(PLACEMENTS), objects.of(PLACEMENT_DECISIONS)),
         "jobs": [
-            _job(job) for job in sorted(state.jobs.values(), key=lambda job: (str(job.seen.ref), job.seen.ref.kind))
+            job_row(job) for job in sorted(state.jobs.values(), key=lambda job: (str(job.seen.ref), job.seen.ref.kind))
         ],
         "ignored": sorted(objects.ignored),
     }
@@ -128,25 +129,32 @@ def _pending(state: State, snapshot: Snapshot, demand: Demand | None, refusal: R
 
 
 def _queues(snapshot: Snapshot) -> list[Json]:
-    ledger = QuotaLedger(snapshot.quotas, snapshot.usage)
     pending: dict[str, int] = {}
     for demand in in_order(snapshot.demands):
         local = snapshot.quotas.local_queues.get((demand.namespace, demand.queue))
         if local is not None:
             pending[local.cluster_queue] = pending.get(local.cluster_queue, 0) + 1
+    return queue_rows(snapshot.quotas, snapshot.usage, pending)
+
+
+def queue_rows(quotas: Quotas, usage: Usage, pending: Mapping[str, int]) -> list[Json]:
+    """Every ClusterQueue with what it uses and how much more than its own that is; `pending` by name."""
+    ledger = QuotaLedger(quotas, usage)
     return [
-        _queue(snapshot, ledger, snapshot.quotas.queues[name], pending.get(name, 0))
-        for name in sorted(snapshot.quotas.queues)
+        _queue(quotas, usage.get(name, {}), ledger, quotas.queues[name], pending.get(name, 0))
+        for name in sorted(quotas.queues)
     ]
 
 
-def _queue(snapshot: Snapshot, ledger: QuotaLedger, queue: ClusterQueue, pending: int) -> Json:
+def _queue(
+    quotas: Quotas, used: Mapping[FlavorResource, int], ledger: QuotaLedger, queue: ClusterQueue, pending: int
+) -> Json:
     usage: dict[str, dict[str, str]] = {}
-    held = dict.fromkeys(queue.quotas, 0) | dict(snapshot.usage.get(queue.name, {}))
-    for (flavor, resource), used in sorted(held.items()):
-        usage.setdefault(flavor, {})[resource] = str(quantity(resource, used))
+    held = dict.fromkeys(queue.quotas, 0) | dict(used)
+    for (flavor, resource), amount in sorted(held.items()):
+        usage.setdefault(flavor, {})[resource] = str(quantity(resource, amount))
     weighted, dominant = 0, ""
-    tree = snapshot.quotas.trees.get(queue.name)
+    tree = quotas.trees.get(queue.name)
     if tree is not None:
         found = share(ledger, tree, tree.position[queue.name])
         weighted, dominant = found.weighted, found.resource
@@ -159,7 +167,7 @@ def _queue(snapshot: Snapshot, ledger: QuotaLedger, queue: ClusterQueue, pending
     }
 
 
-def _job(job: Job) -> Json:
+def job_row(job: Job) -> Json:
     ref, state = job.seen.ref, job.entry.state
     document: Json = {"job": f"{ref.namespace}/{ref.name}", "clusters": []}
     if state is None:
@@ -172,10 +180,10 @@ def _job(job: Job) -> Json:
     return document | {"reason": state.reason.code, "message": state.message}
 
 
-def _by_name(job: Job) -> tuple[str, str]:
+def by_name(job: Job) -> tuple[str, str]:
     return str(job.seen.ref), job.seen.ref.kind
 
 
-def _moment(seconds: float) -> str:
+def moment_of(seconds: float) -> str:
     moment = from_timestamp(seconds)
     return format_micro_time(moment) if moment.microsecond else format_time(moment)

@@ -70,14 +70,14 @@ def queue_table(rows: Iterable[QueueRow], now: float, *, namespaces: bool = Fals
     """One line a queue; the quota of every flavor is in the description."""
     columns = (
         Column("NAME"),
-        Column("CLUSTERQUEUE"),
-        Column("COHORT", wide=True),
-        Column("STRATEGY", wide=True),
+        Column("CLUSTERQUEUE", elastic=True, spare=4),
+        Column("COHORT", wide=True, spare=6),
+        Column("STRATEGY", wide=True, spare=7),
         Column("PENDING", right=True),
         Column("RUNNING", right=True),
         Column("USED/NOMINAL", elastic=True),
-        Column("STATUS", elastic=True),
-        Column("AGE", right=True),
+        Column("STATUS", elastic=True, spare=3),
+        Column("AGE", right=True, spare=5),
     )
     lines = []
     for row in rows:
@@ -94,7 +94,7 @@ def queue_table(rows: Iterable[QueueRow], now: float, *, namespaces: bool = Fals
             age(row.created, now),
         )
         lines.append((row.namespace, *line) if namespaces else line)
-    return Table((Column("NAMESPACE"), *columns) if namespaces else columns, tuple(lines))
+    return Table((Column("NAMESPACE", elastic=True), *columns) if namespaces else columns, tuple(lines))
 
 
 def queue_sections(state: State, namespace: str, name: str, now: float) -> list[Section]:
@@ -193,13 +193,13 @@ def _lines(state: State, ledger: QuotaLedger, name: str) -> tuple[QuotaLine, ...
 
 def _quota(row: QueueRow) -> Section:
     columns = (
-        Column("FLAVOR"),
-        Column("RESOURCE"),
+        Column("FLAVOR", elastic=True),
+        Column("RESOURCE", elastic=True),
         Column("USED", right=True),
         Column("NOMINAL", right=True),
-        Column("BORROWED", right=True),
+        Column("BORROWED", right=True, spare=2),
         Column("FREE NOW", right=True),
-        Column("AT MOST", right=True),
+        Column("AT MOST", right=True, spare=3),
     )
     rows: list[tuple[Cell, ...]] = [
         (
@@ -218,12 +218,12 @@ def _quota(row: QueueRow) -> Section:
 def _jobs(title: str, jobs: list[Job], state: State, now: float, *, waiting: bool) -> Section:
     columns = (
         Column("", right=True),
-        Column("JOB"),
+        Column("JOB", elastic=True),
         Column("PRIORITY", right=True),
         Column("TASKS", right=True),
         Column("AGE", right=True),
         Column("REASON", elastic=True),
-        Column("MESSAGE", elastic=True),
+        Column("MESSAGE", prose=True),
     )
     keyed = []
     for job in jobs:

@@ -75,7 +75,7 @@ class State:
 
     def snapshot(self) -> Snapshot:
         self.world.refresh()
-        demands = [demand for job in self.jobs.values() if (demand := self._demand(job)) is not None]
+        demands = self.demands()
         demands += [waiting.demand for waiting in self.workloads.values() if waiting.demand is not None]
         return Snapshot(
             now=self.now,
@@ -86,6 +86,14 @@ class State:
             sets=self.world.sets,
             scorers=self.scorers,
         )
+
+    def demands(self) -> list[Demand]:
+        """Of the hub's own jobs."""
+        return [demand for job in self.jobs.values() if (demand := self._demand(job)) is not None]
+
+    def job_usage(self) -> dict[str, dict[FlavorResource, int]]:
+        """What the hub's own jobs hold, by ClusterQueue."""
+        return {queue: dict(used) for queue, used in self._holdings.usage.items()}
 
     def problems(self) -> set[str]:
         """What of clusters, sets and queues could not be read or agreed, in words."""
@@ -164,7 +172,7 @@ class State:
     def _read_jobs(self, objects: Objects) -> None:
         for kind in (resource.FLEET_JOBS, resource.JOBS):
             for source in objects.sources(kind):
-                obj = self._dated(source.obj, kind.kind)
+                obj = self.dated(source.obj, kind.kind)
                 seen = read_job(obj)
                 if seen is None:
                     continue
@@ -182,7 +190,7 @@ class State:
     def _read_workloads(self, objects: Objects) -> None:
         keys = {job.key for job in self.jobs.values()}
         for source in objects.sources(resource.WORKLOADS):
-            obj = self._dated(source.obj, "Workload")
+            obj = self.dated(source.obj, "Workload")
             if mirrored(obj, self.jobs, keys):
                 continue
             try:
@@ -196,7 +204,7 @@ class State:
                 self.workloads[found.key] = found
                 self.notes |= {f"Workload {found.key}: {note}" for note in found.notes}
 
-    def _dated(self, obj: Json, kind: str) -> dict[str, Any]:
+    def dated(self, obj: Json, kind: str) -> dict[str, Any]:
         """As the API would store it now, if it comes from a file: with a uid and a time of creation."""
         meta = dict(obj.get("metadata") or {})
         where = f"{kind}/{meta.get('namespace') or 'default'}/{meta.get('name')}"

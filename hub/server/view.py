@@ -24,6 +24,10 @@ class Column:
     right: bool = False
     # May be cut with … when the terminal is narrow; the others keep their width.
     elastic: bool = False
+    # Sentences: broken between words instead, or put below the row.
+    prose: bool = False
+    # Where cutting is not enough, columns are left out, the highest first; 0 never.
+    spare: int = 0
 
 
 @dataclass(frozen=True, slots=True)

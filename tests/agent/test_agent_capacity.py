@@ -158,7 +158,7 @@ async def test_a_refusal_is_said_and_the_next_change_is_tried(start: Any, caplog
     reported.accepted.set()
     await until(lambda: "capacity not written" in caplog.text)
     reported.hub.refuse = lambda verb, kind, obj: None
-    await until(lambda: reported.status, seconds=3)
+    await until(lambda: reported.status, seconds=20)
 
 
 async def test_nothing_is_claimed_before_it_is_known(start: Any) -> None:

@@ -160,12 +160,22 @@ async def test_a_large_log_comes_whole_in_objects_that_fit(served: Served) -> No
 
 async def test_last_lines_and_offsets(served: Served) -> None:
     served.site.output(0).write(b"one\ntwo\nthree\n")
+    reads = []
+    original = served.hub.get
+
+    async def get(resource: Any, *args: Any, **kwargs: Any) -> Any:
+        reads.append(resource.kind)
+        return await original(resource, *args, **kwargs)
+
+    served.hub.get = get  # type: ignore[method-assign]
     await served.ask("tail", tasks="3", tailLines=2)
     await served.ask("since", tasks="3", sinceOffset={"3": 6}, tailLines=1)
     await served.done("tail")
     await served.done("since")
     assert served.entries("tail") == [{"task": 3, "attempt": 1, "offset": 4, "text": "two\nthree\n", "final": True}]
     assert [(e["offset"], e["text"]) for e in served.entries("since")] == [(6, "o\nthree\n")]
+    # Nobody has answered a request that is new: there is nothing to look for.
+    assert reads == []
 
 
 async def test_following_is_soon_and_coalesced(served: Served) -> None:

@@ -181,6 +181,14 @@ async def test_told_to_stop_with_its_tasks_it_reports_their_end_first(start: Cal
         ended = [{"type": "Failed", "status": "True"}]
         agent.site.api.set_status(JOBS, "sum", "team-a", {"failed": 1, "failedIndexes": "0", "conditions": ended})
 
+    patch = agent.hub.patch
+
+    async def slowly(resource: Any, *args: Any, **kwargs: Any) -> Any:
+        if resource == MANIFEST_WORKS:
+            await asyncio.sleep(0.4)
+        return await patch(resource, *args, **kwargs)
+
+    agent.hub.patch = slowly  # type: ignore[method-assign]
     agent.site.stop_tasks = stop_tasks  # type: ignore[method-assign]
     agent.stop_signal()
     await asyncio.wait_for(agent.task, 5)

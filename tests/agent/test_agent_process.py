@@ -18,7 +18,7 @@ from agent_hub import available, completed, deliver, eventually, feedback, let_i
 from agent_rig import CLUSTER, job_manifest, manifest_work
 
 from hub.api import names
-from hub.api.crd import installed_crds
+from hub.api.installed import installed_crds
 from hub.api.resource import CLUSTER_CAPACITIES, JOBS, MANIFEST_WORKS, NODES, TASK_LOG_REQUESTS, TASK_LOGS
 from hub.apiserver.kubeconfig import write_kubeconfig
 from hub.apiserver.server import ApiServer, serve

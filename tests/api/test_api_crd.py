@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from hub.api import resource
-from hub.api.crd import crd, file_name, installed_crds, render, schema_of, write
+from hub.api.crd import crd, file_of, render, schema_of, write
 from hub.api.fleetjob import FleetJob
+from hub.api.installed import installed_crds
 from hub.api.kinds import KINDS
 from hub.api.meta import KubeObject
 
@@ -46,12 +47,12 @@ def schemas() -> list[Any]:
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_the_written_files_are_what_the_models_say(kind):
     definition = crd(kind)
-    path = CRDS / file_name(definition)
+    path = CRDS / file_of(definition)
     assert path.read_text(encoding="utf-8") == render(definition), "run `python -m hub.api.crd manifests/crds`"
 
 
 def test_nothing_else_is_in_the_folder():
-    assert {path.name for path in CRDS.iterdir()} == {file_name(crd(kind)) for kind in KINDS}
+    assert {path.name for path in CRDS.iterdir()} == {file_of(crd(kind)) for kind in KINDS}
 
 
 @pytest.mark.parametrize("schema", schemas())

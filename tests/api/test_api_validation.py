@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from hub.api.errors import InvalidObjectError
@@ -36,6 +38,26 @@ def test_documents_lists_and_json_are_taken_apart():
     assert [obj["kind"] for obj in load_objects(text, "x")] == ["FleetJob", "Namespace", "Job"]
 
 
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (GOOD.replace("tasks: 5", "parallelism: 2\n  tasks: 0"), "7: FleetJob train: spec.tasks:"),
+        (GOOD.replace("name: main}]", "name: main,\n    comand: [a]}]"), "8: FleetJob train: spec.template.spec."),
+        # What is missing is said where its place would be.
+        (GOOD.replace("{name: train, ", "{"), "4: FleetJob without a name: metadata.name:"),
+        ("---\n" + GOOD + "---\n" + GOOD.replace("tasks: 5", "tasks: x"), "15: FleetJob train: spec.tasks:"),
+        ("kind: List\napiVersion: v1\nitems:\n- {}\n-\n  kind: Pod\n", "4: object without a name: apiVersion:"),
+        (GOOD.replace("{since", "{a.b/c: 1, since"), "4: FleetJob train: metadata.annotations.a.b/c:"),
+    ],
+)
+def test_an_error_names_the_line_of_its_field(text: str, place: str):
+    assert problems(text)[0].startswith(f"jobs.yaml:{place}")
+
+
+def test_an_alias_of_itself_is_refused():
+    assert problems("a: &a [*a]\n") == ["jobs.yaml:1: an alias in it stands for what contains it"]
+
+
 def test_objects_come_as_they_were_written():
     (obj,) = load_objects(
         "{apiVersion: v1, kind: ConfigMap, metadata: {name: a}, data: {day: 2024-01-31, 2: x, true: y}}", "x"
@@ -63,7 +85,7 @@ def test_objects_come_as_they_were_written():
 def test_an_error_names_place_object_field_found_and_allowed(change, expected):
     before, after = change.split("|")
     (line,) = problems(GOOD.replace(before, after))
-    assert line.startswith("jobs.yaml:2: ")
+    assert re.match(r"jobs\.yaml:\d+: ", line)
     assert expected in line
 
 
@@ -78,7 +100,7 @@ def test_all_errors_are_said_at_once():
     text = GOOD.replace("tasks: 5", "tasks: 0\n  suspend: 1") + "---\n" + GOOD.replace("name: train", "nome: train")
     lines = problems(text)
     assert len(lines) == 3
-    assert lines[2] == "jobs.yaml:11: FleetJob without a name: metadata.name: is required"
+    assert lines[2] == "jobs.yaml:13: FleetJob without a name: metadata.name: is required"
 
 
 @pytest.mark.parametrize("text", ["a: [1", "{'a'", "\x00"])

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hub.api.crd import installed_crds
 from hub.api.errors import InvalidObjectError
+from hub.api.installed import installed_crds
 from hub.api.resource import KNOWN
 from hub.apiserver.builtin import builtin_registry
 from hub.apiserver.crds import established

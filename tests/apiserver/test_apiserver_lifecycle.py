@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from hub.api.crd import installed_crds
 from hub.api.errors import NotFoundError, QuarterdeckError, RefusedError
+from hub.api.installed import installed_crds
 from hub.api.resource import (
     CONFIG_MAPS,
     CUSTOM_RESOURCE_DEFINITIONS,

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hub.api.crd import installed_crds
 from hub.api.errors import InvalidObjectError
-from hub.api.patterns import compile_pattern
+from hub.api.installed import installed_crds
+from hub.api.re2 import compile_pattern
 from hub.apiserver.builtin import builtin_kinds
 from hub.apiserver.formats import STRING_FORMATS
 from hub.apiserver.kinds import served_from_crd

@@ -330,4 +330,33 @@ def test_a_history_knows_how_far_back_it_goes(limit: int) -> None:
     assert kept is not None
     assert [event.version for event in kept] == list(range(history.compacted + 2, 40, 2))
     assert history.after(38) == []
-    assert history.bytes == sum(len(event.record.raw) for event in kept)
+    assert history.bytes > sum(len(event.record.raw) for event in kept)
+    history.drop(len(kept))
+    assert history.bytes == 0
+
+
+def test_a_history_is_bounded_in_bytes() -> None:
+    history = History(0, max_bytes=20_000)
+    for version in range(1, 200):
+        history.append(Event("MODIFIED", record(version, text="x" * 50 * version), None))
+        assert history.bytes <= 20_000
+
+
+def record(version: int, previous: Record | None = None, **more: str) -> Record:
+    labels = {"job": "a-7", "kind": "FleetJob"}
+    owners = [{"apiVersion": "v1", "kind": "Owner", "name": "o", "uid": "u-1"}]
+    metadata = {"name": "a", "namespace": "somewhere", "uid": "u", "labels": labels, "ownerReferences": owners}
+    obj = {"apiVersion": "v1", "metadata": {**metadata, "resourceVersion": str(version)}, **more}
+    raw = orjson.dumps(obj)
+    return Record(1, orjson.loads(raw), raw, previous)
+
+
+def test_versions_of_an_object_share_what_they_have_in_common() -> None:
+    first = record(1)
+    second = record(2, first, text="changed")
+    for part in ("key", "uid", "labels", "owners"):
+        assert getattr(first, part) is getattr(second, part)
+    assert record(1).labels == first.labels
+    # And different objects what they say alike.
+    assert record(1).labels["job"] is first.labels["job"]
+    assert record(1).owners[0].uid is first.owners[0].uid

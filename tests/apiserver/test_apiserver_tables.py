@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hub.api.crd import installed_crds
+from hub.api.installed import installed_crds
 from hub.apiserver.ages import between, human, since
 from hub.apiserver.builtin import builtin_kinds, builtin_registry
 from hub.apiserver.kinds import Registry, ServedKind, served_from_crd

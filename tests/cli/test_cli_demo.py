@@ -11,12 +11,15 @@ from typing import Any
 
 import pytest
 
+from hub.api.errors import UsageError
 from hub.cli.demo import sequence_stats
+from hub.cli.demo.command import refuse_foreign
 from hub.cli.demo.decisions import DecisionLog
 from hub.cli.demo.fasta import FILES, TRUNCATED, write_samples
 from hub.cli.demo.scene import SITES, job
 from hub.cli.demo.site_rows import site_rows
 from hub.cli.demo.summary import print_summary, retries
+from hub.cli.invocation import command_line
 from hub.fleet.changes import CapacitySeen, ClusterSeen
 from hub.fleet.fleet import Fleet
 from hub.fleet.shape import task_shape
@@ -153,3 +156,26 @@ def reported(site: dict[str, Any]) -> dict[str, Any]:
         for number, node in enumerate(site["nodes"])
     ]
     return {"simulated": True, "prices": site["prices"], "nodeGroups": groups}
+
+
+def test_the_demo_removes_nothing_that_is_not_its_own(tmp_path: Path) -> None:
+    refuse_foreign(tmp_path / "not there yet")
+    refuse_foreign(tmp_path)
+    (tmp_path / "logs").mkdir()
+    with pytest.raises(UsageError, match="holds something that is no demo"):
+        refuse_foreign(tmp_path)
+    (tmp_path / ".quarterdeck-demo").touch()
+    refuse_foreign(tmp_path)
+
+
+def test_what_to_try_next_can_be_typed_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "b in" / "quarterdeck"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", [str(program)])
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert command_line() == "'b in/quarterdeck'"
+    monkeypatch.setenv("PATH", str(program.parent))
+    assert command_line() == "quarterdeck"

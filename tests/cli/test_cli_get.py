@@ -301,3 +301,16 @@ def test_every_name_of_a_kind_is_known_in_any_case() -> None:
     assert {kind_of(text).name for text in ("Jobs", "FJ", "fleetjob")} == {"jobs"}
     assert {kind_of(text).name for text in ("mcl", "site")} == {"clusters"}
     assert kind_of("localqueue").name == "queues"
+
+
+async def test_a_cluster_is_accepted_denied_and_removed(api: Session, run: Run) -> None:
+    await _fleet(api)
+    for verb, wanted in (("deny", False), ("accept", True)):
+        assert (await run("clusters", verb, "ash")).exit_code == 0
+        assert (await api.get(resource.MANAGED_CLUSTERS, "ash"))["spec"]["hubAcceptsClient"] is wanted
+    removed = await run("clusters", "remove", "ash")
+    assert removed.stdout == "ash removed\n"
+    # It is available, so its agent runs.
+    assert "asks to join again" in removed.stderr
+    gone = await run("clusters", "remove", "ash")
+    assert "there is no cluster ash" in str(gone.exception)

@@ -11,12 +11,15 @@ from typing import Any
 import pytest
 
 from hub.api.errors import UsageError
+from hub.api.indexset import IndexSet
 from hub.cli.demo import sequence_stats
 from hub.cli.demo.fasta import TRUNCATED, write_samples
 from hub.cli.demo.sequence_stats import n50
 from hub.cli.demo.summary import retries
 from hub.cli.jobs import exit_code
 from hub.cli.run import fleet_job
+from hub.jobs.attempt import Attempt
+from hub.jobs.feedback import parse_exit_codes
 
 _OPTIONS: dict[str, Any] = {
     "name": None, "queue": None, "priority": None, "gpu": 0, "gpu_model": (), "cpu": "1", "memory": "256Mi",
@@ -24,24 +27,40 @@ _OPTIONS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def _ended(phase: str, failed: str = "", *attempts: dict[str, Any]) -> dict[str, Any]:
-    return {"status": {"phase": phase, "tasks": {"failedIndexes": failed}, "attempts": list(attempts)}}
+def _ended(phase: str, failed: str = "") -> dict[str, Any]:
+    return {"metadata": {"name": "j"}, "status": {"phase": phase, "tasks": {"failedIndexes": failed}}}
+
+
+def _attempts(*codes: str) -> list[Attempt]:
+    return [
+        Attempt(epoch, 1, "a", IndexSet.span(9), 9, f"w{epoch}", exit_codes=parse_exit_codes(code))
+        for epoch, code in enumerate(codes, 1)
+    ]
 
 
 @pytest.mark.parametrize(
-    ("job", "code"),
+    ("job", "attempts", "code"),
     [
-        (_ended("Succeeded"), 0),
-        (_ended("Cancelled"), 130),
-        (_ended("Failed", "0", {"exitCodes": "3=0"}), 3),
-        (_ended("Failed", "0-2", {"exitCodes": "7=1;9=0,2"}), 7),
+        (_ended("Succeeded"), (), 0),
+        (_ended("Cancelled"), ("3=0",), 130),
+        (_ended("Failed", "0"), ("3=0",), 3),
+        (_ended("Failed", "0-2"), ("7=1;9=0,2",), 7),
         # Task 0 failed with 3 first and succeeded later: its code is nobody's exit code.
-        (_ended("Failed", "1", {"exitCodes": "3=0"}, {"exitCodes": "9=1"}), 9),
-        (_ended("Failed", "0"), 1),
+        (_ended("Failed", "1"), ("3=0", "9=1"), 9),
+        (_ended("Failed", "0"), (), 1),
     ],
 )
-def test_the_exit_code_is_that_of_a_task_that_failed_in_the_end(job: dict[str, Any], code: int) -> None:
-    assert exit_code(job) == code
+def test_the_exit_code_is_that_of_a_task_that_failed_in_the_end(
+    job: dict[str, Any], attempts: tuple[str, ...], code: int
+) -> None:
+    assert exit_code(job, _attempts(*attempts)) == code
+
+
+def test_what_the_shell_left_alone_reaches_the_program() -> None:
+    job = fleet_job(("sh", "-c", "kill $$; echo $(QUARTERDECK_TASK_INDEX) $HOME"), **_OPTIONS)
+    # Kubernetes makes one dollar of two, and replaces names in parentheses.
+    command = job["spec"]["template"]["spec"]["containers"][0]["command"]
+    assert command[2] == "kill $$$$; echo $(QUARTERDECK_TASK_INDEX) $HOME"
 
 
 def test_a_command_line_becomes_a_job() -> None:

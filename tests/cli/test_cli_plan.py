@@ -104,7 +104,7 @@ def test_standard_input_and_several_files_are_one_fleet(
     [
         ([], "give it files with -f, or --from-hub"),
         (["-f", "absent.yaml"], "there is no file absent.yaml"),
-        (["-f", "FILE", "--mode", "kueue"], "--mode: this version does not decide as Kueue does"),
+        (["-f", "FILE", "--mode", "kueue", "--explain", "default/sweep"], "--explain: explains mode fleet only"),
         (["-f", "FILE", "--cycles", "0"], "--cycles: '0' is neither a number of cycles from 1 nor `settle`"),
         (["-f", "FILE", "--now", "yesterday"], "'yesterday' is not a time"),
         (["-f", "FILE", "--explain", "default/nobody"], "no job, Workload or Placement is called default/nobody"),
@@ -127,7 +127,8 @@ def test_malformed_objects_are_all_said_by_file_object_and_field(
     path.write_text(yaml.safe_dump_all([broken, job("two", "q", tasks=-1)]))
     assert run("plan", "-f", path) == 2
     error = capsys.readouterr().err
-    assert f"{path}:1: FleetJob one: spec.tasks: found 'many'" in error
+    line = path.read_text().splitlines().index("  tasks: many") + 1
+    assert f"{path}:{line}: FleetJob one: spec.tasks: found 'many'" in error
     assert "FleetJob two: spec.tasks: found -1" in error
     path.write_text(yaml.safe_dump_all([*queue("q", cpu=-3)]))
     assert run("plan", "-f", path) == 2
@@ -155,7 +156,11 @@ def test_configuration(fleet_file: Path, tmp_path: Path, capsys: pytest.CaptureF
         assert "config.kueue.x-k8s.io Configuration: fairSharing has no effect" in capsys.readouterr().err
 
     for text, said in (
-        ("queue: {mode: kueue}", "this version does not decide as Kueue does"),
+        ("queue: {mode: queue}", "found 'queue'; allowed: fleet, kueue"),
+        (
+            "queue: {mode: kueue, fairSharing: {preemptionStrategies: [Random]}}",
+            "fairSharing.preemptionStrategies: found",
+        ),
         ("queue: {modus: fleet}", "queue.modus: there is no such setting; known here: mode"),
         ("shards: 3", "shards"),
         ("[1, 2]", "holds no settings"),
@@ -165,6 +170,23 @@ def test_configuration(fleet_file: Path, tmp_path: Path, capsys: pytest.CaptureF
         assert run("plan", "-f", fleet_file, "--config", ours) == 2
         assert said in capsys.readouterr().err
     assert run("plan", "-f", fleet_file, "--config", tmp_path / "absent.yaml") == 2
+
+
+def test_the_mode_comes_from_the_option_or_the_configuration(
+    fleet_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours = tmp_path / "hub.yaml"
+    ours.write_text("queue: {mode: kueue, fairSharing: {}, multiKueue: {gcInterval: 1m}}")
+    document = planned(capsys, "-f", fleet_file, "--config", ours)
+    assert document["mode"] == "kueue"
+    assert planned(capsys, "-f", fleet_file, "--config", ours, "--mode", "fleet")["mode"] == "fleet"
+    assert planned(capsys, "-f", fleet_file, "--mode", "kueue")["mode"] == "kueue"
+    assert run("plan", "-f", fleet_file, "--config", ours) == 0
+    captured = capsys.readouterr()
+    assert "multiKueue has no effect in mode kueue" in captured.err
+    assert "mode kueue decides about quota only: nothing is placed on a cluster" in captured.err
+    assert "Misconfigured" in captured.out
+    assert "LocalQueue default/absent does not exist" in captured.out
 
 
 def test_what_has_no_effect_is_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -86,8 +86,12 @@ async def test_a_cut_off_cluster_is_fenced_and_its_late_results_do_not_count(sce
     cluster = await scene.api.get(MANAGED_CLUSTERS, "ash")
     assert condition_is(cluster["status"]["conditions"], AVAILABLE, "Unknown")
     assert await taints(scene, "ash") == [names.TAINT_UNREACHABLE]
-    work = await scene.api.get(MANIFEST_WORKS, ash.started[0][0], "ash")
-    assert work["metadata"]["deletionTimestamp"]
+
+    async def taken_back() -> bool:
+        work = await scene.api.get(MANIFEST_WORKS, ash.started[0][0], "ash")
+        return bool(work["metadata"].get("deletionTimestamp"))
+
+    await until(taken_back)
     said_lost = line.log.index(("patch", "fleetjobs/status", "carry"))
     assert said_lost < line.log.index(("delete", "manifestworks", ash.started[0][0]))
 

@@ -16,9 +16,7 @@ from hub.api.errors import NotFoundError
 from hub.api.indexset import IndexSet
 from hub.api.resource import (
     CLUSTER_QUEUES,
-    EVENTS,
     FLEET_JOBS,
-    JOBS,
     LOCAL_QUEUES,
     MANAGED_CLUSTER_SET_BINDINGS,
     MANAGED_CLUSTERS,
@@ -253,12 +251,10 @@ async def test_cancel_stops_what_runs_and_keeps_what_was_done(scene: Scene) -> N
     assert status["phase"] == "Cancelled"
     assert {a["state"] for a in status["attempts"]} <= {"Cancelled", "Succeeded"}
     assert "Cancelled" in {a["state"] for a in status["attempts"]}
-    workload = await scene.workload("halt")
 
     async def finished() -> bool:
         return condition_is(((await scene.workload("halt")).get("status") or {}).get("conditions"), "Finished")
 
-    assert workload
     await until(finished)
 
 
@@ -335,6 +331,21 @@ async def test_deleting_a_job_takes_works_workload_and_logs_with_it(scene: Scene
     await until(lambda: job["metadata"]["uid"] not in hub.table.entries)
 
 
+async def test_a_job_that_is_held_while_it_is_deleted_runs_no_longer(scene: Scene) -> None:
+    await scene.hub()
+    agent = await scene.agent("ash", plan=lambda work, tasks: Told(seconds=30.0))
+    await scene.available("ash")
+    await scene.submit("held")
+    await until(lambda: agent.started)
+    await scene.api.patch(FLEET_JOBS, "held", {"metadata": {"finalizers": ["example.com/audit"]}}, "default")
+    await scene.api.delete(FLEET_JOBS, "held", "default")
+    await until(lambda: _empty(scene))
+    assert agent.stopped
+    assert (await scene.job("held"))["metadata"]["deletionTimestamp"]
+    await scene.api.patch(FLEET_JOBS, "held", {"metadata": {"finalizers": None}}, "default")
+    await gone(scene, FLEET_JOBS, "held")
+
+
 async def test_a_job_made_anew_under_the_same_name_is_another_job(scene: Scene) -> None:
     await scene.hub()
     agent = await scene.agent("ash", cpu=1, plan=lambda work, tasks: Told(seconds=0.3))
@@ -358,77 +369,6 @@ async def test_a_job_made_anew_under_the_same_name_is_another_job(scene: Scene) 
         return bool(workload["metadata"]["ownerReferences"][0]["uid"] == second["metadata"]["uid"])
 
     await until(own_workload)
-
-
-def plain_job(name: str, **spec: Any) -> dict[str, Any]:
-    container = {"name": "main", "image": "host", "command": ["true"], "resources": {"requests": {"cpu": "1"}}}
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {"name": name, "namespace": "default", "labels": {names.QUEUE_NAME: "default"}},
-        "spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [container]}}, **spec},
-    }
-
-
-@pytest.mark.parametrize("how", [{"suspend": True}, {"managedBy": names.MANAGED_BY}])
-async def test_a_plain_job_goes_the_same_way_and_gets_its_own_status_back(scene: Scene, how: dict[str, Any]) -> None:
-    await scene.hub()
-    await scene.agent("ash")
-    await scene.available("ash")
-    spec = {"completions": 3, "parallelism": 3, "completionMode": "Indexed", **how}
-    job = await scene.api.create(JOBS, plain_job("plain", **spec), "default")
-
-    async def complete() -> dict[str, Any] | None:
-        status = (await scene.api.get(JOBS, "plain", "default")).get("status") or {}
-        return status if condition_is(status.get("conditions"), "Complete") else None
-
-    status = await until(complete)
-    assert status["succeeded"] == 3
-    assert status["completedIndexes"] == "0-2"
-    assert status["completionTime"]
-    works = await scene.works("ash")
-    assert [w["metadata"]["labels"][names.JOB_KIND] for w in works] == ["Job"]
-
-    async def owners() -> list[str]:
-        workloads = (await scene.api.list(WORKLOADS, "default")).items
-        return [w["metadata"]["ownerReferences"][0]["kind"] for w in workloads]
-
-    assert await until(owners) == ["Job"]
-    await scene.api.delete(JOBS, "plain", "default", propagation_policy="Background", uid=job["metadata"]["uid"])
-    await until(lambda: _empty(scene))
-
-
-async def test_a_plain_job_of_somebody_else_is_left_alone(scene: Scene) -> None:
-    hub = await scene.hub()
-    await scene.agent("ash")
-    await scene.available("ash")
-    await scene.api.create(JOBS, plain_job("theirs", managedBy="example.com/other"), "default")
-    await scene.api.create(JOBS, plain_job("local"), "default")
-    await scene.submit("ours")
-    await scene.phase("ours", "Succeeded")
-    assert {entry.ref.name for entry in hub.table} == {"ours"}
-
-
-async def test_events_say_what_happened_once(scene: Scene) -> None:
-    await scene.hub()
-    await scene.agent("ash", plan=lambda work, tasks: Told(failing=tasks_set(tasks), code=2))
-    await scene.available("ash")
-    await scene.submit("fails", tasks=2)
-    await scene.phase("fails", "Failed")
-
-    async def said() -> list[dict[str, Any]] | None:
-        events = (await scene.api.list(EVENTS, "default")).items
-        return events if len(events) >= 2 else None
-
-    events = {event["reason"]: event for event in await until(said)}
-    assert set(events) == {"Admitted", "TasksFailed"}
-    assert events["TasksFailed"]["type"] == "Warning"
-    assert events["TasksFailed"]["regarding"]["name"] == "fails"
-    assert "2 of 2 tasks failed" in events["TasksFailed"]["note"]
-
-
-def tasks_set(tasks: IndexSet) -> frozenset[int]:
-    return frozenset(tasks)
 
 
 async def test_log_requests_that_are_done_are_taken_away_after_a_while(scene: Scene) -> None:
@@ -486,38 +426,3 @@ async def test_foreign_fields_of_a_job_stay(scene: Scene) -> None:
     assert job["metadata"]["labels"] == {"mine": "yes"}
     assert job["metadata"]["annotations"]["note"] == "mine"
     assert job["status"]["phase"] == "Succeeded"
-
-
-async def test_queues_say_how_many_wait_and_what_is_in_use(scene: Scene) -> None:
-    hub = await scene.hub()
-    hub.queue_status._calm = 0.3
-    ash = await scene.agent("ash", cpu=2, plan=lambda work, tasks: Told(seconds=2.5))
-    await scene.available("ash")
-    await scene.submit("runs", cpu="2")
-    await until(lambda: ash.started)
-    await scene.submit("waits", cpu="2")
-
-    async def says(pending: int, admitted: int, cpu: str) -> bool:
-        for resource, namespace in ((CLUSTER_QUEUES, None), (LOCAL_QUEUES, "default")):
-            status = (await scene.api.get(resource, "default", namespace)).get("status") or {}
-            if (status.get("pendingWorkloads"), status.get("admittedWorkloads")) != (pending, admitted):
-                return False
-            if status["flavorsUsage"][0]["resources"][0]["total"] != cpu:
-                return False
-            if not condition_is(status["conditions"], "Active"):
-                return False
-        return True
-
-    await until(lambda: says(1, 1, "2"))
-    await scene.phase("waits", "Succeeded")
-    await until(lambda: says(0, 0, "0"))
-    await scene.api.patch(CLUSTER_QUEUES, "default", {"spec": {"stopPolicy": "Hold"}})
-
-    async def stopped() -> bool:
-        queue = await scene.api.get(CLUSTER_QUEUES, "default")
-        local = await scene.api.get(LOCAL_QUEUES, "default", "default")
-        first = find_condition(queue["status"]["conditions"], "Active") or {}
-        second = find_condition(local["status"]["conditions"], "Active") or {}
-        return (first.get("reason"), second.get("reason")) == ("Stopped", "ClusterQueueIsInactive")
-
-    await until(stopped)

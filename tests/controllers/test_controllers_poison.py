@@ -188,6 +188,31 @@ async def test_a_job_that_no_decision_survives_waits_alone(scene: Scene, monkeyp
     await scene.phase("fine-2", "Succeeded")
 
 
+async def test_a_part_of_the_hub_that_fails_starts_again(scene: Scene) -> None:
+    hub = await scene.hub(wait=False)
+    real, failures = hub.cycle.turn, [ZeroDivisionError("ours"), ZeroDivisionError("ours again")]
+
+    async def turn() -> None:
+        if failures:
+            raise failures.pop()
+        await real()
+
+    hub.cycle.turn = turn  # type: ignore[method-assign]
+    looked = hub.registrar._look
+
+    def look() -> float:
+        hub.registrar._look = looked  # type: ignore[method-assign]
+        raise ZeroDivisionError("ours")
+
+    hub.registrar._look = look  # type: ignore[method-assign]
+    await scene.agent("ash")
+    await scene.available("ash")
+    await scene.submit("patient")
+    await scene.phase("patient", "Succeeded", seconds=15)
+    failed = hub.metrics.registry.get_sample_value("quarterdeck_part_failures_total", {"part": "registrar"})
+    assert failed == 1
+
+
 async def test_a_work_that_the_api_refuses_is_said_and_tried_again_later(scene: Scene) -> None:
     """A slice too large for an agent is refused by the API; the job says so, and others go on."""
     await scene.hub()

@@ -15,8 +15,8 @@ import structlog
 from controllers_scene import Scene, Told, until
 
 from hub.api import names
-from hub.api.crd import installed_crds
 from hub.api.errors import UsageError
+from hub.api.installed import installed_crds
 from hub.api.resource import (
     CLUSTER_QUEUES,
     CUSTOM_RESOURCE_DEFINITIONS,
@@ -160,13 +160,17 @@ def test_news_waits_longer_the_more_is_decided() -> None:
     now = 100.0
     tempo = Tempo(lambda: now)
     assert tempo.stretched(0.3) == 0.3
+    tempo.decided(1)
+    assert not tempo.busy
     for _ in range(200):
         tempo.decided(1)
-    assert tempo.rate == 100
+    assert tempo.rate == 100.5
     assert tempo.stretched(0.3) == LONGEST
     assert tempo.stretched(0.0) == 0.0
     assert 0.1 < tempo.stretched(0.1) < LONGEST
+    assert tempo.busy
     now += 2.1
+    assert not tempo.busy
     assert tempo.stretched(0.3) == 0.3
 
 

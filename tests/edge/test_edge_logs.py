@@ -85,7 +85,7 @@ async def test_a_log_ends_when_its_job_goes(rig: Rig) -> None:
 async def test_logs_are_kept_to_a_size_while_they_are_written(
     rigs: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent.edge.site._TRIM_SECONDS", 0.05)
+    monkeypatch.setattr("agent.edge.site._TIDY_SECONDS", 0.05)
     rig = rigs(logs={"maxSize": "128Ki"})
     await rig.start()
     script = "i=0; while [ $i -lt 40000 ]; do echo line $i; i=$((i+1)); done; sleep 0.3"

@@ -94,3 +94,19 @@ def test_a_request_that_cannot_be_read_names_its_field(value: Any) -> None:
 def test_a_person_reads_what_a_task_needs() -> None:
     shape = task_shape(template(container(cpu="500m", memory="1536Mi")), {"models": ["A100"], "minMemory": "40Gi"})
     assert str(shape) == "500m CPU, 1.5Gi memory, 1 × A100, ≥ 40Gi of GPU memory"
+
+
+@pytest.mark.parametrize(
+    ("init", "cpu"),
+    [
+        # (cpu, is a sidecar) in order; the container asks for 2.
+        ([("1", True)], 3000),
+        ([("1", True), ("4", False)], 5000),
+        ([("4", False), ("1", True)], 4000),
+        ([("1", True), ("1", True), ("1", False)], 4000),
+    ],
+)
+def test_sidecars_run_beside_what_starts_after_them(init: list[tuple[str, bool]], cpu: int) -> None:
+    started = [container(cpu=each) | ({"restartPolicy": "Always"} if beside else {}) for each, beside in init]
+    shape = task_shape({"spec": {"containers": [container(cpu="2")], "initContainers": started}})
+    assert shape.request("cpu") == cpu

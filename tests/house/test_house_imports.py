@@ -41,6 +41,15 @@ def test_the_agent_runs_without_anything_of_the_hubs_extra() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_who_serves_or_asks_an_api_needs_no_models() -> None:
+    code = (
+        "import sys\nimport agent.main, agent.assembly, agent.edge.site, agent.kubernetes, hub.apiserver.server\n"
+        "sys.exit(', '.join(name for name in sys.modules if name.startswith('pydantic')))"
+    )
+    done = python(code)
+    assert done.stderr.strip() == ""
+
+
 def test_the_agents_dependencies_are_the_base_list() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     base = {line.split(">")[0].strip() for line in project["dependencies"]}

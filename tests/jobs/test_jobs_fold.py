@@ -56,6 +56,16 @@ def test_a_job_waits_runs_and_succeeds() -> None:
     assert not world.state().delete
 
 
+def test_a_job_with_results_is_under_way_between_two_slices() -> None:
+    world = World(fleet_job(tasks=4))
+    first = world.start("ash", "0-1")
+    assert world.write().phase == "Admitted"
+    world.report(first, complete="True", completedIndexes="0-1")
+    world.start("ash", "2-3")
+    state = world.write()
+    assert (state.phase, state.message) == ("Running", "0 of 4 tasks running on ash")
+
+
 def test_a_failed_task_is_tried_elsewhere_and_the_others_keep_their_results() -> None:
     world = World(fleet_job(tasks=4, retry=RETRY))
     first = world.start("ash", "0-3")
@@ -66,7 +76,7 @@ def test_a_failed_task_is_tried_elsewhere_and_the_others_keep_their_results() ->
     assert demand is not None
     assert [(str(group.tasks), group.attempt, group.avoid) for group in demand.groups] == [("2", 2, ("ash",))]
     assert (state.phase, state.reason) == ("Queued", Reason.RETRYING)
-    assert state.message == "tasks 2 failed on ash (exit code 3); attempt 2 of 2 elsewhere"
+    assert state.message == "tasks 2 failed on ash (exit code 3); attempt 2 of 2 follows"
 
     second = world.start("elm", "2", attempt=2)
     world.report(second, active=1)
@@ -428,7 +438,7 @@ def test_what_is_said_of_a_slice_whose_tasks_are_tried_again() -> None:
     state = world.state()
     (attempt,) = state.attempts
     assert retry_note(world.spec, attempt, state.failed) == (
-        "tasks 0 failed on ash (exit code 1); attempt 2 of 2 elsewhere"
+        "tasks 0 failed on ash (exit code 1); attempt 2 of 2 follows"
     )
     assert retry_note(world.spec, attempt, tasks("0-1")) == ""
 

@@ -44,7 +44,7 @@ def test_a_status_says_all_and_is_valid() -> None:
         "phase": "Running",
         "observedGeneration": 1,
         "reason": "Running",
-        "message": "1 of 4 tasks running on ash; 2 wait: tasks 1 failed on ash (exit code 9); attempt 2 of 2 elsewhere",
+        "message": "1 of 4 tasks running on ash; 2 wait: tasks 1 failed on ash (exit code 9); attempt 2 of 2 follows",
         "tasks": {
             "total": 4, "pending": 2, "active": 1, "succeeded": 1, "failed": 0, "summary": "1/4",
             "succeededIndexes": "0",

@@ -306,7 +306,7 @@ def test_a_job_of_which_nothing_waits_is_explained_by_one_more_task() -> None:
     plan_document(found, state)
     document = explanation_document(found, state, "default/j")
     assert document is not None
-    assert document["job"]["attempts"][0]["why"] == "the only one of 1 clusters with room"
+    assert document["job"]["attempts"][0]["why"] == "the only cluster there is"
     more = document["job"]["oneMoreTask"]
     assert [part["cluster"] for part in more["verdict"]["admitted"]] == ["north"]
     assert explanation_document(found, state, "default/nobody") is None

@@ -9,10 +9,11 @@ import pytest
 from hub.api import names, resource
 from hub.api.indexset import IndexSet
 from hub.cli.listing import said, state_of
+from hub.jobs.attempt import Attempt
 from hub.jobs.spec import JobSpec
 from hub.jobs.works import attempt_from_work, slice_to_work
 from hub.server.clusters import cluster_rows, cluster_sections, cluster_table, status_of
-from hub.server.job_sections import failed_tasks, job_sections
+from hub.server.job_sections import failed_tasks, job_sections, results
 from hub.server.jobs import gpu_text, is_fleets, job_row, job_table
 from hub.server.queues import queue_rows, queue_sections, queue_table
 from hub.server.snapshot import State
@@ -262,6 +263,62 @@ def test_a_plain_job_is_read_by_its_conditions(job: dict[str, Any], phase: str, 
     assert not is_fleets({"kind": "Job", "metadata": {"name": "other"}})
 
 
+def test_a_plain_job_that_the_hub_leaves_alone_says_so() -> None:
+    job = _plain()
+    job["status"] = {}
+    assert job_row(job).message.startswith("left alone")
+    job["spec"]["suspend"] = True
+    assert job_row(job).message == "the hub has not looked at it yet"
+
+
+@pytest.mark.parametrize(
+    ("job", "failed"),
+    [
+        # Pods that failed and are tried again are no failed tasks.
+        (_plain(active=1, failed=2, succeeded=1), 0),
+        (_plain({"type": "Failed", "status": "True"}, failed=4, succeeded=1), 2),
+        (_plain(active=1, failed=2, failedIndexes="0,2"), 2),
+        (_plain({"type": "Failed", "status": "True"}, failed=4, failedIndexes=""), 0),
+    ],
+)
+def test_failures_of_a_plain_job_are_tasks(job: dict[str, Any], failed: int) -> None:
+    assert job_row(job, ["elm", "ash", "elm"]).failed == failed
+    assert job_row(job, ["elm", "ash", "elm"]).clusters == ("ash", "elm")
+
+
+def test_what_failed_of_a_plain_job_is_read_from_its_slices() -> None:
+    job = _plain({"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}, failed=1)
+    attempts = [
+        Attempt(1, 1, "ash", IndexSet.span(3), 3, "w1", failed=IndexSet.parse("1-2"), succeeded=IndexSet.parse("0")),
+        Attempt(2, 2, "elm", IndexSet.parse("1-2"), 2, "w2", failed=IndexSet.parse("1"), succeeded=IndexSet.parse("2")),
+    ]
+    assert results(job, attempts) == (IndexSet.parse("0,2"), IndexSet.parse("1"))
+    section = failed_tasks(job, [_log(1, 2, "oops\n", "a", exitCode=3)], attempts)
+    assert section is not None
+    assert section.lines == ("task 1 on elm, attempt 2: exit code 3", "  oops")
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["sh", "-c", "echo a b"], "sh -c 'echo a b'"),
+        (["python3", "-c", "print('a')"], "python3 -c \"print('a')\""),
+        (["sh", "-c", "kill $$$$; echo '$(X)'"], "sh -c 'kill $$; echo '\"'\"'$(X)'\"'\"''"),
+        ([], "(image host)"),
+    ],
+)
+def test_a_command_is_shown_as_a_shell_reads_it(words: list[str], shown: str) -> None:
+    job = _job()
+    job["spec"]["template"]["spec"]["containers"][0]["command"] = words
+    facts = _facts(job_sections(job, [], [], [], NOW))
+    assert str(facts["Command"]).removesuffix("  (image host)") == shown
+
+
+def test_what_never_ran_of_an_ended_job_does_not_wait() -> None:
+    job = _job(tasks=4) | {"status": {"phase": "Cancelled", "tasks": {"total": 4}}}
+    assert _facts(job_sections(job, [], [], [], NOW))["Tasks"] == "0 of 4 succeeded, 4 not run to their end"
+
+
 def _log(task: int, attempt: int, text: str, name: str, **entry: Any) -> dict[str, Any]:
     return {
         "metadata": {"name": name, "namespace": "elm", "labels": {names.JOB_UID: UID}},
@@ -304,11 +361,11 @@ def test_everything_about_a_job() -> None:
 
 def test_a_thousand_failures_are_told_in_a_few_lines() -> None:
     status = {"tasks": {"failed": 1000, "failedIndexes": "0-999"}}
-    section = failed_tasks(_job(tasks=1000) | {"status": status}, [])
+    section = failed_tasks(_job(tasks=1000) | {"status": status}, [], [])
     assert section is not None
     assert len(section.lines) == 11
     assert section.lines[-1] == "and 990 more: 10-999; `quarterdeck logs train --failed`"
-    assert failed_tasks(_job(), []) is None
+    assert failed_tasks(_job(), [], []) is None
 
 
 @pytest.mark.parametrize(

@@ -12,20 +12,38 @@ from typing import Any
 
 import click
 
+from hub.api.errors import UsageError
+
+_MARK = ".quarterdeck-demo"
+
 
 @click.command(name="demo")
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
-    default=Path("~/.quarterdeck/demo"),
-    show_default=True,
+    default=None,
     metavar="DIR",
-    help="Where the demo keeps its hub; made anew each time.",
+    help="Where the demo keeps its hub; made anew each time (default: `demo` in $QUARTERDECK_HOME or ~/.quarterdeck).",
 )
 @click.option("--seed", default=2026, show_default=True, help="Seed of the generated FASTA files.")
-def command(data: Path, seed: int) -> None:
+def command(data: Path | None, seed: int) -> None:
     """Start a hub and three edge sites, run an array job over 60 files, show what happens, stop everything."""
-    sys.exit(asyncio.run(_demo(data.expanduser().absolute(), seed)))
+    from hub.cli.connection import home
+
+    directory = (data if data is not None else home() / "demo").expanduser().absolute()
+    refuse_foreign(directory)
+    sys.exit(asyncio.run(_demo(directory, seed)))
+
+
+def refuse_foreign(directory: Path) -> None:
+    """What is in the way of a demo is removed, so it must be a demo's. Raises `UsageError`."""
+    if (directory / _MARK).is_file() or not directory.is_dir() or not any(directory.iterdir()):
+        return
+    raise UsageError(
+        f"{directory} holds something that is no demo, and a demo starts with an empty directory",
+        field="--data",
+        hint="Give a directory that is empty or not there yet.",
+    )
 
 
 async def _demo(data: Path, seed: int) -> int:
@@ -41,6 +59,7 @@ async def _demo(data: Path, seed: int) -> int:
 
     began = time.monotonic()
     with DataDirectory(data) as paths:
+        (data / _MARK).touch()
         for stale in ("api", "sites", "logs", "samples", "prometheus", "port"):
             target = data / stale
             shutil.rmtree(target, ignore_errors=True) if target.is_dir() else target.unlink(missing_ok=True)
@@ -65,12 +84,14 @@ async def _demo(data: Path, seed: int) -> int:
 async def _collect(api: Any, job: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[int, str]]:
     """What the tasks printed: a JSON line of each that succeeded, the last line of each that failed."""
     from hub.api.indexset import IndexSet
+    from hub.cli.jobs import attempts_of
     from hub.cli.task_logs import read_logs, sources
 
     tasks = job["status"]["tasks"]
     results, errors = [], {}
+    attempts = await attempts_of(api, job)
     for wanted in (IndexSet.parse(tasks.get("succeededIndexes", "")), IndexSet.parse(tasks.get("failedIndexes", ""))):
-        for source in sources(job, wanted) if wanted else ():
+        for source in sources(job, attempts, wanted) if wanted else ():
             async for line in read_logs(api, job, source, click.echo, tail=1, follow=False):
                 if line.text.startswith("{"):
                     results.append(json.loads(line.text))

@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from rich.bar import Bar
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
@@ -25,6 +24,7 @@ from hub.client.session import Session
 
 _LOG_LINES: Final = 9
 _LOOK_EVERY: Final = 0.25
+_BAR_WIDTH: Final = 40
 
 
 class Screen:
@@ -108,7 +108,11 @@ class Screen:
                 str(row.slots - row.free) if row.slots else "-",
                 str(row.free) if row.slots else "no such GPU",
                 f"{row.price:.2f}" if row.price is not None and row.slots else "-",
-                Text("-" if row.score is None else f"{row.score:.0f}", style="green" if row.score == best else ""),
+                Text(
+                    "-" if row.score is None else f"{row.score:.0f}",
+                    style="green" if row.score == best else "",
+                    justify="right",
+                ),
                 style=style,
             )
         return table
@@ -116,13 +120,16 @@ class Screen:
     def _bar(self) -> RenderableType:
         tasks = _tasks(self._job)
         total = max(int(tasks.get("total") or self._job["spec"].get("tasks", 1)), 1)
-        done = int(tasks.get("succeeded", 0)) + int(tasks.get("failed", 0))
+        bar, drawn = Text(), 0
+        counted = 0
+        for key, style in (("succeeded", "green"), ("failed", "red"), ("active", "cyan")):
+            counted += int(tasks.get(key, 0))
+            upto = round(_BAR_WIDTH * min(counted, total) / total)
+            bar.append("█" * (upto - drawn), style)
+            drawn = upto
+        bar.append("░" * (_BAR_WIDTH - drawn), "bright_black")
         grid = Table.grid(padding=(0, 1))
-        grid.add_row(
-            self._job["metadata"]["name"],
-            Bar(total, 0, done, width=36, color="red" if tasks.get("failed") else "green", bgcolor="grey30"),
-            self._counts(),
-        )
+        grid.add_row(self._job["metadata"]["name"], bar, self._counts())
         return grid
 
     def _counts(self) -> str:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from hub.api.indexset import IndexSet
 from hub.cli.demo.fasta import FILES, TRUNCATED
+from hub.cli.invocation import command_line, shown_path
+
+_NEXT: Final = 48
 
 
 def print_summary(
@@ -36,9 +40,13 @@ def print_summary(
     for task, text in sorted(errors.items()):
         click.echo(f"  task {task:>2}  {text}")
     _head("Try next")
-    click.echo(f"  quarterdeck up --data {data} --fleet {data / 'fleet.yaml'}    # goes on where this was")
-    click.echo(f"  quarterdeck explain {job['metadata']['name']}                 # why each site was chosen or not")
-    click.echo("  quarterdeck run --gpu 1 -- nproc                              # a job of your own")
+    program = command_line()
+    for line, why in (
+        (f"{program} up --data {shlex.quote(shown_path(data))}", "goes on where this was; then, in another terminal:"),
+        (f"{program} explain {job['metadata']['name']}", "why each site was chosen or not"),
+        (f"{program} run --gpu 1 -- nproc", "a job of your own"),
+    ):
+        click.echo(f"  {line:<{_NEXT}}  # {why}")
     failed = IndexSet.parse(str(tasks.get("failedIndexes", "")))
     return failed == IndexSet.of(TRUNCATED) == IndexSet.of(errors) and len(results) == FILES - len(TRUNCATED)
 

@@ -2,6 +2,7 @@
 
 DIR/kubeconfig           for people: the one place where the admin's token is
 DIR/lock                 who holds the directory
+DIR/sites.yaml           which sites it was started with last
 DIR/port                 the API's port, kept so that a kubeconfig stays right over restarts
 DIR/api/                 the embedded API server's store and tokens
 DIR/hub.kubeconfig       the hub's own credential; DIR/sites/NAME/hub.kubeconfig a site's
@@ -53,6 +54,10 @@ class Paths:
     @property
     def prometheus(self) -> Path:
         return self.root / "prometheus"
+
+    @property
+    def sites(self) -> Path:
+        return self.root / "sites.yaml"
 
     def site(self, name: str) -> Path:
         return self.root / "sites" / name

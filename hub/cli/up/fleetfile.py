@@ -27,14 +27,11 @@ _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 def read_fleet(path: Path) -> list[dict[str, Any]]:
     """The site entries, in file order. Raises `UsageError` naming file and field."""
-    try:
-        document = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}", field="--fleet") from error
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}", field="--fleet") from error
+    document = _read(path)
     if not isinstance(document, dict) or document.get("kind") != "Fleet":
         raise UsageError(f"{path} is not a fleet file: it must say `kind: Fleet`", field="--fleet")
+    if unknown := sorted(document.keys() - {"apiVersion", "kind", "metadata", "sites"}):
+        raise UsageError(f"{path}: there is no such field; known are apiVersion, kind, sites", field=str(unknown[0]))
     sites = document.get("sites")
     if not isinstance(sites, list) or not sites:
         raise UsageError(f"{path}: `sites` must be a list with at least one site", field="sites")
@@ -50,6 +47,29 @@ def read_fleet(path: Path) -> list[dict[str, Any]]:
             raise UsageError(f"{name} is there twice", field=f"sites[{number}].name")
         seen.add(name)
     return sites
+
+
+def remembered_sites(path: Path) -> list[dict[str, Any]] | None:
+    """The sites of the last start on the same data; None when there was none, or the file says nothing readable."""
+    try:
+        found = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return None
+    named = isinstance(found, list) and all(
+        isinstance(site, dict) and isinstance(site.get("name"), str) for site in found
+    )
+    return found if named and found else None
+
+
+def _read(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not text in UTF-8", field="--fleet") from error
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}", field="--fleet") from error
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}", field="--fleet") from error
 
 
 def default_sites(count: int) -> list[dict[str, Any]]:

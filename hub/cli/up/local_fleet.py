@@ -7,21 +7,22 @@ async with LocalFleet(paths, sites, notice=print) as fleet:
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
 from hub.api.conditions import condition_is
-from hub.api.errors import QuarterdeckError, UnreachableError
+from hub.api.errors import QuarterdeckError, UnreachableError, UsageError
 from hub.api.resource import MANAGED_CLUSTERS
 from hub.apiserver.certificates import authority
 from hub.apiserver.kubeconfig import write_kubeconfig
+from hub.cli.connection import home
 from hub.cli.up.datadir import Paths, choose_port, ensure_token, write_private
 from hub.cli.up.processes import ProcessGroup, ProcessSpec
 from hub.cli.up.prometheus import prometheus_binary, prometheus_process
@@ -70,6 +71,7 @@ class LocalFleet:
 
     async def stop(self) -> None:
         """Sites first (they end their tasks and say so), then the hub, then what both stand on."""
+        self.processes.let_die()
         await self.processes.stop([f"site-{name}" for name in self.site_names])
         await self.processes.stop(["hub", "prometheus"])
         await self.processes.stop(["api"])
@@ -94,6 +96,8 @@ class LocalFleet:
                 ]
             )
             await self._until_joined(api)
+        # Only what could be started is worth starting again.
+        write_private(self.paths.sites, yaml.safe_dump([dict(site) for site in self.sites], sort_keys=False))
 
     def _write_credentials(self) -> None:
         ca = authority(self.paths.api)
@@ -116,7 +120,10 @@ class LocalFleet:
     def _hub_process(self) -> ProcessSpec:
         metrics_port = free_port()
         self.hub_metrics_url = f"http://127.0.0.1:{metrics_port}/metrics"
-        config: dict[str, Any] = {"autoAccept": {"users": ["system:open-cluster-management:*"]}, **self.hub_config}
+        # Its own sites come in whatever else is configured.
+        accept = dict(self.hub_config.get("autoAccept") or {})
+        accept["users"] = [*accept.get("users", ()), "system:open-cluster-management:*"]
+        config: dict[str, Any] = {**self.hub_config, "autoAccept": accept}
         if self.with_prometheus and prometheus_binary():
             self.prometheus_url = f"http://127.0.0.1:{free_port()}"
             config["prometheus"] = {"url": self.prometheus_url}
@@ -147,7 +154,9 @@ class LocalFleet:
             return []
         targets = {name: f"127.0.0.1:{port}" for name, port in metrics.items()}
         port = int(self.prometheus_url.rsplit(":", 1)[1])
-        return [prometheus_process(binary, self.paths.prometheus, port, targets, self.paths.log("prometheus"))]
+        hub = urlsplit(self.hub_metrics_url).netloc
+        log = self.paths.log("prometheus")
+        return [prometheus_process(binary, self.paths.prometheus, port, targets, log, hub=hub)]
 
     async def _until_ready(self, api: Session) -> None:
         async with asyncio.timeout(_START_TIMEOUT):
@@ -160,6 +169,17 @@ class LocalFleet:
                     await asyncio.sleep(0.02)
                 except QuarterdeckError:
                     return
+
+    async def left_behind(self) -> list[str]:
+        """Clusters of earlier starts that are not among these sites and are not there now."""
+        async with Session.from_kubeconfig(self.paths.kubeconfig) as api:
+            clusters = (await api.list(MANAGED_CLUSTERS)).items
+        return sorted(
+            str(cluster["metadata"]["name"])
+            for cluster in clusters
+            if cluster["metadata"]["name"] not in self.site_names
+            and self.paths.site(str(cluster["metadata"]["name"])).is_dir()
+        )
 
     async def _until_joined(self, api: Session) -> None:
         waiting = set(self.site_names)
@@ -175,6 +195,9 @@ class LocalFleet:
 
     def _fail_if_dying(self, process: str) -> None:
         member = self.processes[process]
+        if member.refused:
+            words = member.tail(3).replace("quarterdeck-agent: ", "")
+            raise UsageError(f"{process} cannot start: {words}", hint=f"Its log: {member.spec.log}")
         if member.restarts >= 2:
             raise QuarterdeckError(
                 f"{process} does not stay up; its last words:\n{member.tail()}",
@@ -191,5 +214,4 @@ def free_port() -> int:
 
 def remember_last(paths: Paths) -> None:
     """So that the other commands find this hub without being told (`~/.quarterdeck/current`)."""
-    home = Path(os.environ.get("QUARTERDECK_HOME", "~/.quarterdeck")).expanduser()
-    write_private(home / "current", str(paths.kubeconfig))
+    write_private(home() / "current", str(paths.kubeconfig))

@@ -18,8 +18,10 @@ def prometheus_binary() -> str | None:
     return shutil.which("prometheus")
 
 
-def prometheus_process(binary: str, directory: Path, port: int, targets: Mapping[str, str], log: Path) -> ProcessSpec:
-    """`targets`: cluster → host:port of the site's metrics. Every series gets the label `cluster`."""
+def prometheus_process(
+    binary: str, directory: Path, port: int, targets: Mapping[str, str], log: Path, *, hub: str = ""
+) -> ProcessSpec:
+    """`targets`: cluster → host:port of the site's metrics, whose series get the label `cluster`. `hub`: of its own."""
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     config = {
         "global": {"scrape_interval": "2s", "scrape_timeout": "2s"},
@@ -31,7 +33,8 @@ def prometheus_process(binary: str, directory: Path, port: int, targets: Mapping
                     {"targets": [address], "labels": {"cluster": cluster}}
                     for cluster, address in sorted(targets.items())
                 ],
-            }
+            },
+            *([{"job_name": "hub", "static_configs": [{"targets": [hub]}]}] if hub else []),
         ],
     }
     (directory / "prometheus.yml").write_text(yaml.safe_dump(config, sort_keys=False))

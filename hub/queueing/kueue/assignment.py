@@ -1,0 +1,127 @@
+"""What flavors a workload would take: the outcome of one assignment, with why it is not better. Plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Final
+
+from hub.api.reasons import Reason
+from hub.queueing.amount import readable
+from hub.queueing.kueue.workload import PodSet
+from hub.queueing.objects import FlavorResource
+
+
+class Mode(IntEnum):
+    """What a flavor needs to be taken, worst first. Preempting from one's own queue is worse than from others."""
+
+    NO_FIT = 0
+    NO_CANDIDATES = 1
+    PREEMPT = 2
+    RECLAIM = 3
+    FIT = 4
+
+    @property
+    def preempts(self) -> bool:
+        return self in (Mode.NO_CANDIDATES, Mode.PREEMPT, Mode.RECLAIM)
+
+
+# Of two reasons the graver counts where all must be met, the lighter where one of several flavors would do.
+_GRAVITY: Final = (Reason.WAITING_FOR_QUOTA, Reason.EXCEEDS_MAX_QUOTA, Reason.NO_MATCHING_FLAVOR)
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """Why one flavor does not do as it is: a reason, and its numbers. `needed`, `limit`: in the resource's unit."""
+
+    reason: Reason
+    flavor: str
+    resource: str
+    needed: int = 0
+    limit: int = 0
+    detail: str = ""
+
+    def message(self, queue: str) -> str:
+        """Nothing is spelled out before somebody asks: most are never read."""
+        needed, limit = readable(self.resource, self.needed), readable(self.resource, self.limit)
+        if self.reason is Reason.NO_MATCHING_FLAVOR:
+            return self.reason.message(queue=queue, resource=self.resource, detail=self.detail)
+        if self.reason is Reason.EXCEEDS_MAX_QUOTA:
+            return self.reason.message(
+                needed=needed, resource=self.resource, queue=queue, limit=limit, flavor=self.flavor
+            )
+        return self.reason.message(
+            needed=needed, resource=self.resource, flavor=self.flavor, available=limit, queue=queue
+        )
+
+
+def gravest(reasons: list[Reason]) -> Reason | None:
+    return max(reasons, key=_GRAVITY.index) if reasons else None
+
+
+def lightest(reasons: list[Reason]) -> Reason | None:
+    return min(reasons, key=_GRAVITY.index) if reasons else None
+
+
+@dataclass(slots=True)
+class Choice:
+    """A flavor for one resource.
+
+    `reach`: how high up the tree it borrows. `tried`: the last flavor looked at, −1 when all were.
+    """
+
+    flavor: str
+    mode: Mode
+    reach: int
+    tried: int = -1
+
+
+@dataclass(slots=True)
+class PodSetAssignment:
+    pod_set: PodSet
+    count: int
+    requests: dict[str, int]
+    flavors: dict[str, Choice]
+    mode: Mode
+
+
+Cursor = tuple[dict[str, int], ...]
+"""For each pod set, the last flavor tried by resource."""
+
+
+@dataclass(slots=True)
+class Assignment:
+    """`mode` is the worst of its pod sets, `reach` the largest; `usage` what it would take."""
+
+    pod_sets: list[PodSetAssignment] = field(default_factory=list)
+    usage: dict[FlavorResource, int] = field(default_factory=dict)
+    reach: int = 0
+    mode: Mode = Mode.FIT
+    obstacles: list[Obstacle] = field(default_factory=list)
+    no_fit: Reason | None = None
+
+    @property
+    def needed(self) -> frozenset[FlavorResource]:
+        """What has to be preempted."""
+        return frozenset(
+            (choice.flavor, resource)
+            for part in self.pod_sets
+            for resource, choice in part.flavors.items()
+            if choice.mode.preempts
+        )
+
+    @property
+    def cursor(self) -> Cursor:
+        return tuple({resource: c.tried for resource, c in part.flavors.items()} for part in self.pod_sets)
+
+    def pinned(self) -> dict[str, dict[str, str]]:
+        """The flavors by pod set and resource, for another assignment that must stay with them."""
+        return {
+            part.pod_set.name: {resource: choice.flavor for resource, choice in part.flavors.items()}
+            for part in self.pod_sets
+        }
+
+
+def pending_flavors(cursor: Cursor | None) -> bool:
+    """Whether some flavor has not been looked at yet."""
+    return cursor is not None and any(tried != -1 for part in cursor for tried in part.values())

@@ -1,0 +1,246 @@
+"""Kueue's scheduling, cycle by cycle: one head of every queue, each decided about once. Deterministic, no I/O.
+
+Who waits and who holds is kept from cycle to cycle, so a cycle costs its heads, not the fleet. Victims give their quota
+back after the cycle and are in their queue again, in their old place.
+"""
+
+from __future__ import annotations
+
+from hub.api.reasons import Reason
+from hub.placement.selectors import matches
+from hub.queueing.kueue.assigner import Assigner, Pinned
+from hub.queueing.kueue.assignment import Assignment, Cursor, Mode, pending_flavors
+from hub.queueing.kueue.classical import classical_victims
+from hub.queueing.kueue.fair import FairSearch
+from hub.queueing.kueue.order import Entry, classical_order, fair_order
+from hub.queueing.kueue.partial import reduced, reducible
+from hub.queueing.kueue.preemption import Search, Victim, put_back, queue_at, take_out
+from hub.queueing.kueue.roster import Amounts, Roster, Tree
+from hub.queueing.kueue.standing import Standing
+from hub.queueing.kueue.verdict import Admitted, Outcome, Preempted, Verdict
+from hub.queueing.kueue.workload import Held, Workload
+from hub.queueing.objects import namespace_labels
+from hub.queueing.usage import fits
+
+
+class Scheduler:
+    """Decides about what is on the roster, and keeps it."""
+
+    def __init__(self, roster: Roster) -> None:
+        self.roster = roster
+        settings, flavors = roster.settings, roster.quotas.flavors
+        self._search: Search = FairSearch(settings.strategies) if settings.fair else classical_victims
+        self._assigner = Assigner(flavors, self._search, fair=settings.fair)
+        self._cycle = 0
+
+    def cycle(self, now: float) -> Outcome:
+        """Decides about one head of every queue that is active."""
+        self._cycle += 1
+        moved = self.roster.advance(now)
+        entries: list[Entry] = []
+        for name, line in self.roster.lines.items():
+            if name in self.roster.inactive or not len(line):
+                continue
+            workload = line.pop(self.roster.heaviness(name))
+            if workload is not None:
+                entry = self._nominate(name, workload)
+                if entry is not None:
+                    entries.append(entry)
+                elif self.roster.lines[name].parked(workload.key):
+                    moved = True
+        admitted: list[Admitted] = []
+        preempted: list[Preempted] = []
+        blocked = False
+        for entry in fair_order(entries) if self.roster.settings.fair else classical_order(entries):
+            if blocked:
+                moved = self._refuse(entry, self._not_ready(entry.queue), at_once=True) or moved
+                continue
+            blocked, refused = self._decide(entry, admitted, preempted)
+            moved = moved or refused
+        self._close(admitted, preempted)
+        return Outcome(tuple(admitted), tuple(preempted), moved or bool(admitted or preempted))
+
+    # Heads.
+
+    def _nominate(self, name: str, workload: Workload) -> Entry | None:
+        """What the head would take, or None when it is not to be decided about now."""
+        line, queue = self.roster.lines[name], self.roster.quotas.queues[name]
+        if workload.failed_checks:
+            detail = "an admission check said Retry or Rejected"
+            self.roster.verdicts[workload.key] = Verdict(name, Reason.PENDING_EVALUATION, (("detail", detail),))
+            line.requeue(workload, at_once=False)
+            return None
+        labels = self.roster.quotas.namespaces.get(workload.namespace) or namespace_labels(workload.namespace)
+        if queue.namespaces is None or not matches(queue.namespaces, labels):
+            detail = f"ClusterQueue {name} does not accept jobs of namespace {workload.namespace}"
+            self.roster.verdicts[workload.key] = Verdict(name, Reason.MISCONFIGURED, (("detail", detail),))
+            line.requeue(workload, at_once=False, mismatch=True)
+            self.roster.mismatched.add(workload.key)
+            return None
+        if workload.problem:
+            self.roster.verdicts[workload.key] = Verdict(name, Reason.MISCONFIGURED, (("detail", workload.problem),))
+            line.requeue(workload, at_once=False)
+            return None
+        tree, position = self.roster.places[name]
+        cursor = line.cursor(workload.key, tree.standing.generation, self._cycle)
+        assignment, victims = self._assign(tree.standing, position, workload, cursor=cursor)
+        line.remember(workload.key, assignment.cursor, tree.standing.generation, self._cycle)
+        return Entry(workload, name, tree.standing, position, assignment, victims)
+
+    def _assign(
+        self,
+        standing: Standing,
+        position: int,
+        workload: Workload,
+        *,
+        cursor: Cursor | None = None,
+        pinned: Pinned | None = None,
+    ) -> tuple[Assignment, list[Victim]]:
+        """The whole, at once or by preempting; else as many pods as can be had; else the whole that cannot be had."""
+
+        def attempt(counts: list[int] | None) -> tuple[Assignment, list[Victim], bool]:
+            made = self._assigner.assign(standing, position, workload, counts, cursor, pinned)
+            if not made.mode.preempts:
+                return made, [], made.mode is Mode.FIT
+            request = {key: value for key, value in made.usage.items() if value}
+            victims = self._search(standing, position, workload, made.needed, request)
+            return made, victims, bool(victims)
+
+        whole, victims, good = attempt(None)
+        if good or not reducible(workload.pod_sets):
+            return whole, victims
+        found = reduced(workload.pod_sets, lambda counts: f if (f := attempt(counts))[2] else None)
+        return (found[0], found[1]) if found is not None else (whole, [])
+
+    # Entries.
+
+    def _decide(self, entry: Entry, admitted: list[Admitted], preempted: list[Preempted]) -> tuple[bool, bool]:
+        """Whether nobody else may be admitted in this cycle, and whether the entry left the line."""
+        tree, _ = self.roster.places[entry.queue]
+        view = tree.after or tree.standing
+        deferred = False
+        if any(victim.held.key in tree.gone for victim in entry.victims):
+            # Somebody before it takes the same victims: what else could it have, in the same flavors?
+            entry.assignment, entry.victims = self._assign(
+                view, entry.position, entry.workload, pinned=entry.assignment.pinned()
+            )
+            self.roster.lines[entry.queue].remember(entry.workload.key, entry.assignment.cursor, 0, self._cycle)
+            deferred = entry.assignment.mode is Mode.FIT
+        mode = entry.assignment.mode
+        obstacles = tuple(entry.assignment.obstacles)
+        if mode is Mode.NO_FIT:
+            reason = entry.assignment.no_fit or Reason.WAITING_FOR_QUOTA
+            return False, self._refuse(entry, Verdict(entry.queue, reason, obstacles=obstacles), alike=True)
+        waits = Verdict(entry.queue, Reason.WAITING_FOR_QUOTA, obstacles=obstacles)
+        if mode.preempts and not entry.victims:
+            if queue_at(tree.standing, entry.position).preemption.reclaim != "Any":
+                self._take(tree, entry.position, self._to_reserve(entry))
+            return False, self._refuse(entry, waits, alike=True)
+        if mode.preempts and entry.workload.gate:
+            detail = "needs to preempt, which its preemption gate forbids for now"
+            gated = Verdict(entry.queue, Reason.ADMISSION_GATED, (("detail", detail),))
+            return False, self._refuse(entry, gated)
+        if not self._still_fits(view, entry):
+            return False, self._refuse(entry, waits if obstacles else self._taken(entry), at_once=True)
+        if mode is Mode.FIT and not deferred and self.roster.settings.block and self.roster.unready:
+            return True, self._refuse(entry, self._not_ready(entry.queue), at_once=True)
+        self._take(tree, entry.position, entry.usage)
+        if mode.preempts or deferred:
+            self._preempt(tree, entry, preempted)
+            return False, False
+        self._admit(entry, admitted)
+        return False, False
+
+    def _still_fits(self, view: Standing, entry: Entry) -> bool:
+        for victim in entry.victims:
+            take_out(view, victim)
+        enough = fits(view.usage, entry.position, entry.usage.items())
+        for victim in entry.victims:
+            put_back(view, victim)
+        return enough
+
+    def _preempt(self, tree: Tree, entry: Entry, preempted: list[Preempted]) -> None:
+        """Marks the victims; without any of its own, it waits for those of others."""
+        key, line = entry.workload.key, self.roster.lines[entry.queue]
+        if entry.victims and tree.after is None:
+            tree.after = tree.standing.apart()
+        victims = sorted(entry.victims, key=lambda victim: victim.held.key)
+        for victim in victims:
+            assert tree.after is not None, "made above"
+            tree.gone[victim.held.key] = victim
+            tree.after.absent.add(victim.held.key)
+            take_out(tree.after, victim)
+            preempted.append(Preempted(victim.held, victim.why, key))
+        names = ", ".join(v.held.key for v in victims) or "the victims of others"
+        self.roster.verdicts[key] = Verdict(entry.queue, Reason.WAITING_FOR_PREEMPTED, (("victims", names),))
+        line.remember(key, None, 0, 0)
+        line.stick(entry.workload, bool(victims))
+        line.requeue(entry.workload, at_once=True)
+
+    def _admit(self, entry: Entry, admitted: list[Admitted]) -> None:
+        key, line = entry.workload.key, self.roster.lines[entry.queue]
+        queue = self.roster.quotas.queues[entry.queue]
+        used = {flavor for flavor, _ in entry.assignment.usage}
+        checks = tuple(rule.name for rule in queue.check_rules if not rule.flavors or used & set(rule.flavors))
+        amounts = tuple(sorted(entry.assignment.usage.items()))
+        admitted.append(Admitted(entry.workload, entry.queue, tuple(entry.assignment.pod_sets), amounts, checks))
+        self.roster.verdicts.pop(key, None)
+        line.forget(key)
+        line.stick(entry.workload, False)
+        if self.roster.settings.block:
+            self.roster.unready.add(key)
+        if self.roster.history is not None and queue.by_usage:
+            local = (entry.workload.namespace, entry.workload.queue)
+            self.roster.history.admitted(local, ((resource, value) for (_, resource), value in amounts))
+
+    def _refuse(self, entry: Entry, verdict: Verdict, *, at_once: bool = False, alike: bool = False) -> bool:
+        """Whether the line looks different now. `alike`: what holds for it holds for all that are like it."""
+        line, workload = self.roster.lines[entry.queue], entry.workload
+        self.roster.verdicts[workload.key] = verdict
+        line.stick(workload, False)
+        stays = line.requeue(workload, at_once=at_once)
+        if not stays and alike:
+            for other in line.park_alike(workload):
+                self.roster.verdicts[other.key] = verdict
+        return not stays or pending_flavors(line.cursor_of(workload.key))
+
+    def _to_reserve(self, entry: Entry) -> Amounts:
+        """What nobody later in the cycle may take from a head that cannot get it back by force."""
+        node = entry.standing.tree.nodes[entry.position]
+        used = entry.standing.usage.used[entry.position]
+        reserved: Amounts = {}
+        for key, value in entry.usage.items():
+            left = node.nominal.get(key, 0) - used.get(key, 0)
+            if entry.assignment.reach:
+                limit = node.limits.get(key)
+                left = value if limit is None else left + limit
+            reserved[key] = max(0, min(value, left))
+        return reserved
+
+    def _take(self, tree: Tree, position: int, amounts: Amounts) -> None:
+        tree.standing.usage.add(position, amounts.items())
+        tree.taken.append((position, amounts))
+        if tree.after is not None:
+            tree.after.usage.add(position, amounts.items())
+
+    def _taken(self, entry: Entry) -> Verdict:
+        detail = f"its quota in ClusterQueue {entry.queue} went to another in the same cycle"
+        return Verdict(entry.queue, Reason.PENDING_EVALUATION, (("detail", detail),))
+
+    def _not_ready(self, queue: str) -> Verdict:
+        return Verdict(queue, Reason.WAITING_FOR_PODS_READY, (("detail", ", ".join(sorted(self.roster.unready)[:3])),))
+
+    # Between cycles.
+
+    def _close(self, admitted: list[Admitted], preempted: list[Preempted]) -> None:
+        for tree in self.roster.trees.values():
+            for position, amounts in tree.taken:
+                tree.standing.usage.remove(position, amounts.items())
+            tree.taken, tree.after = [], None
+        for one in admitted:
+            ready = one.workload.key not in self.roster.unready
+            self.roster.hold(Held(one.workload, one.queue, one.amounts, self.roster.now, ready=ready))
+        woken = {id(tree) for tree in self.roster.trees.values() if tree.gone}
+        for tree in self.roster.trees.values():
+            self.roster.release(tree)
+        self.roster.wake(woken)

@@ -1,0 +1,263 @@
+"""`quarterdeck plan --mode kueue`: the same document as in mode fleet, decided cycle by cycle as Kueue decides.
+
+Quota only: what a workload is given says nothing of clusters, and jobs of the hub itself ask as one pod set each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+from hub.api import names, resource
+from hub.api.conditions import find_condition
+from hub.api.errors import InvalidObjectError
+from hub.api.quantity import Quantity
+from hub.api.reasons import Reason
+from hub.api.timestamps import parse_time
+from hub.queueing.amount import quantity
+from hub.queueing.kueue.assignment import PodSetAssignment
+from hub.queueing.kueue.cycle import Scheduler
+from hub.queueing.kueue.history import LocalKey, Past
+from hub.queueing.kueue.roster import Roster
+from hub.queueing.kueue.settings import Settings
+from hub.queueing.kueue.verdict import Admitted, Outcome
+from hub.queueing.kueue.workload import Held, Workload
+from hub.queueing.objects import ClusterQueue
+from hub.queueing.quotas import Quotas
+from hub.server.kueue_workloads import job_workload, read_kueue_workload
+from hub.server.placements import placement_documents
+from hub.server.plan_document import SETTLE, by_name, job_row, moment_of, queue_rows
+from hub.server.reading import Json as Object
+from hub.server.reading import Objects
+from hub.server.snapshot import Job, State
+from hub.server.workloads import mirrored
+
+Json = dict[str, Any]
+
+_MULTIKUEUE: Final = "kueue.x-k8s.io/multikueue"
+_PROVISIONING: Final = "kueue.x-k8s.io/provisioning-request"
+_DEACTIVATED: Final = "deactivated: spec.active is false"
+
+
+class KueuePlan:
+    """Everything that waits or holds, read and ready to be decided about.
+
+    What is malformed is added to `objects.problems`; call `objects.check()` before anything is decided.
+    """
+
+    def __init__(self, objects: Objects, state: State, settings: Settings) -> None:
+        self._objects, self._state = objects, state
+        quotas = state.world.quotas
+        waiting: list[Workload] = []
+        held: list[Held] = []
+        self._apart: list[Json] = []
+        self._reserved: dict[str, str] = {}
+        self.notes: set[str] = set()
+        keys = {job.key for job in state.jobs.values()}
+        for source in objects.sources(resource.WORKLOADS):
+            obj = state.dated(source.obj, "Workload")
+            if mirrored(obj, state.jobs, keys):
+                continue
+            try:
+                found = read_kueue_workload(obj, quotas, settings)
+            except InvalidObjectError as error:
+                objects.problem(source, error)
+                continue
+            if any(pods.get("topologyRequest") for pods in (obj.get("spec") or {}).get("podSets") or ()):
+                self.notes.add(
+                    f"Workload {meta_key(obj)}: topologyRequest: places within a cluster are not decided about"
+                )
+            if isinstance(found, Held):
+                held.append(found)
+            elif found is not None:
+                waiting.append(found)
+            elif (obj.get("spec") or {}).get("active") is False:
+                self._note_deactivated(obj, quotas)
+        for demand in state.demands():
+            if demand.problem:
+                queue = self._queue_of(quotas, demand.namespace, demand.queue)
+                self._apart.append(_waits(demand.key, queue, Reason.INVALID_SPEC, demand.problem, parked=True))
+            else:
+                waiting.append(job_workload(demand))
+        self._roster = Roster(
+            quotas,
+            settings,
+            waiting=waiting,
+            held=held,
+            inactive=inactive_queues(quotas, objects.of("AdmissionCheck")),
+            usage=state.job_usage(),
+            past=_past(objects),
+            now=state.now,
+        )
+        self._scheduler = Scheduler(self._roster)
+
+    def document(self, cycles: int | Literal["settle"] = 1) -> Json:
+        """Decides `cycles` times, one second apart, and says what happened."""
+        objects, state, quotas = self._objects, self._state, self._state.world.quotas
+        at = state.now
+        done: list[Json] = []
+        settled = False
+        for number in range(1, (SETTLE if cycles == "settle" else cycles) + 1):
+            outcome = self._scheduler.cycle(state.now)
+            done.append(self._cycle(number, outcome))
+            self._reserved |= {entry.workload.key: entry.queue for entry in outcome.admitted}
+            for gone in outcome.preempted:
+                self._reserved.pop(gone.held.key, None)
+            state.now += 1.0
+            settled = not outcome.moved
+            if settled and cycles == "settle":
+                break
+        state.now -= 1.0
+        pending: dict[str, int] = {}
+        for workload, _ in self._roster.waiting:
+            queue = self._roster.verdicts[workload.key].queue
+            pending[queue] = pending.get(queue, 0) + 1
+        return {
+            "kind": "Plan",
+            "apiVersion": names.API_VERSION,
+            "now": moment_of(at),
+            "mode": "kueue",
+            "cycles": done,
+            "settled": settled,
+            "queues": queue_rows(quotas, self._roster.usage(), pending),
+            "placements": placement_documents(
+                state.snapshot(), objects.of(resource.PLACEMENTS), objects.of(resource.PLACEMENT_DECISIONS)
+            ),
+            "jobs": [self._job(job) for job in sorted(state.jobs.values(), key=by_name)],
+            "ignored": sorted(objects.ignored),
+        }
+
+    def _cycle(self, number: int, outcome: Outcome) -> Json:
+        # Victims of this cycle are in their queue again for the next one.
+        gone = {entry.held.key for entry in outcome.preempted}
+        pending = self._apart + [
+            self._pending(w.key, parked) for w, parked in self._roster.waiting if w.key not in gone
+        ]
+        return {
+            "cycle": number,
+            "admitted": [self._admitted(entry) for entry in outcome.admitted],
+            "preempted": [
+                {
+                    "workload": entry.held.key,
+                    "reason": entry.why,
+                    "clusterQueue": entry.held.cluster_queue,
+                    "preemptor": entry.preemptor,
+                }
+                for entry in outcome.preempted
+            ],
+            "pending": sorted(pending, key=lambda row: str(row["workload"])),
+        }
+
+    def _admitted(self, entry: Admitted) -> Json:
+        row: Json = {
+            "workload": entry.workload.key,
+            "admission": {
+                "clusterQueue": entry.queue,
+                "podSetAssignments": [_assignment(part) for part in entry.pod_sets],
+            },
+        }
+        if entry.checks:
+            row["message"] = f"waits for admission checks {', '.join(entry.checks)}"
+        return row
+
+    def _pending(self, key: str, parked: bool) -> Json:
+        verdict = self._roster.verdicts[key]
+        return _waits(key, verdict.queue, verdict.reason, verdict.message, parked=parked)
+
+    def _note_deactivated(self, obj: Object, quotas: Quotas) -> None:
+        queue = self._queue_of(quotas, obj["metadata"]["namespace"], (obj.get("spec") or {}).get("queueName"))
+        self._apart.append(_waits(meta_key(obj), queue, Reason.SUSPENDED, _DEACTIVATED, parked=True))
+
+    @staticmethod
+    def _queue_of(quotas: Quotas, namespace: Any, local_queue: Any) -> str:
+        local = quotas.local_queues.get((str(namespace), str(local_queue)))
+        return local.cluster_queue if local is not None else ""
+
+    def _job(self, job: Job) -> Json:
+        """What is given quota here waits for nothing more of the queue, whatever its state says."""
+        queue = self._reserved.get(job.key)
+        row = job_row(job)
+        if queue is None:
+            return row
+        return row | {"reason": Reason.QUOTA_RESERVED.code, "message": Reason.QUOTA_RESERVED.message(queue=queue)}
+
+
+def _waits(key: str, queue: str, reason: Reason, message: str, *, parked: bool) -> Json:
+    return {
+        "workload": key,
+        "clusterQueue": queue or None,
+        "reason": reason.code,
+        "message": message,
+        "inadmissible": parked,
+    }
+
+
+def meta_key(obj: Object) -> str:
+    return f"{obj['metadata']['namespace']}/{obj['metadata']['name']}"
+
+
+def inactive_queues(quotas: Quotas, checks: list[Object]) -> dict[str, str]:
+    """Why some ClusterQueues decide nothing. Here admission checks count as answered by whoever they name.
+
+    A check without an Active condition has not been looked at, as in a file that somebody wrote, and counts as active.
+    """
+    known = {str(check["metadata"]["name"]): check for check in checks}
+    inactive: dict[str, str] = {}
+    for name, why in quotas.inactive.items():
+        if why.code != "AdmissionCheckNotFound":
+            inactive[name] = why.detail
+            continue
+        queue = quotas.queues[name]
+        detail = _unanswered(queue, known)
+        if not detail and queue.stop != "None":
+            detail = f"it is stopped (stopPolicy {queue.stop})"
+        if detail:
+            inactive[name] = detail
+    return inactive
+
+
+def _unanswered(queue: ClusterQueue, known: Mapping[str, Object]) -> str:
+    controllers: list[str] = []
+    for rule in queue.check_rules:
+        check = known.get(rule.name)
+        if check is None:
+            return f"AdmissionCheck {rule.name} does not exist"
+        active = find_condition((check.get("status") or {}).get("conditions"), "Active")
+        if active is not None and active.get("status") != "True":
+            return f"AdmissionCheck {rule.name} is not active"
+        controller = str((check.get("spec") or {}).get("controllerName") or "")
+        if controller == _MULTIKUEUE and rule.flavors:
+            return f"AdmissionCheck {rule.name} of MultiKueue cannot be for some flavors only"
+        controllers.append(controller)
+    if controllers.count(_MULTIKUEUE) > 1:
+        return "it has more than one admission check of MultiKueue"
+    if _MULTIKUEUE in controllers and _PROVISIONING in controllers:
+        return "admission checks of MultiKueue and of ProvisioningRequests do not go together"
+    return ""
+
+
+def _assignment(part: PodSetAssignment) -> Json:
+    flavors = {r: part.flavors[r].flavor for r in sorted(part.flavors)}
+    return {
+        "name": part.pod_set.name,
+        "flavors": flavors,
+        "resourceUsage": {r: str(quantity(r, part.requests[r])) for r in flavors},
+        "count": part.count,
+    }
+
+
+def _past(objects: Objects) -> dict[LocalKey, Past]:
+    found: dict[LocalKey, Past] = {}
+    for source in objects.sources(resource.LOCAL_QUEUES):
+        obj, meta = source.obj, source.obj["metadata"]
+        sharing = (obj.get("spec") or {}).get("fairSharing") or {}
+        status = ((obj.get("status") or {}).get("fairSharing") or {}).get("admissionFairSharingStatus") or {}
+        try:
+            weight = Quantity(sharing["weight"]).nano / 1e9 if sharing.get("weight") is not None else 1.0
+            consumed = {str(r): Quantity(v).nano / 1e9 for r, v in (status.get("consumedResources") or {}).items()}
+            updated = parse_time(str(status["lastUpdate"])).timestamp() if status.get("lastUpdate") else 0.0
+        except (InvalidObjectError, TypeError, ValueError) as error:
+            objects.problem(source, InvalidObjectError(str(error), field="status.fairSharing"))
+            continue
+        found[str(meta.get("namespace") or "default"), str(meta["name"])] = Past(consumed, updated, weight)
+    return found
