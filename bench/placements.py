@@ -49,7 +49,7 @@ def _change(count: int, rules: int) -> float:
     changed = cluster("cluster-00037", source)
     for turn in range(2 * _ROUNDS):
         labels = changed["metadata"]["labels"] | {"env": "gone" if turn % 2 else "prod", "region": "region-4"}
-        changed = {**changed, "metadata": {**changed["metadata"], "labels": labels}, "spec": {}}
+        changed = {**changed, "metadata": {**changed["metadata"], "labels": labels}, "spec": {"hubAcceptsClient": True}}
         world.cluster_seen(changed)
         decided = keeper.decided
         took = _cpu(keeper.look)

@@ -1,8 +1,9 @@
 """The nodes of a site and what is taken of them: who gets which node and which of its GPUs.
 
-Pure. The order is the hub's (hub/fleet/held.py), so that both mean the same node: the fewest free GPUs that still fit
-(in thousandths), then the least free CPU, then the first by group and number; a share goes to the fullest GPU that has
-room. A whole GPU is one task's alone; shares of one GPU never sum to more than it.
+Pure. The order is the hub's (hub/fleet/held.py), so that both mean the same node: where the task makes the fewest GPUs
+useless (hub/api/waste.py), then the fewest free GPUs that still fit (in thousandths), then the least free CPU, then the
+first by group and number; a share goes to the fullest GPU that has room. A whole GPU is one task's alone; shares of one
+GPU never sum to more than it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from agent.edge.selection import NodeRule
 from agent.edge.sitefile import Busy, NodeGroup
 from hub.api import names
 from hub.api.errors import InvalidObjectError
+from hub.api.waste import node_waste
 
 WHOLE = 1000
 
@@ -121,11 +123,17 @@ class Nodes:
     def choose(self, need: Need) -> Place | None:
         """Where a task with this need would go now; None when it fits nowhere now."""
         best: Node | None = None
-        best_key: tuple[int, int, tuple[str, int]] | None = None
+        best_key: tuple[int, int, int, tuple[str, int]] | None = None
+        # Nodes that are alike are judged once: most of a large site is.
+        more: dict[tuple[int, int, tuple[int, ...]], int] = {}
         for node in self._nodes_for(need):
             if not node.fits(need):
                 continue
-            key = (node.gpu_free, node.cpu, node.order)
+            state = (id(node.group), node.cpu, tuple(node.gpus))
+            waste = more.get(state)
+            if waste is None:
+                waste = more[state] = _more_waste(node, need)
+            key = (waste, node.gpu_free, node.cpu, node.order)
             if best_key is None or key < best_key:
                 best, best_key = node, key
         return None if best is None else Place(best.name, _pick_gpus(best.gpus, need))
@@ -221,6 +229,18 @@ def _node(group: NodeGroup, number: int) -> Node:
         gpus=[WHOLE] * (group.gpus.count if group.gpus else 0),
         other=dict(group.resources),
     )
+
+
+def _more_waste(node: Node, need: Need) -> int:
+    """How much more of the node's GPUs is of no use once it has this task."""
+    offered = len(node.gpus) * WHOLE
+    if not offered:
+        return 0
+    after = [*node.gpus]
+    for gpu in _pick_gpus(after, need):
+        after[gpu] -= need.gpu_share or WHOLE
+    cpu = node.group.cpu
+    return node_waste(after, offered, node.cpu - need.cpu, cpu) - node_waste(node.gpus, offered, node.cpu, cpu)
 
 
 def _pick_gpus(free: Sequence[int], need: Need) -> tuple[int, ...]:

@@ -66,6 +66,7 @@ class Cycle:
         on_orphan: Callable[[JobEntry], None] = lambda entry: None,
         on_state: Callable[[JobEntry], None] = lambda entry: None,
         on_turn: Callable[[], None] = lambda: None,
+        on_demand: Callable[[Demand], None] = lambda demand: None,
     ) -> None:
         # Set at an orderly end: what happens is still noted, but nothing new is placed.
         self.closing = False
@@ -77,6 +78,7 @@ class Cycle:
         self._tempo, self._metrics, self._config = tempo, metrics, config
         self._may_decide, self._now = may_decide, now
         self._on_orphan, self._on_state, self._on_turn = on_orphan, on_state, on_turn
+        self._on_demand = on_demand
         self._demands: dict[str, Demand] = {}
         self._alarms = Alarms(now, self._alarm)
         self._news = asyncio.Event()
@@ -240,6 +242,8 @@ class Cycle:
         elif before != demand:
             self._demands[entry.uid] = demand
             self._replan = True
+            if before is None and not entry.used:
+                self._on_demand(demand)
 
     def _forget_departed(self, entry: JobEntry) -> None:
         if entry.departed and entry.seen is not None:

@@ -45,6 +45,7 @@ from hub.controllers.watching import Watching
 from hub.controllers.workload_mirror import WorkloadMirror
 from hub.controllers.world import World
 from hub.controllers.writes import Writes
+from hub.queueing.demand import Demand
 from hub.registration.heartbeats import Heartbeats
 
 _log = logger(__name__)
@@ -125,6 +126,7 @@ class Hub:
             now=now,
             on_orphan=self._orphaned,
             on_state=self._on_state,
+            on_demand=self._asked,
             on_turn=lambda: self.queue_status.news(),
         )
         self.table.on_mark = self.cycle.wake
@@ -347,6 +349,11 @@ class Hub:
         if self.world.placement_decided(namespace, name, clusters):
             self.table.mark_open()
             self.cycle.wake()
+
+    def _asked(self, demand: Demand) -> None:
+        if self.scores.asked(demand.shape, demand.waiting):
+            # For the decision that follows; what is placed already stays where it is.
+            self.cycle.scorers = self.scores.scorers()
 
     def _scorer_called(self, scorer: str, seconds: float, problem: str) -> None:
         self.metrics.scorer_seconds.labels(scorer).observe(seconds)

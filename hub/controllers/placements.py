@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterable
@@ -77,7 +78,9 @@ class PlacementKeeper:
         self._on_decided, self._observe = on_decided, observe
         self._writer = writer or PlacementWriter(writes, events, now, leads)
         self._tally = Tally()
+        # Equal rules have equal numbers, for as long as some Placement has them.
         self._rules: dict[ClusterRule, int] = {}
+        self._numbers = itertools.count()
         self._classes: dict[ClassKey, _Class] = {}
         self._class_of: dict[str, ClassKey] = {}
         self._fleet: Fleet = world.fleet
@@ -122,7 +125,7 @@ class PlacementKeeper:
             entry.sheets = entry.outcome = None
         if entry.request is not None:
             shared = replace(entry.request.rule, namespace="", reference="")
-            entry.rule = self._rules.setdefault(shared, len(self._rules))
+            entry.rule = self._rules.setdefault(shared, next(self._numbers))
         self._settle_current(entry)
         self._classify(entry)
         self._dirty.add(entry.key)
@@ -302,7 +305,7 @@ class PlacementKeeper:
         if changed:
             # What its author asks for anew need not wait for anything but the budget.
             stability = replace(stability, hysteresis=0, dwell=0.0)
-        outcome = view.decide(entry.current, stability=stability, since=entry.since, scores=request.by_score)
+        outcome = view.decide(entry.current, now=now, stability=stability, since=entry.since, scores=request.by_score)
         self.decided += 1
         self._due.pop(entry.key, None)
         self._at(entry.key, outcome.until)
@@ -310,7 +313,7 @@ class PlacementKeeper:
         self._take(entry, request, outcome, now)
         if request.by_score and entry.current != before:
             # Steady counts from now on: what is written is what stays, not what was on the way there.
-            settled = self._view(entry, now).decide(entry.current, stability=stability, since=entry.since)
+            settled = self._view(entry, now).decide(entry.current, now=now, stability=stability, since=entry.since)
             if {decision.cluster for decision in settled.decisions} == set(entry.current):
                 self._take(entry, request, settled, now)
                 self._at(entry.key, settled.until)
@@ -405,6 +408,8 @@ class PlacementKeeper:
         members.discard(entry.key)
         if not members:
             del self._classes[key]
+            if all(number != key[1] for _, number in self._classes):
+                self._rules = {rule: number for rule, number in self._rules.items() if number != key[1]}
 
     def _schedule_class(self, cls: _Class) -> None:
         """A moment at which a class alone changes is a moment at which each of its members is looked at."""

@@ -31,6 +31,8 @@ from hub.fleet.shape import TaskShape
 from hub.placement.score_sources import SourceScorer, source_scorer
 from hub.scoring.builtin import default_scorers
 from hub.scoring.interface import ScoreRequest, WeightedScorer, concerns
+from hub.scoring.mix import MixCounter
+from hub.scoring.packing import Fragmentation
 from hub.scoring.plugins import discover
 
 Json = dict[str, Any]
@@ -78,8 +80,10 @@ class Scores:
             for entry in plugins.scorers
         ]
         self.plugins = tuple(plugin for plugin, _ in guarded)
-        self._fixed = (*defaults, *(WeightedScorer(plugin, weight) for plugin, weight in guarded))
-        known = {entry.scorer.name for entry in self._fixed}
+        self._mix = MixCounter()
+        self._builtin = defaults
+        self._fixed = (*(WeightedScorer(plugin, weight) for plugin, weight in guarded),)
+        known = {entry.scorer.name for entry in (*defaults, *self._fixed)} | {"Fragmentation", "Scarcity"}
         for name in self._weights:
             if name not in known:
                 _log.info("a weight for a scorer that is not there yet", scorer=name, known=", ".join(sorted(known)))
@@ -107,9 +111,19 @@ class Scores:
 
     def scorers(self) -> tuple[WeightedScorer, ...]:
         """In a fixed order, with the configured weights; what counts 0 is left out."""
-        entries = [*self._fixed, *(self._scorers[name] for name in sorted(self._scorers))]
+        entries = [*self._builtin, *self._fixed, *(self._scorers[name] for name in sorted(self._scorers))]
         weighted = [WeightedScorer(e.scorer, self._weights.get(e.scorer.name, e.weight)) for e in entries]
         return tuple(entry for entry in weighted if entry.weight)
+
+    def asked(self, shape: TaskShape, tasks: int) -> bool:
+        """A job wants so many tasks of this shape. True when what is typical is another now, and so what packs well."""
+        self._mix.add([(shape, tasks)])
+        builtin = self._builtin
+        mix = self._mix.mix()
+        if any(isinstance(e.scorer, Fragmentation) and e.scorer.mix is mix for e in builtin) or not mix.typical:
+            return False
+        self._builtin = default_scorers(mix)
+        return True
 
     def published(self) -> tuple[WeightedScorer, ...]:
         """What is written where OCM's users look (hub/controllers/publishing.py): what says the same of a cluster

@@ -1,8 +1,8 @@
-"""What this hub's own tasks hold on the nodes of one cluster: taken in best-fit order, given back exactly.
+"""What this hub's own tasks hold on the nodes of one cluster: taken so that least is wasted, given back exactly.
 
-The order is the one the sites use: a task goes to the node with the fewest free GPUs (in thousandths) that still has
-room, then with the least free CPU, then the first by name; a share goes to the fullest GPU that still has room. A task
-never changes the place of another, so filling node after node is the same as placing one task after the other.
+The order is the one the sites use: a task goes to the node where it makes the fewest GPUs useless (hub/api/waste.py),
+then to the one with the fewest free GPUs (in thousandths), then with the least free CPU, then the first by name; a
+share goes to the fullest GPU that still has room. Placing several is the same as placing one after the other.
 
 Tasks without room wait: they are held all the same, hold no node, and get what is given back before anyone else, as a
 pod that is pending in the cluster would. Nothing here is ever negative.
@@ -10,13 +10,15 @@ pod that is pending in the cluster would. Nothing here is ever negative.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from hub.fleet.nodes import WHOLE_GPU, Ask, Ints, NodeTable
+from hub.fleet.nodes import MOST_CPU, WHOLE_GPU, Ask, Ints, NodeTable
 from hub.fleet.shape import TaskShape
+from hub.fleet.waste import WasteScale
 
 _NONE: Ints = np.zeros(0, np.int64)
 _NONE.flags.writeable = False
@@ -105,6 +107,61 @@ class Held:
     def slots(self, ask: Ask, nodes: Ints | None) -> Ints:
         return self.table.slots(ask, self.free, self.gpus, self.whole, nodes)
 
+    def next_node(self, ask: Ask) -> int:
+        """The node that one task more would take, or −1: there is no room."""
+        fitting = self.slots(ask, ask.nodes).nonzero()[0]
+        if not len(fitting):
+            return -1
+        return self._tightest(ask, fitting if ask.nodes is None else ask.nodes[fitting])
+
+    def next_gpus(self, ask: Ask, node: int) -> Ints:
+        """Which GPUs of `node` one task more would take, where it has room."""
+        return self._chosen_gpus(ask, self.gpus[node])
+
+    def _tightest(self, ask: Ask, nodes: Ints) -> int:
+        """The first in order, without a sort."""
+        if len(nodes) > 1 and self.table.waste is not None:
+            more = self._more_waste(ask, nodes, self.table.waste)
+            nodes = nodes[more == more.min()]
+        if len(nodes) > 1:
+            free = self.gpus_total[nodes]
+            nodes = nodes[free == free.min()]
+        if len(nodes) > 1 and self.table.cpu is not None:
+            return int(nodes[self.free[self.table.cpu, nodes].argmin()])
+        return int(nodes[0])
+
+    def _more_waste(self, ask: Ask, nodes: Ints, scale: WasteScale) -> Ints:
+        """How much more each of `nodes` wastes with one task more; all of them have room for it."""
+        cpu, taken = self._cpu_of(nodes), self._cpu_need(ask)
+        gpus = self.gpus[nodes]
+        before = scale.waste(cpu, gpus, nodes)
+        if ask.share:
+            chosen = np.where(gpus >= ask.share, gpus, WHOLE_GPU + 1).argmin(axis=1)
+            gpus[np.arange(len(nodes)), chosen] -= ask.share
+        elif ask.gpus:
+            idle = gpus == WHOLE_GPU
+            gpus[idle & (np.cumsum(idle, axis=1) <= ask.gpus)] = 0
+        more: Ints = scale.waste(cpu - taken, gpus, nodes) - before
+        return more
+
+    def _cpu_of(self, nodes: Ints) -> Ints:
+        row = self.table.cpu
+        if row is None:
+            return np.zeros(len(nodes), np.int64)
+        free: Ints = np.minimum(self.free[row, nodes], MOST_CPU)
+        return free
+
+    def _cpu_need(self, ask: Ask) -> int:
+        return min(next((amount for row, amount in ask.needs if row == self.table.cpu), 0), MOST_CPU)
+
+    @staticmethod
+    def _chosen_gpus(ask: Ask, gpus: Ints) -> Ints:
+        if not ask.share:
+            whole: Ints = (gpus == WHOLE_GPU).nonzero()[0][: ask.gpus].astype(np.int64)
+            return whole
+        room = np.where(gpus >= ask.share, gpus, WHOLE_GPU + 1)
+        return np.array((int(room.argmin()),), np.int64)
+
     def _copy(self, holdings: Mapping[str, Holding]) -> Held:
         held = Held.__new__(Held)
         held.table = self.table
@@ -144,30 +201,23 @@ class Held:
 
     def _place_one(self, ask: Ask, nodes: Ints) -> tuple[Ints, Ints]:
         """As `_place` for a single task, which is most of what happens, without a sort."""
-        if len(nodes) > 1:
-            free = self.gpus_total[nodes]
-            nodes = nodes[free == free.min()]
-        node = int(nodes[0])
-        if len(nodes) > 1 and self.table.cpu is not None:
-            node = int(nodes[self.free[self.table.cpu, nodes].argmin()])
+        node = self._tightest(ask, nodes)
         for row, amount in ask.needs:
             self.free[row, node] -= amount
         placed = np.array((node,), np.int64)
         if not ask.milli:
             return placed, _NONE
         gpus = self.gpus[node]
-        if ask.share:
-            room = np.where(gpus >= ask.share, gpus, WHOLE_GPU + 1)
-            taken = np.array((int(room.argmin()),), np.int64)
-        else:
-            taken = (gpus == WHOLE_GPU).nonzero()[0][: ask.gpus].astype(np.int64)
+        taken = self._chosen_gpus(ask, gpus)
         gpus[taken] -= ask.share or WHOLE_GPU
         self.gpus_total[node] -= ask.milli
         self.whole[node] = np.count_nonzero(gpus == WHOLE_GPU)
         return placed, taken
 
     def _place(self, ask: Ask, nodes: Ints, slots: Ints, count: int) -> tuple[Ints, Ints]:
-        """Node after node in best-fit order: the node of each task, and the GPUs they take there."""
+        """Node after node in order: the node of each task, and the GPUs they take there."""
+        if len(nodes) > 1 and self.table.waste is not None:
+            return self._place_each(ask, nodes, slots, count, self.table.waste)
         if len(nodes) > 1:
             free = self.gpus_total[nodes]
             cpu = self.table.cpu
@@ -188,6 +238,44 @@ class Held:
             self.gpus_total[nodes] -= slots * ask.milli
             self.whole[nodes] = (self.gpus[nodes] == WHOLE_GPU).sum(axis=1)
         return np.repeat(nodes, slots), gpus
+
+    def _place_each(self, ask: Ask, nodes: Ints, slots: Ints, count: int, scale: WasteScale) -> tuple[Ints, Ints]:
+        """One after the other: each changes what the next would waste, but only on its own node."""
+        cpu = self.table.cpu
+        keys = zip(
+            self._more_waste(ask, nodes, scale).tolist(),
+            self.gpus_total[nodes].tolist(),
+            self.free[cpu, nodes].tolist() if cpu is not None else [0] * len(nodes),
+            nodes.tolist(),
+            slots.tolist(),
+            strict=True,
+        )
+        heap = list(keys)
+        heapq.heapify(heap)
+        placed: list[int] = []
+        taken: list[Ints] = []
+        single = np.zeros(1, np.int64)
+        while heap and len(placed) < count:
+            _, _, _, node, room = heap[0]
+            for row, amount in ask.needs:
+                self.free[row, node] -= amount
+            if ask.milli:
+                chosen = self._chosen_gpus(ask, self.gpus[node])
+                self.gpus[node, chosen] -= ask.share or WHOLE_GPU
+                self.gpus_total[node] -= ask.milli
+                taken.append(chosen)
+            placed.append(node)
+            if room == 1:
+                heapq.heappop(heap)
+                continue
+            single[0] = node
+            more = int(self._more_waste(ask, single, scale)[0])
+            left = int(self.free[cpu, node]) if cpu is not None else 0
+            heapq.heapreplace(heap, (more, int(self.gpus_total[node]), left, node, room - 1))
+        found = np.array(placed, np.int64)
+        touched = np.unique(found)
+        self.whole[touched] = (self.gpus[touched] == WHOLE_GPU).sum(axis=1)
+        return found, np.concatenate(taken) if taken else _NONE
 
     def _take_whole(self, ask: Ask, nodes: Ints, takes: Ints) -> Ints:
         idle = self.gpus[nodes] == WHOLE_GPU

@@ -6,7 +6,7 @@ int64 in `amount_of` units, GPUs are thousandths of each single GPU, because hal
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,12 +15,15 @@ from numpy.typing import NDArray
 from hub.api import names
 from hub.fleet.shape import TaskShape
 from hub.fleet.site import NodeGroup, Site
+from hub.fleet.waste import WasteScale
 
 Ints = NDArray[np.int64]
 # More tasks than one job may have, so that a task that asks for nothing has a number, too.
 MAX_SLOTS = 1_000_000
 _UNLIMITED = 1 << 60
 WHOLE_GPU = 1000
+# Thousandths that count where nodes are compared; products with it stay within an int64.
+MOST_CPU = 10**9
 # Shapes that a table remembers; a fleet of more asks again.
 _KEPT = 512
 
@@ -44,7 +47,9 @@ class Ask:
 class NodeTable:
     """`free` [resource, node], `gpus` [node, gpu], `whole` [node]: what is there less what others use; frozen."""
 
-    __slots__ = ("_asks", "count", "cpu", "free", "gpus", "gpus_total", "groups", "rows", "starts", "whole")
+    __slots__ = (
+        "_asks", "count", "cpu", "free", "gpus", "gpus_total", "groups", "rows", "starts", "waste", "whole",
+    )  # fmt: skip
 
     def __init__(self, site: Site) -> None:
         groups = self.groups = site.groups
@@ -64,6 +69,16 @@ class NodeTable:
         self.gpus_total: Ints = self.gpus.sum(axis=1)
         self.whole: Ints = (self.gpus == WHOLE_GPU).sum(axis=1)
         self._asks: dict[TaskShape, Ask] = {}
+        # None: there is no GPU to waste.
+        self.waste = self._scale(groups) if width else None
+
+    def _scale(self, groups: Sequence[NodeGroup]) -> WasteScale:
+        def along(amounts: Iterable[int]) -> Ints:
+            return np.repeat(np.fromiter(amounts, np.int64, len(groups)), [group.count for group in groups])
+
+        # Within what the products of them may be: no node has a million CPUs.
+        cpu = along(min(group.allocatable.get("cpu", 0), MOST_CPU) for group in groups)
+        return WasteScale(cpu, along(group.gpus.count * WHOLE_GPU for group in groups))
 
     def _fill(self, group: NodeGroup, start: int) -> None:
         end = start + group.count

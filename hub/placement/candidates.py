@@ -66,7 +66,7 @@ def find_candidates(
     if not members.any():
         names = ",".join(chosen)
         return Nobody("AllManagedClusterSetsEmpty", f"All ManagedClusterSets [{names}] have no member ManagedCluster")
-    passing = np.flatnonzero(members & matching(fleet, rule) & tolerated(fleet, rule, now, current))
+    passing = np.flatnonzero(members & fleet.accepted & matching(fleet, rule) & tolerated(fleet, rule, now, current))
     until = tolerated_next(fleet, rule, now)
     shared = [(name, weight) for name, weight in weights_of(rule).items() if name not in (BALANCE, STEADY)]
     grace = rule.missing.max_age

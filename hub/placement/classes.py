@@ -69,20 +69,23 @@ class PlacementClass:
         self,
         current: tuple[str, ...],
         *,
+        now: float | None = None,
         stability: Stability = RESTLESS,
         since: Mapping[str, Held] = _NOTHING,
         scores: bool = True,
     ) -> PlacementOutcome:
-        """Of the member that has chosen `current`, in name order. Where its scores do not matter (`scores` False) and
+        """Of the member that has chosen `current`, in name order, at `now`: before `found.until`, and the class's own
+        moment when it is not said. Where its scores do not matter (`scores` False) and
         it takes whatever passes, the scores may be those of another member."""
         if not scores and self.takes_all:
             current, since, stability = (), _NOTHING, RESTLESS
-        calm = stability.hysteresis == 0 and stability.moves is None and not self._dwells(stability, since)
+        at = self._now if now is None else now
+        calm = stability.hysteresis == 0 and stability.moves is None and not self._dwells(stability, since, at)
         if calm and (known := self._known.get(current)) is not None:
             return known
         outcome = self._in_few_steps(current) if calm else None
         if outcome is None:
-            outcome = self._alone(current, stability, since)
+            outcome = self._alone(current, stability, since, at)
         if calm:
             self._known[current] = outcome
         return outcome
@@ -92,18 +95,21 @@ class PlacementClass:
         """Whether its members choose all that pass, whatever the scores and whatever is chosen."""
         return self._rule.limit is None and not self._rule.spread and self._sensitive is None
 
-    def _dwells(self, stability: Stability, since: Mapping[str, Held]) -> bool:
-        return any(self._now < held.since + stability.dwell for held in since.values())
+    @staticmethod
+    def _dwells(stability: Stability, since: Mapping[str, Held], now: float) -> bool:
+        return any(now < held.since + stability.dwell for held in since.values())
 
-    def _alone(self, current: tuple[str, ...], stability: Stability, since: Mapping[str, Held]) -> PlacementOutcome:
+    def _alone(
+        self, current: tuple[str, ...], stability: Stability, since: Mapping[str, Held], now: float
+    ) -> PlacementOutcome:
         found = self.found
         positions = [self._fleet.position(name) for name in current if name in self._fleet]
         if self._sensitive is not None and self._sensitive[positions].any():
-            found = find_candidates(self._fleet, self._sets, self._rule, self._now, current)
+            found = find_candidates(self._fleet, self._sets, self._rule, now, current)
         counts = self._tally.copy()
         counts[positions] -= 1
         return choose(
-            self._fleet, self._rule, found, self._now,
+            self._fleet, self._rule, found, now,
             current=current, counts=counts, stability=stability, since=since,
         )  # fmt: skip
 

@@ -2,8 +2,8 @@
 
 Different on purpose: a score that is missing or too old is unknown and counts less than the worst that is known (unless
 the rule says otherwise), where OCM reads it as 0 and lets it beat every negative one; a taint PreferNoSelect puts a
-cluster behind all others, unless it is chosen already; and what OCM's API promises, spreadPolicy, is done. Groups and
-the objects that carry the decisions are not made here.
+cluster behind all others, unless it is chosen already; a cluster that nobody has accepted is not chosen; and what OCM's
+API promises, spreadPolicy, is done. Groups and the objects that carry the decisions are not made here.
 """
 
 from __future__ import annotations

@@ -80,6 +80,8 @@ def placement_verdicts(
         facts = fleet.facts(name)
         if facts.deleting:
             found[name] = Reason.CLUSTER_LEAVING, {}
+        elif not facts.accepted:
+            found[name] = Reason.CLUSTER_NOT_ACCEPTED, {"cluster": name}
         elif not bound[position]:
             found[name] = Reason.CLUSTER_NOT_BOUND, {"namespace": rule.namespace}
         elif not matched[position]:

@@ -1,7 +1,7 @@
 """The smallest change that would make a Placement choose a cluster: found by making it and deciding again.
 
-One change at a time, in this order: a label or claim of the cluster, a toleration, a binding, the weight of one
-prioritizer, the number of clusters. What two changes together would do is not looked for.
+One change at a time, in this order: acceptance, a label or claim of the cluster, a toleration, a binding, the weight of
+one prioritizer, the number of clusters. What two changes together would do is not looked for.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def smallest_change(
         )
         if cluster in outcome.clusters:
             return change
-    if fleet.facts(cluster).deleting:
+    if fleet.facts(cluster).deleting or not fleet.facts(cluster).accepted:
         return None
     return _by_score(fleet, sets, rule, now, cluster, current, counts, stability)
 
@@ -61,7 +61,11 @@ def _changes(
 ) -> Iterator[Change]:
     """What could lift the filter that removes the cluster."""
     at, facts = fleet.position(cluster), fleet.facts(cluster)
-    if not matching(fleet, rule)[at]:
+    if not facts.accepted:
+        spec = {**(facts.object.get("spec") or {}), "hubAcceptsClient": True}
+        accepted = fleet.apply([ClusterSeen({**facts.object, "spec": spec})])
+        yield Change(f"hubAcceptsClient of {cluster}", accepted, sets, rule)
+    elif not matching(fleet, rule)[at]:
         yield from _labels(fleet, sets, rule, facts)
     elif not tolerated(fleet, rule, now, current)[at]:
         for taint in offending_taints(facts, rule.tolerations, now, chosen=cluster in current):

@@ -16,6 +16,8 @@ from hub.fleet.fleet import Fleet
 from hub.fleet.shape import TaskShape
 from hub.fleet.site import Site
 from hub.scoring.interface import ScoreRequest, WeightedScorer
+from hub.scoring.mix import NOTHING_SEEN, ShapeMix
+from hub.scoring.packing import Fragmentation, Scarcity
 
 Floats = NDArray[np.float64]
 _GIB = float(1 << 30)
@@ -99,14 +101,17 @@ def task_hour(site: Site | None, shape: TaskShape) -> float:
     return total if shape.gpu_milli or prices.cpu_hour is not None or prices.memory_gib_hour is not None else math.nan
 
 
-def default_scorers() -> tuple[WeightedScorer, ...]:
-    """What decides where nobody configured anything.
+def default_scorers(mix: ShapeMix = NOTHING_SEEN) -> tuple[WeightedScorer, ...]:
+    """What decides where nobody configured anything. `mix`: what is typically asked for; it decides about GPUs only.
 
-    Room for the exact shape counts most: on a public GPU trace split by GPU model, choosing by it alone allocates
-    94.5 % of the GPUs, choosing by free totals 69 to 89 %. The free share spreads load between sites of different size,
-    and the price decides between equals without sending everything to the cheapest.
+    Room for the exact shape and what is left for the tasks to come count most: `bench/openb` says what that is worth.
+    The free share spreads load between sites of different size, and the price decides between equals without sending
+    everything to the cheapest.
     """
-    return WeightedScorer(FreeSlots(), 2.0), WeightedScorer(FreeShare(), 1.0), WeightedScorer(Price(), 1.0)
+    scorers = (WeightedScorer(FreeSlots(), 2.0), WeightedScorer(FreeShare(), 1.0), WeightedScorer(Price(), 1.0))
+    if not mix.typical:
+        return scorers
+    return (*scorers, WeightedScorer(Fragmentation(mix), 2.0), WeightedScorer(Scarcity(mix), 2.0))
 
 
 def _asked(shape: TaskShape) -> list[tuple[str, float]]:

@@ -29,6 +29,7 @@ from hub.queueing.demand import Demand
 from hub.queueing.objects import FlavorResource
 from hub.queueing.quotas import quota_kinds
 from hub.scoring.interface import WeightedScorer
+from hub.server.placements import chosen_by_placement
 from hub.server.reading import Json, Objects, Source
 from hub.server.workloads import Holding, Waiting, mirrored, read_workload
 
@@ -151,9 +152,16 @@ class State:
         for placement in objects.of(resource.PLACEMENTS):
             meta = placement["metadata"]
             self.world.placement_changed(str(meta.get("namespace") or "default"), str(meta["name"]), dict(placement))
-        columns = addon_columns(objects.of(resource.ADDON_PLACEMENT_SCORES), self.now)
+        for key, clusters in sorted(chosen_by_placement(objects.of(resource.PLACEMENT_DECISIONS)).items()):
+            namespace, _, name = key.partition("/")
+            self.world.placement_decided(namespace, name, tuple(sorted(set(clusters))))
+        # What is past its validity stays, for Placements that prefer an old score to none.
+        scores = objects.of(resource.ADDON_PLACEMENT_SCORES)
+        columns, ends = addon_columns(scores, -_FOR_EVER), addon_ends(scores)
         for name in sorted(columns):
-            self.world.note(ScoresSeen(name, columns[name], _FOR_EVER))
+            addon = name.split("/")[1]
+            until = {cluster: ends[cluster, addon] for cluster in columns[name] if (cluster, addon) in ends}
+            self.world.note(ScoresSeen(name, columns[name], _FOR_EVER, until))
         self.world.refresh()
         for kind in sorted(quota_kinds()):
             for source in objects.sources(kind):
@@ -272,6 +280,16 @@ def addon_columns(scores: Iterable[Json], now: float) -> dict[str, dict[str, flo
                 column = columns.setdefault(f"AddOn/{meta['name']}/{entry['name']}", {})
                 column[str(meta.get("namespace"))] = float(entry["value"])
     return columns
+
+
+def addon_ends(scores: Iterable[Json]) -> dict[tuple[str, str], float]:
+    """Until when (epoch seconds) the scores of (cluster, resource) count, where they say it."""
+    found: dict[tuple[str, str], float] = {}
+    for obj in scores:
+        meta, until = obj["metadata"], (obj.get("status") or {}).get("validUntil")
+        if until:
+            found[str(meta.get("namespace")), str(meta["name"])] = parse_time(str(until)).timestamp()
+    return found
 
 
 __all__ = ["Job", "JobRef", "Source", "State", "addon_columns"]

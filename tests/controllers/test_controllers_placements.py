@@ -505,6 +505,33 @@ async def test_a_minimum_dwell_outlives_the_hub(scene: Scene) -> None:
     await chosen(scene, "ash")
 
 
+async def test_a_dwell_and_a_budget_end_at_their_moments(scene: Scene) -> None:
+    await bind(scene)
+    hub = await scene.hub()
+    for name, value in (("ash", 10), ("elm", 20), ("fir", -50)):
+        await cluster(scene, name)
+        await score(scene, name, value)
+    await until(lambda: len(hub.world.fleet.names) == 3 and "AddOn/r/s" in hub.world.fleet.score_sources)
+    fast: Json = {"numberOfClusters": 1, "scoreRateLimit": "0s", "prioritizerPolicy": BY_SCORE}
+    await place(scene, "dwells", {names.MIN_DWELL: "1500ms"}, **fast)
+    await place(scene, "moves", {names.MAX_MOVES: "1/2s"}, **fast)
+    began = time.time()
+    for name in ("dwells", "moves"):
+        await chosen(scene, "elm", name=name)
+    await score(scene, "ash", 90)
+    await chosen(scene, "ash", name="moves", seconds=1.2)
+    await score(scene, "fir", 95)
+    await chosen(scene, "fir", name="dwells")
+    assert 1.0 < time.time() - began < 3.0
+    await chosen(scene, "ash", name="moves", seconds=0.1)
+    await chosen(scene, "fir", name="moves")
+    assert time.time() - began > 1.9
+    # And nobody turns in circles for it.
+    before = hub.placements.decided
+    await asyncio.sleep(0.3)
+    assert hub.placements.decided - before <= 2
+
+
 async def test_a_placement_of_the_same_name_starts_anew(scene: Scene) -> None:
     await bind(scene)
     await scene.hub()

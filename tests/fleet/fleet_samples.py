@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from hub.api import names
+from hub.api.waste import node_waste
 from hub.fleet.fleet import Fleet
 from hub.fleet.shape import TaskShape
 
@@ -64,6 +65,17 @@ class SlowNode:
     memory: int
     gpus: list[int]
     pods: int | None = None
+    offered: tuple[int, int] = (0, 0)
+
+    def __post_init__(self) -> None:
+        self.offered = (self.cpu, sum(self.gpus))
+
+    def more_waste(self, want: TaskShape) -> int:
+        cpu, gpus = self.offered
+        before = node_waste(self.gpus, gpus, self.cpu, cpu)
+        after = SlowNode(self.cpu, self.memory, [*self.gpus])
+        after.take(want)
+        return node_waste(after.gpus, gpus, after.cpu, cpu) - before
 
     def fits(self, want: TaskShape) -> bool:
         if want.request("cpu") > self.cpu or want.request("memory") > self.memory or self.pods == 0:
@@ -89,11 +101,11 @@ class SlowSite:
     nodes: list[SlowNode] = field(default_factory=list)
 
     def place(self, want: TaskShape) -> bool:
-        """One task on the best node: fewest free GPUs, then least free CPU, then first."""
-        fitting = [(sum(n.gpus), n.cpu, i) for i, n in enumerate(self.nodes) if n.fits(want)]
+        """One task on the best node: least waste, fewest free GPUs, then least free CPU, then first."""
+        fitting = [(n.more_waste(want), sum(n.gpus), n.cpu, i) for i, n in enumerate(self.nodes) if n.fits(want)]
         if not fitting:
             return False
-        self.nodes[min(fitting)[2]].take(want)
+        self.nodes[min(fitting)[3]].take(want)
         return True
 
 

@@ -24,7 +24,7 @@ def cluster(
     return ClusterSeen(
         {
             "metadata": {"name": name, "labels": {names.CLUSTER_SET: "fleet", **labels}},
-            "spec": {"taints": listed},
+            "spec": {"hubAcceptsClient": True, "taints": listed},
             "status": {
                 "allocatable": {"cpu": cpu},
                 "capacity": {"cpu": cpu},

@@ -36,7 +36,10 @@ def cluster(name: str, env: str = "prod", taint: str = "", cpu: str = "", memory
         {
             "metadata": {"name": name, "labels": {"env": env, names.CLUSTER_SET: more.get("set", "fleet")},
                          **more.get("metadata", {})},
-            "spec": {"taints": [{"key": key, "value": value, "effect": effect}] if taint else []},
+            "spec": {
+                "hubAcceptsClient": True,
+                "taints": [{"key": key, "value": value, "effect": effect}] if taint else [],
+            },
             "status": {"allocatable": resources, "capacity": more.get("capacity", resources)},
         }
     )  # fmt: skip

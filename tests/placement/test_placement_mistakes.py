@@ -13,8 +13,10 @@ from hub.api.errors import InvalidObjectError
 from hub.fleet.changes import ClusterSeen, ScoresSeen
 from hub.fleet.fleet import Fleet
 from hub.placement.decide import UNKNOWN_SCORE, decide_placement
+from hub.placement.filters import placement_verdicts
 from hub.placement.request import parse_request
 from hub.placement.sets import ClusterSets
+from hub.placement.what_if import smallest_change
 
 
 def decide(fleet: Fleet, sets: ClusterSets = SETS, **spec: Any) -> list[tuple[str, int]]:
@@ -121,12 +123,13 @@ def test_a_clock_an_hour_off_moves_nobody_to_a_cluster_it_should_not() -> None:
     fleet = Fleet.empty().apply([cluster("a", "k:NoSelect"), cluster("b")])
     taint = {"key": "k", "effect": "NoSelect", "timeAdded": "2026-01-01T01:01:00Z"}
     seen = cluster("a").cluster
-    ahead = fleet.apply([ClusterSeen({**seen, "spec": {"taints": [taint]}})])
+    spec = {"hubAcceptsClient": True}
+    ahead = fleet.apply([ClusterSeen({**seen, "spec": {**spec, "taints": [taint]}})])
     tolerations = [{"key": "k", "operator": "Exists", "tolerationSeconds": 30}]
     rule = parse_request(placement(tolerations=tolerations)).rule
     outcome = decide_placement(ahead, SETS, rule, NOW)
     assert (outcome.clusters, outcome.until) == (("a", "b"), NOW + 3630)
-    unread = fleet.apply([ClusterSeen({**seen, "spec": {"taints": [{**taint, "timeAdded": "yesterday"}]}})])
+    unread = fleet.apply([ClusterSeen({**seen, "spec": {**spec, "taints": [{**taint, "timeAdded": "yesterday"}]}})])
     assert decide_placement(unread, SETS, rule, NOW).clusters == ("b",)
 
 
@@ -144,9 +147,42 @@ def test_a_broken_set_binds_nothing_and_the_others_stand() -> None:
     assert decide(Fleet.empty().apply([cluster("a")]), sets) == [("a", 200 - 100)]
 
 
-def test_a_cluster_that_is_not_accepted_follows_ocm_and_one_that_leaves_is_never_chosen() -> None:
-    """Defect 12: liveness is a matter of taints, which this hub sets as soon as a cluster is not to be used."""
+def test_a_cluster_that_nobody_has_accepted_and_one_that_leaves_are_never_chosen() -> None:
+    """Defect 12: there a cluster that was never let in can be chosen until somebody taints it."""
     seen = cluster("a").cluster
     leaving = {**seen, "metadata": {**seen["metadata"], "deletionTimestamp": "2026-01-01T00:00:00Z"}}
-    fleet = Fleet.empty().apply([ClusterSeen(leaving), cluster("b")])
+    stranger = {**cluster("c").cluster, "spec": {}}
+    fleet = Fleet.empty().apply([ClusterSeen(leaving), cluster("b"), ClusterSeen(stranger)])
     assert [name for name, _ in decide(fleet)] == ["b"]
+    rule = parse_request(placement()).rule
+    change = smallest_change(fleet, SETS, rule, NOW, "c")
+    assert change is not None
+    assert change.what == "hubAcceptsClient of c"
+
+
+def test_reasons_name_the_cluster_and_the_taint() -> None:
+    """Defect 11: there the reason of a taint says the literal word clustername."""
+    fleet = Fleet.empty().apply([cluster("a", "k:NoSelect"), ClusterSeen({**cluster("b").cluster, "spec": {}})])
+    rule = parse_request(placement()).rule
+    found = {
+        name: verdict[0].message(**verdict[1])
+        for name, verdict in placement_verdicts(fleet, SETS, rule, NOW).items()
+        if verdict is not None
+    }
+    assert found["a"] == "has taint k:NoSelect"
+    assert "b" in found
+
+
+def test_scores_in_expressions_are_a_name_and_a_value() -> None:
+    """Defect 15: there the documentation promises a quantity that the API does not have."""
+    fleet = Fleet.empty().apply([cluster("a"), ScoresSeen("AddOn/r/s", {"a": 7}, math.inf)])
+    text = "managedCluster.scores('r') == [{'name': 's', 'value': 7}]"
+    predicates = [{"requiredClusterSelector": {"celSelector": {"celExpressions": [text]}}}]
+    assert [name for name, _ in decide(fleet, predicates=predicates)] == ["a"]
+
+
+def test_what_a_cluster_bears_is_a_score_beside_how_often_it_is_chosen() -> None:
+    """Defect 13: Balance counts decisions, as in OCM; load is for a score to say, and any weight of it decides."""
+    fleet = Fleet.empty().apply([cluster("a"), cluster("b"), ScoresSeen("AddOn/r/s", {"a": -40, "b": 60}, math.inf)])
+    policy = {"configurations": [addon()]}
+    assert decide(fleet, numberOfClusters=1, prioritizerPolicy=policy) == [("b", 160)]

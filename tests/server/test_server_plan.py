@@ -385,3 +385,48 @@ def test_an_absurd_wish_stops_nobody_else(poison: dict[str, Any], quota: Any) ->
 def test_a_workload_without_pod_sets_is_malformed() -> None:
     with pytest.raises(InvalidObjectError, match=r"Workload w: spec.podSets: at least one is needed"):
         decide([*queue("q", cpu=4), workload("w", "q")])
+
+
+def test_an_old_score_counts_where_a_placement_prefers_it_and_its_jobs_follow_a_choice_as_a_whole() -> None:
+    def score(cluster: str, value: int, **status: Any) -> dict[str, Any]:
+        return {
+            "apiVersion": f"{OCM}/v1alpha1",
+            "kind": "AddOnPlacementScore",
+            "metadata": meta("gpu", cluster),
+            "status": {"scores": [{"name": "free", "value": value}]} | status,
+        }
+
+    def placed(missing: str, **spec: Any) -> dict[str, Any]:
+        coordinate = {"type": "AddOn", "addOn": {"resourceName": "gpu", "scoreName": "free"}}
+        policy = {"mode": "Exact", "configurations": [{"scoreCoordinate": coordinate}]}
+        annotations = {"fleet.quarterdeck.dev/missing-score": missing}
+        return {
+            "apiVersion": f"{OCM}/v1beta1",
+            "kind": "Placement",
+            "metadata": meta("p", "default") | {"annotations": annotations},
+            "spec": {"numberOfClusters": 1, "prioritizerPolicy": policy, **spec},
+        }
+
+    binding = {
+        "apiVersion": f"{OCM}/v1beta2",
+        "kind": "ManagedClusterSetBinding",
+        "metadata": meta("global", "default"),
+        "spec": {"clusterSet": "global"},
+    }
+    world = [binding, *site("a"), *site("b"), score("a", -10), score("b", 90, validUntil="2000-01-01T00:00:00Z")]
+    for missing, expected in (("Worst", "a"), ("LastKnown(1h)", "a"), ("LastKnown(10000000h)", "b")):
+        document = decide([placed(missing), *world])["placements"][0]
+        assert [d["clusterName"] for d in document["decisions"]] == [expected], missing
+
+    spread = {"spreadConstraints": [{"topologyKey": "zone", "topologyKeyType": "Label"}]}
+    follower = job("follows", "research", placementRef={"name": "p"})
+    for chosen in ("north", "south"):
+        decision = {
+            "apiVersion": f"{OCM}/v1beta1",
+            "kind": "PlacementDecision",
+            "metadata": meta("p-decision-1", "default") | {"labels": {f"{OCM}/placement": "p"}},
+            "status": {"decisions": [{"clusterName": chosen, "reason": ""}]},
+        }
+        document = decide([placed("Worst", spreadPolicy=spread), decision, binding, follower, *a_fleet()], "settle")
+        found = {entry["job"]: entry for entry in document["jobs"]}["default/follows"]
+        assert [entry["cluster"] for entry in found["clusters"]] == [chosen]
