@@ -151,7 +151,7 @@ class Reason(Enum):
     # Jobs and their tasks.
     QUEUED = _Entry("Queued", "Job", "waits in LocalQueue {queue} for its turn", "")
     RUNNING = _Entry("Running", "Job", "{active} of {tasks} tasks running on {clusters}", "")
-    SUCCEEDED = _Entry("Succeeded", "Job", "all {tasks} tasks succeeded", "")
+    SUCCEEDED = _Entry("Succeeded", "Job", "{tasks} of {tasks} tasks succeeded", "")
     TASKS_FAILED = _Entry(
         "TasksFailed",
         "Job",

@@ -49,12 +49,14 @@ async def _explain(ctx: click.Context, kind: str, name: str, output: str | None)
     if document is None:
         if kind == "placement":
             known = sorted(object_key(dict(placement)) for placement in objects.of(PLACEMENTS))
-            hint = "`quarterdeck get placements` lists what is there."
+            hint = "`kubectl get placements` lists what is there."
         else:
             known = sorted({str(found.seen.ref) for found in state.jobs.values()} | set(state.workloads))
             hint = "`quarterdeck get jobs` lists what is there."
-        close = difflib.get_close_matches(key, known, n=3)
         where, _, wanted = key.partition("/")
+        # What all names here begin with makes none of them nearer.
+        here = [other.partition("/")[2] for other in known if other.partition("/")[0] == where]
+        close = difflib.get_close_matches(wanted, here, n=3)
         if close:
             hint = f"Did you mean {' or '.join(close)}?"
         raise UsageError(f"there is no {kind} {wanted} in namespace {where}", hint=hint)

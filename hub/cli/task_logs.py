@@ -123,6 +123,10 @@ async def read_logs(
                     pending[task] = rest
         for task, rest in sorted(pending.items()):
             yield LogLine(task, source.cluster, rest)
+        if not heard and not follow:
+            # The site may have lost what it had sent before; of tasks that wrote nothing there is nothing here either.
+            async for line in _sent_before(api, job, source, source.tasks):
+                yield line
     except _SilentError:
         for task, rest in sorted(pending.items()):
             yield LogLine(task, source.cluster, rest)
@@ -293,18 +297,25 @@ async def _what_is_here(
 ) -> AsyncGenerator[LogLine, None]:
     """What the site had sent unasked of the tasks we have not heard of: the last lines of those that failed."""
     silent = source.tasks - IndexSet.of(heard)
-    selector = f"{names.JOB_UID}={job['metadata']['uid']},{names.EPOCH}={source.epoch},!{names.LOG_REQUEST}"
-    entries: list[dict[str, Any]] = []
-    for item in (await api.list(TASK_LOGS, source.cluster, label_selector=selector)).items:
-        entries += [entry for entry in item.get("entries") or () if entry.get("task") in silent]
-    sent = IndexSet.of(entry["task"] for entry in entries)
+    lines = [line async for line in _sent_before(api, job, source, silent)]
+    sent = IndexSet.of(line.task for line in lines)
     parts = [f"here is the end of what tasks {sent} wrote, which failed"] if sent else []
     if missing := silent - sent:
         parts.append(f"of tasks {missing} it had sent nothing")
     notice(f"{why}; {'; '.join(parts)}" if parts else why)
-    for entry in entries:
-        for text in str(entry.get("text", "")).splitlines():
-            yield LogLine(int(entry["task"]), source.cluster, text)
+    for line in lines:
+        yield line
+
+
+async def _sent_before(
+    api: KubeApi, job: Mapping[str, Any], source: Source, tasks: IndexSet
+) -> AsyncGenerator[LogLine, None]:
+    selector = f"{names.JOB_UID}={job['metadata']['uid']},{names.EPOCH}={source.epoch},!{names.LOG_REQUEST}"
+    for item in (await api.list(TASK_LOGS, source.cluster, label_selector=selector)).items:
+        for entry in item.get("entries") or ():
+            if entry.get("task") in tasks:
+                for text in str(entry.get("text", "")).splitlines():
+                    yield LogLine(int(entry["task"]), source.cluster, text)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -290,7 +290,9 @@ def test_explain_says_which_jobs_there_are(hub: _Hub, capsys: pytest.CaptureFixt
     assert run("explain", "trian") == 2
     error = capsys.readouterr().err
     assert "there is no job trian in namespace default" in error
-    assert "Did you mean default/train" in error
+    assert "Did you mean train?" in error
+    assert run("explain", "zzz") == 2
+    assert "Did you mean" not in capsys.readouterr().err
 
 
 def test_explain_a_workload_of_somebody_else(hub: _Hub, capsys: pytest.CaptureFixture[str]) -> None:
