@@ -44,6 +44,8 @@ RETRY_FAILED: Final = f"{GROUP}/retry-failed"
 # managedBy of a plain Job that is ours to run.
 MANAGED_BY: Final = f"{GROUP}/hub"
 HUB_FINALIZER: Final = f"{GROUP}/hub"
+# On a FleetJob, a Job or a Placement: the named weights by which its clusters are ordered (hub/placement/profiles.py).
+PROFILE: Final = f"{GROUP}/profile"
 # On a Placement, ours: what an unknown score counts (``Worst``, ``Exclude``, ``Neutral``, ``LastKnown(10m)``), how many
 # points better a cluster must be to displace a chosen one, how long a chosen one is safe from that, how many may be
 # displaced in which time (``2/10m``, ``10%/1h``).

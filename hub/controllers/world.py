@@ -17,6 +17,7 @@ from hub.fleet.changes import CapacityGone, CapacitySeen, ClusterGone, ClusterSe
 from hub.fleet.fleet import Fleet
 from hub.fleet.shape import TaskShape, Toleration
 from hub.jobs.spec import JobSpec
+from hub.placement.profiles import with_profile
 from hub.placement.rule import ClusterRule
 from hub.placement.rules import chooses_itself, job_rule, parse_rule
 from hub.placement.sets import ClusterSets
@@ -115,7 +116,8 @@ class World:
             self._placements.pop(key, None)
             return
         try:
-            self._placements[key] = parse_rule(namespace, obj.get("spec") or {}, name, jobs=False)
+            rule = parse_rule(namespace, obj.get("spec") or {}, name, jobs=False)
+            self._placements[key] = with_profile(rule, (obj.get("metadata") or {}).get("annotations"))
         except InvalidObjectError as error:
             _log.warning("a Placement cannot be read", placement=f"{namespace}/{name}", why=str(error))
             if not isinstance(self._placements.get(key), ClusterRule):

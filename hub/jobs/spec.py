@@ -15,6 +15,7 @@ from hub.api.errors import InvalidObjectError
 from hub.api.fleetjob import MAX_TASKS
 from hub.api.timestamps import parse_duration, parse_time
 from hub.fleet.shape import TaskShape, amount_of, task_shape
+from hub.placement.profiles import with_profile
 from hub.placement.rule import ClusterRule
 from hub.placement.rules import parse_rule
 
@@ -169,7 +170,7 @@ class JobSpec:
             parallelism=min(tasks, max(parallelism, 1)),
             template=template,
             shape=_shape(template, None),
-            rule=ClusterRule(namespace=str(meta.get("namespace") or "default")),
+            rule=with_profile(ClusterRule(namespace=str(meta.get("namespace") or "default")), annotations),
             priority_class=str((meta.get("labels") or {}).get(names.PRIORITY_CLASS) or ""),
             indexed=indexed,
             per_index=per_index is not None,
@@ -273,12 +274,13 @@ def _gpu(gpu: Any) -> Mapping[str, Any] | None:
 def _rule(meta: Mapping[str, Any], spec: Mapping[str, Any]) -> ClusterRule:
     namespace = str(meta.get("namespace") or "default")
     placement = spec.get("placement")
+    annotations = meta.get("annotations")
     if placement is None:
-        return ClusterRule(namespace=namespace)
+        return with_profile(ClusterRule(namespace=namespace), annotations)
     try:
-        return parse_rule(namespace, placement)
+        return with_profile(parse_rule(namespace, placement), annotations)
     except InvalidObjectError as error:
-        if not error.field or error.field.startswith("spec."):
+        if not error.field or error.field.startswith(("spec.", "metadata.")):
             raise
         raise InvalidObjectError(
             str(error).removeprefix(f"{error.field}: "), field=f"spec.placement.{error.field}", hint=error.hint

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from hub.fleet.facts import ClusterFacts
 from hub.fleet.fleet import Fleet
+from hub.placement.profiles import profiled
 from hub.placement.rule import ClusterRule
 from hub.placement.rules import ALLOCATABLE_CPU, ALLOCATABLE_MEMORY
 from hub.scoring.builtin import ColumnScorer
@@ -40,7 +41,7 @@ def allocatable_column(fleet: Fleet, name: str) -> NDArray[np.float64]:
 
 def scorers_for(rule: ClusterRule, defaults: Iterable[WeightedScorer]) -> tuple[WeightedScorer, ...]:
     """What orders clusters for a job with this rule, where `defaults` are the hub's own scorers."""
-    defaults = tuple(defaults)
+    defaults = profiled(rule.profile, defaults) if rule.profile else tuple(defaults)
     if not rule.weights and not rule.exact:
         return defaults
     named = {entry.name: float(entry.weight) for entry in rule.weights}

@@ -77,6 +77,7 @@ class ClusterRule:
     One of `predicates` must hold (none: all clusters do). `weights` are added to the hub's own scorers, or with `exact`
     replace them (hub/placement/prioritizers.py). `limit`: at most so many clusters. `reference` is the
     Placement it came from, for messages. `chosen`: only these clusters, which that Placement has decided on.
+    `profile`: named weights of the hub's own scorers (hub/placement/profiles.py).
     """
 
     namespace: str = ""
@@ -90,3 +91,4 @@ class ClusterRule:
     spread: tuple[SpreadConstraint, ...] = ()
     missing: MissingScore = WORST
     chosen: tuple[str, ...] | None = None
+    profile: str = ""

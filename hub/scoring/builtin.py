@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hub.api import names
+from hub.fleet.facts import ClusterFacts
 from hub.fleet.fleet import Fleet
 from hub.fleet.shape import TaskShape
 from hub.fleet.site import Site
@@ -63,6 +64,17 @@ class Price:
         return prices
 
 
+class Carbon:
+    """Grams of CO2 for a kilowatt hour, as the cluster claims it (``gco2-per-kwh``); unknown where it does not."""
+
+    name = "Carbon"
+    lower_is_better = True
+
+    def score(self, fleet: Fleet, request: ScoreRequest) -> Floats:
+        grams: Floats = fleet.facts_column("gco2-per-kwh", _grams, np.float64)
+        return grams
+
+
 class ColumnScorer:
     """Values that came from outside: a PromQL query, an AddOnPlacementScore. Too old is unknown, as absent is."""
 
@@ -112,6 +124,14 @@ def default_scorers(mix: ShapeMix = NOTHING_SEEN) -> tuple[WeightedScorer, ...]:
     if not mix.typical:
         return scorers
     return (*scorers, WeightedScorer(Fragmentation(mix), 2.0), WeightedScorer(Scarcity(mix), 2.0))
+
+
+def _grams(facts: ClusterFacts) -> float:
+    try:
+        value = float(facts.claims.get("gco2-per-kwh", "nan"))
+    except ValueError:
+        return math.nan
+    return value if 0 <= value < math.inf else math.nan
 
 
 def _asked(shape: TaskShape) -> list[tuple[str, float]]:

@@ -1,0 +1,107 @@
+"""Named weights: what each profile prefers, who picks it, and what it leaves alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hub.api import names
+from hub.api.errors import InvalidObjectError
+from hub.controllers.world import World
+from hub.fleet.changes import CapacitySeen, ClusterSeen
+from hub.fleet.fleet import Fleet
+from hub.fleet.shape import TaskShape
+from hub.jobs.spec import JobSpec
+from hub.placement.prioritizers import scorers_for
+from hub.placement.profiles import PROFILES, with_profile
+from hub.placement.rule import ClusterRule, ScoreWeight
+from hub.scoring.builtin import ColumnScorer, default_scorers
+from hub.scoring.combine import rank
+from hub.scoring.interface import ScoreRequest, WeightedScorer
+
+TASK = TaskShape((("cpu", 1000),))
+
+
+def fleet() -> Fleet:
+    """Large and dear; small and cheap; green; half in use."""
+
+    def site(name: str, cpu: int, price: str, grams: str, used: int = 0) -> list[Any]:
+        group: dict[str, Any] = {"name": "n", "count": 1, "allocatable": {"cpu": str(cpu)}}
+        if used:
+            group["used"] = [{"nodes": 1, "resources": {"cpu": str(used)}}]
+        claims = [{"name": "gco2-per-kwh", "value": grams}]
+        status = {"nodeGroups": [group], "prices": {"cpuHour": price}}
+        return [
+            ClusterSeen({"metadata": {"name": name}, "status": {"clusterClaims": claims}}),
+            CapacitySeen({"metadata": {"name": name, "namespace": name}, "status": status}),
+        ]
+
+    sites = [site("large", 64, "0.9", "400"), site("cheap", 8, "0.1", "500"), site("green", 8, "0.8", "20")]
+    sites.append(site("busy", 16, "0.85", "450", used=12))
+    return Fleet.empty().apply(change for changes in sites for change in changes)
+
+
+@pytest.mark.parametrize(
+    ("profile", "first"),
+    [("cheapest", "cheap"), ("fastest-start", "large"), ("greenest", "green"), ("pack", "busy"), ("balanced", "large")],
+)
+def test_what_each_profile_prefers(profile: str, first: str) -> None:
+    of = fleet()
+    scorers = scorers_for(ClusterRule(profile=profile), default_scorers())
+    assert rank(of, ScoreRequest(TASK, 1, 0.0), scorers, np.ones(4, np.bool_)).ordered[0] == first
+    assert set(PROFILES) == {"cheapest", "fastest-start", "greenest", "pack", "balanced"}
+
+
+def test_sources_keep_their_weights_and_what_the_rule_weighs_goes_first() -> None:
+    source = WeightedScorer(ColumnScorer("co2"), 7.0)
+    weights = (ScoreWeight("Price", 3),)
+    scorers = scorers_for(ClusterRule(profile="cheapest", weights=weights), [*default_scorers(), source])
+    found = {entry.scorer.name: entry.weight for entry in scorers}
+    assert found == {"FreeSlots": 1.0, "FreeShare": 0.5, "co2": 7.0, "Price": 3.0}
+
+
+def test_a_profile_calls_up_what_the_hub_has_switched_off() -> None:
+    found = {e.scorer.name: e.weight for e in scorers_for(ClusterRule(profile="greenest"), ())}
+    assert found == {"FreeSlots": 1.0, "FreeShare": 0.5, "Carbon": 10.0}
+
+
+def job(**metadata: Any) -> dict[str, Any]:
+    container = {"name": "main", "image": "i", "resources": {"requests": {"cpu": "1"}}}
+    return {
+        "metadata": {"name": "j", "namespace": "default", "uid": "u", **metadata},
+        "spec": {"template": {"spec": {"containers": [container]}}},
+    }
+
+
+def test_a_job_picks_one_and_a_misspelt_one_is_said() -> None:
+    picked = JobSpec.from_fleet_job(job(annotations={names.PROFILE: "greenest"}))
+    assert picked.rule is not None
+    assert picked.rule.profile == "greenest"
+    with pytest.raises(InvalidObjectError, match="there is no profile 'green'") as caught:
+        JobSpec.from_fleet_job(job(annotations={names.PROFILE: "green"}))
+    assert caught.value.field == f"metadata.annotations[{names.PROFILE}]"
+
+
+def test_a_placement_picks_for_its_jobs_and_a_bad_one_keeps_the_last_good() -> None:
+    world = World()
+
+    def seen(profile: str) -> None:
+        metadata = {"name": "p", "namespace": "default", "annotations": {names.PROFILE: profile}}
+        world.placement_changed("default", "p", {"metadata": metadata, "spec": {}})
+
+    body = job()
+    body["spec"]["placementRef"] = {"name": "p"}
+    spec = JobSpec.from_fleet_job(body)
+    for profile, counts in (("pack", "pack"), ("nonsense", "pack"), ("cheapest", "cheapest")):
+        seen(profile)
+        rule = world.rule_of(spec)
+        assert isinstance(rule, ClusterRule)
+        assert rule.profile == counts
+
+
+def test_without_the_annotation_nothing_changes() -> None:
+    rule = ClusterRule()
+    assert with_profile(rule, None) is rule
+    assert with_profile(rule, {}) is rule
