@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,17 @@ from hub.client.session import Session
 
 # Read once a run: parsing them takes longer than starting a server.
 _crds = cache(installed_crds)
+
+
+@pytest.fixture(autouse=True)
+def warnings_are_heard() -> None:
+    """Whatever an operator framework or a process's own set-up did to logging in an earlier test of this worker."""
+    logging.disable(logging.NOTSET)
+    logging.getLogger().setLevel(logging.INFO)
+    for logger in list(logging.root.manager.loggerDict.values()):
+        if isinstance(logger, logging.Logger) and logger.name.partition(".")[0] in ("agent", "hub"):
+            logger.disabled, logger.propagate = False, True
+            logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture

@@ -140,6 +140,7 @@ class PlacementKeeper:
         entry.problem, entry.since = "", {}
         self._leave(entry)
         self._settle_current(entry)
+        self._forget(entry)
 
     def decision_seen(self, obj: Json) -> None:
         entry = self._entry_of(obj)
@@ -164,11 +165,16 @@ class PlacementKeeper:
     def _drifted(self, entry: Entry) -> None:
         """The API holds something else than before: news only if it is not what was decided."""
         self._settle_current(entry)
-        if entry.obj is None and not entry.seen:
-            self.entries.pop(entry.key, None)
-            self._dirty.discard(entry.key)
-            return
-        self._writer.settle(entry)
+        if not self._forget(entry):
+            self._writer.settle(entry)
+
+    def _forget(self, entry: Entry) -> bool:
+        """Nothing is kept of what has neither a Placement nor decisions."""
+        if entry.obj is not None or entry.seen:
+            return False
+        self.entries.pop(entry.key, None)
+        self._dirty.discard(entry.key)
+        return True
 
     def _entry(self, namespace: str, name: str) -> Entry:
         key = f"{namespace}/{name}"

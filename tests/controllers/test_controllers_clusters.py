@@ -142,17 +142,17 @@ async def test_a_hub_that_was_cut_off_condemns_nobody(scene: Scene) -> None:
 async def test_when_the_whole_api_was_away_every_cluster_has_a_full_new_period(scene: Scene) -> None:
     """The clusters could not renew either: nobody's silence is theirs alone."""
     hub = await scene.hub()
-    ash = await scene.agent("ash", lease_seconds=2, plan=lambda work, tasks: Told(seconds=4.5))
+    ash = await scene.agent("ash", lease_seconds=3, plan=lambda work, tasks: Told(seconds=6.5))
     await scene.available("ash")
     await scene.submit("calm")
     await until(lambda: ash.started)
     line = scene.line_of(hub)
     line.cut()
     ash.line.cut()
-    await asyncio.sleep(3.0)
+    await asyncio.sleep(4.0)
     line.heal()
-    await asyncio.wait_for(hub.leading.wait(), 5)
-    await asyncio.sleep(0.7)
+    await asyncio.wait_for(hub.leading.wait(), 10)
+    await asyncio.sleep(0.5)
     ash.line.heal()
     status = await scene.phase("calm", "Succeeded")
     assert [(a["epoch"], a["state"]) for a in status["attempts"]] == [(1, "Succeeded")]

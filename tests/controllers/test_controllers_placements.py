@@ -22,6 +22,7 @@ from hub.api.resource import (
     PLACEMENTS,
 )
 from hub.api.timestamps import format_time, from_timestamp
+from hub.controllers.hub import Hub
 
 Json = dict[str, Any]
 NS = "default"
@@ -112,15 +113,26 @@ async def said(scene: Scene, reason: str, kind: str = "PlacementSatisfied", name
     return obj
 
 
+async def knows(hub: Hub, clusters: int) -> None:
+    """What arrives one by one would be decided one by one."""
+
+    def all_of_them() -> bool:
+        hub.world.refresh()
+        return len(hub.world.fleet.names) == clusters
+
+    await until(all_of_them)
+
+
 def placement_writes(line: Line) -> dict[tuple[str, str], int]:
     return {write: count for write, count in line.writes.items() if write[1].startswith("placement")}
 
 
 async def test_decisions_and_status_are_as_ocm_writes_them(scene: Scene) -> None:
     await bind(scene)
-    await scene.hub()
+    hub = await scene.hub()
     for name in ("ash", "elm"):
         await cluster(scene, name)
+    await knows(hub, 2)
     placement = await place(scene)
     await chosen(scene, "ash", "elm")
     obj = await said(scene, "AllDecisionsScheduled")
@@ -181,7 +193,7 @@ async def test_a_fleet_that_does_not_change_gets_no_writes_and_a_new_hub_writes_
 
 
 async def test_a_set_that_is_not_bound_and_then_is(scene: Scene) -> None:
-    await scene.hub()
+    hub = await scene.hub()
     await cluster(scene, "ash")
     await place(scene)
     obj = await said(scene, "NoManagedClusterSetBindings")
@@ -195,6 +207,7 @@ async def test_a_set_that_is_not_bound_and_then_is(scene: Scene) -> None:
         return not await decisions(scene)
 
     await until(swept)
+    await until(lambda: not hub.placements.entries)
 
 
 async def test_a_typo_keeps_the_last_good_decision_and_says_so(scene: Scene) -> None:
@@ -365,10 +378,11 @@ async def test_scores_are_written_in_their_order_and_not_more_often_than_asked(s
 async def test_more_than_a_hundred_and_nobody_is_absent_or_doubled_while_they_change(scene: Scene) -> None:
     """OCM issue 1346: there every decision behind the new one moves to another object, and is gone for a moment."""
     await bind(scene)
-    await scene.hub()
+    hub = await scene.hub()
     async with asyncio.TaskGroup() as tasks:
         for number in range(230):
             tasks.create_task(cluster(scene, f"c{number:03}", ring="outer"))
+    await knows(hub, 230)
     await place(scene)
 
     async def all_there(count: int) -> bool:
@@ -419,9 +433,10 @@ async def test_more_than_a_hundred_and_nobody_is_absent_or_doubled_while_they_ch
 
 async def test_decision_groups_follow_labels_and_a_cluster_that_moves_is_never_absent(scene: Scene) -> None:
     await bind(scene)
-    await scene.hub()
+    hub = await scene.hub()
     for number in range(6):
         await cluster(scene, f"c{number}", ring="canary" if number < 2 else "outer")
+    await knows(hub, 6)
     selector = {"labelSelector": {"matchLabels": {"ring": "canary"}}}
     strategy = {
         "decisionGroups": [{"groupName": "canary", "groupClusterSelector": selector}],
@@ -466,6 +481,7 @@ async def test_balance_spreads_placements_that_come_one_after_the_other_and_come
     hub = await scene.hub()
     for name in ("ash", "elm", "fir"):
         await cluster(scene, name)
+    await knows(hub, 3)
     for number in range(6):
         await place(scene, f"p{number}", numberOfClusters=1)
     for number in range(6):

@@ -16,7 +16,7 @@ from hub.cli.main import cli
 from hub.cli.up.fleetfile import read_fleet
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "scorers").glob("*.md"))]
 
 
 def _blocks(language: str) -> Iterator[tuple[str, str]]:
@@ -70,6 +70,10 @@ def test_every_command_on_a_page_is_one() -> None:
             assert named is not None, f"{page.name}: quarterdeck{words}"
             command = cli.get_command(ctx, named)
             assert command is not None
+            if isinstance(command, click.Group):
+                member = next((word for word in arguments if word in command.commands), None)
+                assert member is not None or words.split() == [named], f"{page.name}: quarterdeck{words}"
+                command = command.commands[member] if member is not None else command
             flags = {flag for param in (*command.params, *cli.params) for flag in (*param.opts, *param.secondary_opts)}
             flags |= {"--help"}
             for word in words.split():
