@@ -9,6 +9,7 @@ from typing import Any
 from hub.api.indexset import IndexSet
 from hub.api.reasons import Reason
 from hub.fleet.fleet import Fleet
+from hub.fleet.shape import TaskShape
 from hub.placement.sets import ClusterSets
 from hub.queueing.demand import Demand
 from hub.queueing.quotas import FlavorResource, Quotas
@@ -16,11 +17,43 @@ from hub.scoring.interface import WeightedScorer
 
 
 @dataclass(frozen=True, slots=True)
+class HeldSlice:
+    """One slice that holds quota and room now: whom a preemption may ask to go.
+
+    `key` and `uid` are its job's, `work` its ManifestWork's name: what `fleet` has it charged by. `queue` is the
+    ClusterQueue that pays, `amounts` what all of it takes there. `created` is the job's, `admitted` when the slice was
+    decided, `started` when its first task ran; epoch seconds. `checkpoint`: seconds between the states that the job can go
+    on from (None: all is lost), `restart`: seconds that starting again costs it. `preempted`: how often the job was already.
+    `leaving`: it was asked to go and is still there.
+    """
+
+    key: str
+    uid: str
+    work: str
+    epoch: int
+    cluster: str
+    queue: str
+    priority: int
+    created: float
+    admitted: float
+    shape: TaskShape
+    slots: int
+    amounts: tuple[tuple[FlavorResource, int], ...]
+    started: float | None = None
+    checkpoint: float | None = None
+    restart: float = 0.0
+    expected: float | None = None
+    preempted: int = 0
+    gang: bool = False
+    leaving: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything a decision reads.
 
-    `now` is epoch seconds. `fleet` has every live slice charged. `usage` is what live slices hold, by ClusterQueue.
-    `demands` may be in any order.
+    `now` is epoch seconds. `fleet` has every live slice charged. `usage` is what live slices hold, by ClusterQueue; `held`
+    are those slices, one by one. `demands` and `held` may be in any order.
     """
 
     now: float
@@ -30,6 +63,7 @@ class Snapshot:
     demands: tuple[Demand, ...]
     sets: ClusterSets = field(default_factory=ClusterSets)
     scorers: tuple[WeightedScorer, ...] = ()
+    held: tuple[HeldSlice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +104,31 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
+class Preemption:
+    """A slice that has to make way. `reason` is Kueue's word for why (InClusterQueue, InCohortReclamation, …).
+
+    `preemptor` is the job (``namespace/name``) that waits for it, `message` the sentence for people.
+    """
+
+    key: str
+    uid: str
+    work: str
+    epoch: int
+    cluster: str
+    queue: str
+    preemptor: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """In order of decision. A job is in `admissions`, in `refusals`, or in both when only part of it was placed."""
+    """In order of decision. A job is in `admissions`, in `refusals`, or in both when only part of it was placed.
+
+    `wake_at` (epoch seconds): when the same snapshot would be decided otherwise; None: not without news.
+    """
 
     admissions: tuple[Admission, ...] = ()
     refusals: tuple[Refusal, ...] = ()
+    preemptions: tuple[Preemption, ...] = ()
+    wake_at: float | None = None
