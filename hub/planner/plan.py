@@ -22,9 +22,9 @@ class HeldSlice:
 
     `key` and `uid` are its job's, `work` its ManifestWork's name: what `fleet` has it charged by. `queue` is the
     ClusterQueue that pays, `amounts` what all of it takes there. `created` is the job's, `admitted` when the slice was
-    decided, `started` when its first task ran; epoch seconds. `checkpoint`: seconds between the states that the job can go
-    on from (None: all is lost), `restart`: seconds that starting again costs it. `preempted`: how often the job was already.
-    `leaving`: it was asked to go and is still there.
+    decided, `started` when its first task ran; epoch seconds. `checkpoint`: seconds between the states that the job
+    can go on from (None: all is lost), `restart`: seconds that starting again costs it, `expected`: how long a task
+    takes (None: unknown). `preempted`: how often the job was already. `leaving`: asked to go, and still there.
     """
 
     key: str
@@ -52,8 +52,8 @@ class HeldSlice:
 class Snapshot:
     """Everything a decision reads.
 
-    `now` is epoch seconds. `fleet` has every live slice charged. `usage` is what live slices hold, by ClusterQueue; `held`
-    are those slices, one by one. `demands` and `held` may be in any order.
+    `now` is epoch seconds. `fleet` has every live slice charged. `usage` is what live slices hold, by ClusterQueue;
+    `held` are those slices, one by one. `demands` and `held` may be in any order.
     """
 
     now: float
