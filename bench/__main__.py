@@ -8,7 +8,19 @@ import time
 
 from bench.report import print_figures
 
-ROOMS = ("apiserver", "edge", "placement", "planner", "openb_replay", "queue", "jobs", "loop", "start", "scale")
+ROOMS = (
+    "apiserver",
+    "edge",
+    "placement",
+    "prometheus",
+    "planner",
+    "openb_replay",
+    "queue",
+    "jobs",
+    "loop",
+    "start",
+    "scale",
+)
 
 
 def main() -> None:
