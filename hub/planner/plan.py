@@ -12,6 +12,7 @@ from hub.fleet.fleet import Fleet
 from hub.fleet.shape import TaskShape
 from hub.placement.sets import ClusterSets
 from hub.queueing.demand import Demand
+from hub.queueing.fleet.policy import FleetPolicy
 from hub.queueing.quotas import FlavorResource, Quotas
 from hub.scoring.interface import WeightedScorer
 
@@ -64,6 +65,7 @@ class Snapshot:
     sets: ClusterSets = field(default_factory=ClusterSets)
     scorers: tuple[WeightedScorer, ...] = ()
     held: tuple[HeldSlice, ...] = ()
+    policy: FleetPolicy = FleetPolicy()
 
 
 @dataclass(frozen=True, slots=True)
