@@ -65,7 +65,7 @@ class Snapshot:
     sets: ClusterSets = field(default_factory=ClusterSets)
     scorers: tuple[WeightedScorer, ...] = ()
     held: tuple[HeldSlice, ...] = ()
-    policy: FleetPolicy = FleetPolicy()
+    policy: FleetPolicy = field(default_factory=FleetPolicy)
 
 
 @dataclass(frozen=True, slots=True)

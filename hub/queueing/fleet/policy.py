@@ -1,4 +1,4 @@
-"""How the fleet's queue treats those who run when others are entitled to what they have. A value, part of every snapshot.
+"""How the fleet's queue treats those who run when others are entitled to what they have: a value in the snapshot.
 
 Reading it from the hub's configuration is not here; what it means is in docs/queues.md.
 """
