@@ -101,6 +101,11 @@ def print_objects(objects: Sequence[dict[str, Any]], form: str, *, single: bool 
             click.echo(f"{kind}/{item['metadata']['name']}")
         return
     document: Any = objects[0] if single and objects else {"apiVersion": "v1", "kind": "List", "items": list(objects)}
+    print_document(document, form)
+
+
+def print_document(document: Any, form: str) -> None:
+    """As `json` or `yaml`."""
     if form == "json":
         import json
 

@@ -95,6 +95,10 @@ class State:
         """What the hub's own jobs hold, by ClusterQueue."""
         return {queue: dict(used) for queue, used in self._holdings.usage.items()}
 
+    def held_by(self, job: Job) -> dict[FlavorResource, int]:
+        """What quota one of the hub's own jobs holds."""
+        return self._holdings.of(job.entry.uid)
+
     def problems(self) -> set[str]:
         """What of clusters, sets and queues could not be read or agreed, in words."""
         world = self.world

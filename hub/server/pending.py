@@ -1,0 +1,166 @@
+"""What waits, in the order in which it is decided about: places in line, the one reason of each, a likely start.
+
+The order and the reasons are the planner's on this very state; nothing is read back from what was said before.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hub.api.timestamps import format_duration, format_time, from_timestamp
+from hub.planner.cycle import in_order, plan
+from hub.planner.estimate import Estimate, estimate
+from hub.queueing.quotas import Denial
+from hub.server.snapshot import State
+from hub.server.view import Cell, Column, Table, age
+
+
+@dataclass(frozen=True, slots=True)
+class PendingRow:
+    """`position` counts from 1 over the fleet, `in_cluster_queue` and `in_local_queue` within those.
+
+    `reason` and `message` are empty where the next cycle would start all of it. `start` is None where nobody asked.
+    """
+
+    key: str
+    local_queue: str
+    cluster_queue: str
+    priority: int
+    created: float
+    tasks: int
+    position: int
+    in_cluster_queue: int
+    in_local_queue: int
+    reason: str
+    message: str
+    advice: str
+    start: Estimate | None = None
+
+    @property
+    def namespace(self) -> str:
+        return self.key.partition("/")[0]
+
+    @property
+    def name(self) -> str:
+        return self.key.partition("/")[2]
+
+    def document(self) -> dict[str, Any]:
+        """For programs; times as on the wire."""
+        document: dict[str, Any] = {
+            "namespace": self.namespace,
+            "name": self.name,
+            "localQueueName": self.local_queue,
+            "clusterQueueName": self.cluster_queue,
+            "priority": self.priority,
+            "positionInFleet": self.position,
+            "positionInClusterQueue": self.in_cluster_queue,
+            "positionInLocalQueue": self.in_local_queue,
+            "tasks": self.tasks,
+            "reason": self.reason,
+            "message": self.message,
+        }
+        if self.start is not None:
+            document["estimatedStart"] = estimate_document(self.start)
+        return document
+
+
+def pending_rows(state: State, estimated: Collection[str] = ()) -> list[PendingRow]:
+    """Everything that waits, first come first; a start is estimated for the keys of `estimated` only: it costs
+    several cycles each."""
+    snapshot = state.snapshot()
+    ordered = in_order(snapshot.demands)
+    refusals = {refusal.key: refusal for refusal in plan(snapshot).refusals}
+    expected = expected_durations(state)
+    cluster: Counter[str] = Counter()
+    local: Counter[tuple[str, str]] = Counter()
+    rows = []
+    for position, demand in enumerate(ordered, 1):
+        route = snapshot.quotas.route(demand.namespace, demand.queue)
+        owner = str(dict(route.facts).get("queue", "")) if isinstance(route, Denial) else route.name
+        cluster[owner] += 1
+        local[demand.namespace, demand.queue] += 1
+        refusal = refusals.get(demand.key)
+        rows.append(
+            PendingRow(
+                key=demand.key,
+                local_queue=demand.queue,
+                cluster_queue=owner,
+                priority=demand.priority,
+                created=demand.created,
+                tasks=demand.waiting,
+                position=position,
+                in_cluster_queue=cluster[owner],
+                in_local_queue=local[demand.namespace, demand.queue],
+                reason=refusal.reason.code if refusal is not None else "",
+                message=refusal.message if refusal is not None else "",
+                advice=refusal.reason.advice if refusal is not None else "",
+                start=estimate(snapshot, demand.key, expected, plan) if demand.key in estimated else None,
+            )
+        )
+    return rows
+
+
+def expected_durations(state: State) -> Mapping[str, float]:
+    """Seconds that a task of each job takes, where the job says so, by the planner's key."""
+    found: dict[str, float] = {}
+    for job in state.jobs.values():
+        spec = job.seen.spec
+        if spec is not None and spec.expected_duration is not None:
+            found[job.key] = spec.expected_duration
+    return found
+
+
+def pending_table(rows: Iterable[PendingRow], now: float, *, namespaces: bool = False) -> Table:
+    columns = (
+        Column("#", right=True),
+        Column("JOB", elastic=True),
+        Column("QUEUE", elastic=True, spare=2),
+        Column("CLUSTERQUEUE", wide=True, elastic=True, spare=6),
+        Column("PRIORITY", right=True, spare=3),
+        Column("TASKS", right=True, spare=4),
+        Column("WAITS", right=True),
+        Column("STARTS", elastic=True),
+        Column("WHY", prose=True),
+    )
+    lines: list[tuple[Cell, ...]] = [
+        (
+            row.in_cluster_queue,
+            row.key if namespaces else row.name,
+            row.local_queue,
+            row.cluster_queue,
+            row.priority,
+            row.tasks,
+            age(row.created, now),
+            "" if row.start is None else start_text(row.start, now),
+            row.message or "starts in the next cycle",
+        )
+        for row in rows
+    ]
+    return Table(columns, tuple(lines))
+
+
+def start_text(found: Estimate, now: float) -> str:
+    """``now``, ``in 5m to 12m``, ``in 5m or later``, ``unknown``."""
+    if found.earliest is None:
+        return "unknown"
+    if found.earliest <= now:
+        return "now"
+    soon = format_duration(round(found.earliest - now))
+    if found.latest is None:
+        return f"in {soon} or later"
+    late = format_duration(round(found.latest - now))
+    return f"in {soon}" if late == soon else f"in {soon} to {late}"
+
+
+def estimate_document(found: Estimate) -> dict[str, Any]:
+    document: dict[str, Any] = {}
+    if found.earliest is not None:
+        document["earliest"] = format_time(from_timestamp(found.earliest))
+    if found.latest is not None:
+        document["latest"] = format_time(from_timestamp(found.latest))
+    if found.why:
+        document["unknownBecause"] = found.why
+    return document
