@@ -10,6 +10,7 @@ from hub.api.indexset import IndexSet
 from hub.api.reasons import Reason
 from hub.fleet.fleet import Fleet
 from hub.fleet.shape import TaskShape
+from hub.placement.rule import ClusterRule
 from hub.placement.sets import ClusterSets
 from hub.queueing.demand import Demand
 from hub.queueing.fleet.policy import FleetPolicy
@@ -25,7 +26,11 @@ class HeldSlice:
     ClusterQueue that pays, `amounts` what all of it takes there. `created` is the job's, `admitted` when the slice was
     decided, `started` when its first task ran; epoch seconds. `checkpoint`: seconds between the states that the job
     can go on from (None: all is lost), `restart`: seconds that starting again costs it, `expected`: how long a task
-    takes (None: unknown). `preempted`: how often the job was already. `leaving`: asked to go, and still there.
+    takes (None: unknown). `preempted`: how often the job was already. `leaving`: asked to go, and still there; no
+    Demand asks for its tasks before it is gone.
+
+    `shape`, `rule` and `place` are what the job's Demand says (the shape without what flavors add): to what a job is
+    entitled must not depend on whether it runs. `rule` None: not known.
     """
 
     key: str
@@ -47,6 +52,8 @@ class HeldSlice:
     preempted: int = 0
     gang: bool = False
     leaving: bool = False
+    rule: ClusterRule | None = None
+    place: bool = True
 
 
 @dataclass(frozen=True, slots=True)

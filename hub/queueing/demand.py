@@ -30,7 +30,7 @@ class Demand:
     job can never be placed as written (its reason is InvalidSpec), found while reading it.
 
     `active` tasks of it run or are about to, on the clusters `running`: what a limit on its clusters counts. `place`
-    False asks for quota only, for what somebody else runs.
+    False asks for quota only, for what somebody else runs. `expected`: seconds that a task takes; None: nobody said.
     """
 
     key: str
@@ -48,6 +48,7 @@ class Demand:
     active: int = 0
     running: tuple[str, ...] = ()
     place: bool = True
+    expected: float | None = None
 
     @property
     def order(self) -> tuple[int, float, str, str]:
