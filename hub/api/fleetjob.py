@@ -99,6 +99,17 @@ class PlacementReference(Model):
     name: ObjectName = Field(description="A Placement in the job's namespace. Example: gpu-sites")
 
 
+class Checkpointing(Model):
+    interval: Duration | None = Field(
+        None,
+        description="How often a task saves what it can go on from; absent: a task that is stopped starts over. "
+        "Example: 10m",
+    )
+    restartCost: Duration | None = Field(
+        None, description="What stopping and starting again costs a task besides. Example: 2m"
+    )
+
+
 class FleetJobSpec(Model):
     model_config = ConfigDict(
         json_schema_extra=rules(
@@ -158,6 +169,15 @@ class FleetJobSpec(Model):
     expectedDuration: Duration | None = Field(
         None, description="How long a task usually takes; estimates and backfill use it. Example: 20m"
     )
+    checkpoint: Checkpointing | None = Field(
+        None,
+        description="What being preempted costs the job: among those that may be asked to go, the cheapest goes. "
+        "Example: {interval: 10m, restartCost: 2m}",
+    )
+    maximumExecutionTime: Duration | None = Field(
+        None,
+        description="How long it may hold quota in all, over evictions; then its Workload is deactivated. Example: 8h",
+    )
     activeDeadline: Duration | None = Field(
         None, description="How long one slice of the job may run on a cluster before it is stopped. Example: 2h"
     )
@@ -200,8 +220,8 @@ class AttemptStatus(Model):
     attempt: Int32 | None = Field(None, ge=1, description="Which attempt this is for its tasks, from 1.")
     cluster: str = Field(description="The cluster it was sent to.")
     tasks: Indexes = Field(description="The tasks in it. Example: 0-29")
-    state: Literal["Pending", "Running", "Succeeded", "Failed", "Lost", "Cancelled"] = Field(
-        description="Where it stands."
+    state: Literal["Pending", "Running", "Succeeded", "Failed", "Lost", "Cancelled", "Evicted"] = Field(
+        description="Where it stands. Evicted: it had to go (reason and message say why), its open tasks wait again."
     )
     succeeded: Indexes | None = Field(None, description="Tasks of it that succeeded.")
     failed: Indexes | None = Field(None, description="Tasks of it that failed.")
@@ -212,10 +232,16 @@ class AttemptStatus(Model):
         None, description="Tasks whose result came after a newer epoch had taken them over; recorded, not counted."
     )
     startedAt: Time | None = Field(None, description="When its first task started.")
-    finishedAt: Time | None = Field(None, description="When its last task ended.")
+    finishedAt: Time | None = Field(None, description="When its last task ended, or when it was stopped.")
+    admittedAt: Time | None = Field(None, description="When it was sent; of slices that were taken back.")
     usage: Usage | None = Field(None, description="What its ended tasks have used.")
     reason: str | None = Field(None, description="Why it did not go its way. Example: ClusterLost")
     message: str | None = Field(None, description="The last reason, in words.")
+
+
+class EvictionCount(Model):
+    reason: str = Field(description="Why slices had to go, as Kueue spells it. Example: Preempted")
+    count: Int32 = Field(ge=0, description="How often.")
 
 
 class FleetJobStatus(Model):
@@ -236,6 +262,12 @@ class FleetJobStatus(Model):
         None, ge=0, description="The epoch from which attempts are counted since the failed tasks were asked for again."
     )
     retryFailed: str | None = Field(None, description="The annotation retry-failed that was honoured last.")
+    preemptions: Int32 | None = Field(
+        None, ge=0, description="How often a slice made way for another job; its attempts say for which."
+    )
+    evictions: Annotated[list[EvictionCount], list_map("reason")] = Field(
+        default_factory=list, description="Slices that had to go, by reason."
+    )
     submittedAt: Time | None = Field(None, description="When the hub first saw it.")
     startedAt: Time | None = Field(None, description="When its first task started.")
     finishedAt: Time | None = Field(None, description="When it ended.")
@@ -262,6 +294,7 @@ class FleetJob(KubeObject):
             Column("CLUSTERS", ".status.clusters"),
             Column("REASON", ".status.reason", wide=True),
             Column("GPU", ".spec.gpu.count", "integer", wide=True),
+            Column("PREEMPTED", ".status.preemptions", "integer", wide=True),
             AGE,
         ),
     )

@@ -25,6 +25,8 @@ CLUSTER_QUEUE: Final = f"{GROUP}/cluster-queue"
 FLAVORS: Final = f"{GROUP}/flavors"
 # On a ManifestWork, for people: how its cluster was chosen (hub/planner/record.py).
 DECISION: Final = f"{GROUP}/decision"
+# On a ManifestWork: that its slice has to go, why, for whom, and when it is stopped (hub/jobs/eviction.py).
+EVICTION: Final = f"{GROUP}/eviction"
 # The kind that asked for the work: FleetJob, or Job for a plain batch/v1 Job with a queue name.
 JOB_KIND: Final = f"{GROUP}/job-kind"
 LOG_REQUEST: Final = f"{GROUP}/log-request"
@@ -41,6 +43,11 @@ JOB_MEMORY: Final = f"{GROUP}/status"
 # On a FleetJob or Job: why its owner ended it or asked for its failed tasks again.
 CANCEL: Final = f"{GROUP}/cancel"
 RETRY_FAILED: Final = f"{GROUP}/retry-failed"
+# On a plain Job: what a FleetJob says in spec.checkpoint, as Go durations.
+CHECKPOINT_INTERVAL: Final = f"{GROUP}/checkpoint-interval"
+RESTART_COST: Final = f"{GROUP}/restart-cost"
+# On a Workload: the hub set spec.active to false because its job is suspended, and sets it back when it is not.
+SUSPENDED_BY_JOB: Final = f"{GROUP}/suspended-by-job"
 # managedBy of a plain Job that is ours to run.
 MANAGED_BY: Final = f"{GROUP}/hub"
 HUB_FINALIZER: Final = f"{GROUP}/hub"
@@ -60,6 +67,8 @@ CHOSEN: Final = f"{GROUP}/chosen"
 QUEUE_NAME: Final = "kueue.x-k8s.io/queue-name"
 PRIORITY_CLASS: Final = "kueue.x-k8s.io/priority-class"
 KUEUE_JOB_UID: Final = "kueue.x-k8s.io/job-uid"
+MAX_EXEC_TIME: Final = "kueue.x-k8s.io/max-exec-time-seconds"
+MIN_PARALLELISM: Final = "kueue.x-k8s.io/job-min-parallelism"
 
 # OCM.
 CLUSTER_SET: Final = "cluster.open-cluster-management.io/clusterset"
@@ -76,6 +85,9 @@ TAINT_UNREACHABLE: Final = "cluster.open-cluster-management.io/unreachable"
 TAINT_UNAVAILABLE: Final = "cluster.open-cluster-management.io/unavailable"
 CLUSTER_LEASE: Final = "managed-cluster-lease"
 
+# On the hub's Lease: where the hub that leads answers about itself (hub/controllers/debug_server.py).
+DEBUG_URL: Final = f"{GROUP}/debug-url"
+
 HUB_NAMESPACE: Final = "quarterdeck-system"
 HUB_LEASE: Final = "quarterdeck-hub"
 # The AddOnPlacementScore in every cluster's namespace in which the hub says its scores.
@@ -85,6 +97,12 @@ DEFAULT_QUEUE: Final = "default"
 GPU: Final = "nvidia.com/gpu"
 # A share of a GPU in thousandths; whole GPUs count 1000 each. Only counted against queues that cover it.
 GPU_MILLI: Final = f"{GROUP}/gpu-milli"
+# A slot of a GPU that tasks share by time, where the device plugin calls it so; how many slots a GPU has, and how it is
+# shared (``none``, ``time-slicing``, ``mps``), as the driver's feature discovery labels the node.
+GPU_SHARED: Final = "nvidia.com/gpu.shared"
+GPU_REPLICAS: Final = "nvidia.com/gpu.replicas"
+GPU_SHARING: Final = "nvidia.com/gpu.sharing-strategy"
+GPU_COUNT: Final = "nvidia.com/gpu.count"
 GPU_PRODUCT: Final = "nvidia.com/gpu.product"
 GPU_MEMORY: Final = "nvidia.com/gpu.memory"
 

@@ -131,7 +131,7 @@ class Reason(Enum):
         "cannot run image {image}",
         "Map the image in the site's `images`, or install podman or docker there.",
     )
-    SHAPE_NEVER_FITS = _Entry("ShapeNeverFits", "Cluster", "no node is large enough: {detail}", "")
+    SHAPE_NEVER_FITS = _Entry("ShapeNeverFits", "Cluster", "no node can run it: {detail}", "")
     NO_FREE_SLOT = _Entry("NoFreeSlot", "Cluster", "full for this shape: {detail}", "")
     CAPACITY_UNKNOWN = _Entry("CapacityUnknown", "Cluster", "has not reported its capacity", "Check the agent's log.")
     FLAVOR_MISMATCH = _Entry("FlavorMismatch", "Cluster", "its labels are not those of flavor {flavor}", "")
@@ -173,6 +173,51 @@ class Reason(Enum):
     EXIT_CODE_NOT_RETRIED = _Entry("ExitCodeNotRetried", "Task", "exit code {code} is not to be retried", "")
     CLUSTER_LOST = _Entry(
         "ClusterLost", "Attempt", "{cluster} was cut off; tasks {tasks} go elsewhere with a new epoch", ""
+    )
+    PREEMPTED = _Entry(
+        "Preempted",
+        "Attempt",
+        "made way for {preemptor} ({why}): {detail}",
+        "It runs again as soon as quota and room allow. More nominal quota or a higher priority protects it.",
+    )
+    CLUSTER_QUEUE_STOPPED = _Entry(
+        "ClusterQueueStopped",
+        "Attempt",
+        "ClusterQueue {queue} is being drained (stopPolicy HoldAndDrain)",
+        "It runs again once the stopPolicy is None.",
+    )
+    LOCAL_QUEUE_STOPPED = _Entry(
+        "LocalQueueStopped",
+        "Attempt",
+        "LocalQueue {queue} is being drained (stopPolicy HoldAndDrain)",
+        "It runs again once the stopPolicy is None.",
+    )
+    PODS_READY_TIMEOUT = _Entry(
+        "PodsReadyTimeout",
+        "Attempt",
+        "{ready} of {wanted} tasks ran on {cluster} after {timeout}",
+        "Look at the cluster's events: images, volumes and nodes that are not ready are the usual causes.",
+    )
+    DEACTIVATED = _Entry(
+        "Deactivated", "Job", "deactivated: spec.active of its Workload is false", "Set it to true to queue it again."
+    )
+    REQUEUING_LIMIT_EXCEEDED = _Entry(
+        "DeactivatedDueToRequeuingLimitExceeded",
+        "Job",
+        "deactivated: its tasks did not all start in time, {count} times",
+        "Find out why, then set spec.active of its Workload to true.",
+    )
+    MAX_EXECUTION_TIME = _Entry(
+        "DeactivatedDueToMaximumExecutionTimeExceeded",
+        "Job",
+        "deactivated: it ran longer than maximumExecutionTime {limit}",
+        "Raise the limit, then set spec.active of its Workload to true.",
+    )
+    IDLE = _Entry(
+        "Idle",
+        "Attempt",
+        "its GPUs on {cluster} were used {used} % over {window}; {threshold} % is the least that is expected",
+        "Ask for fewer GPUs or a share of one, or find out what it waits for.",
     )
     STALE_RESULT = _Entry(
         "StaleResult",

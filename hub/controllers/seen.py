@@ -22,8 +22,14 @@ from hub.jobs.spec import JobKind, JobSpec, is_ours
 from hub.jobs.works import attempt_from_work
 
 Json = dict[str, Any]
-_ANNOTATIONS = (names.CANCEL, names.RETRY_FAILED)
-_LABELS = (names.QUEUE_NAME, names.PRIORITY_CLASS)
+_ANNOTATIONS = (
+    names.CANCEL,
+    names.RETRY_FAILED,
+    names.CHECKPOINT_INTERVAL,
+    names.RESTART_COST,
+    names.MIN_PARALLELISM,
+)
+_LABELS = (names.QUEUE_NAME, names.PRIORITY_CLASS, names.MAX_EXEC_TIME)
 
 
 class JobRef(NamedTuple):

@@ -8,7 +8,24 @@ from typing import Literal
 from hub.api.indexset import IndexSet
 from hub.api.reasons import Reason
 
-AttemptState = Literal["Pending", "Running", "Succeeded", "Failed", "Lost", "Cancelled"]
+AttemptState = Literal["Pending", "Running", "Succeeded", "Failed", "Lost", "Cancelled", "Evicted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Eviction:
+    """That a slice has to go, as its ManifestWork records it. Times are epoch seconds.
+
+    `cause` is the code of a Reason, Kueue's for its condition Evicted; `reason` says of a preemption which kind it is
+    (InClusterQueue, …) and `by` whom it is for (``namespace/name``), else both are empty. It was decided `at`; until
+    `stops` its tasks may go on.
+    """
+
+    cause: str
+    message: str
+    at: float
+    stops: float
+    reason: str = ""
+    by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +48,8 @@ class Attempt:
 
     `counted`: those of `succeeded` that the job's status has counted already, which no later news can change. `stale`:
     ended tasks that are recorded only, because a newer epoch had taken them over. `decision`: how its cluster was
-    chosen, as it was noted then; empty once its work is gone.
+    chosen, as it was noted then; empty once its work is gone. `admitted_at`: when it was sent. `eviction`: it was told
+    to go; it ends as Evicted if it does not end by itself before.
     """
 
     epoch: int
@@ -58,6 +76,8 @@ class Attempt:
     counted: IndexSet = IndexSet()
     stale: IndexSet = IndexSet()
     decision: str = ""
+    admitted_at: float | None = None
+    eviction: Eviction | None = None
 
     @property
     def live(self) -> bool:
@@ -67,7 +87,7 @@ class Attempt:
     @property
     def fenced(self) -> bool:
         """Whether its ManifestWork must go, so that nothing of it runs (again) behind our back."""
-        return self.state in ("Lost", "Cancelled") or self.reason == Reason.WORK_REFUSED.code
+        return self.state in ("Lost", "Cancelled", "Evicted") or self.reason == Reason.WORK_REFUSED.code
 
     @property
     def open_tasks(self) -> IndexSet:

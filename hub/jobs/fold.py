@@ -92,6 +92,7 @@ def fold(
         usage=_usage(known, memory.usage),
         clusters=tuple(dict.fromkeys(attempt.cluster for attempt in known)),
         failures=max(memory.failures, ledger.failures),
+        evictions=_evictions(known, memory),
         submitted_at=memory.submitted_at if memory.submitted_at is not None else now,
         started_at=_started(known, memory),
         finished_at=_finished(memory if over else NOTHING, now) if finished else None,
@@ -122,6 +123,7 @@ def demand_of(spec: JobSpec, state: JobState, priority: int, rule: ClusterRule |
         rule=rule or spec.rule or ClusterRule(),
         active=sum(attempt.holds for attempt in live),
         running=tuple(sorted({attempt.cluster for attempt in live})),
+        expected=spec.expected_duration,
     )
 
 
@@ -159,6 +161,11 @@ def _judge(attempt: Attempt, stop: Reason | None, lost: Set[str], now: float) ->
     """What has become of a slice that its cluster still calls live."""
     if not attempt.live:
         return attempt
+    told = attempt.eviction
+    if told is not None and (now >= told.stops or attempt.deleting or attempt.gone):
+        return replace(
+            attempt, state="Evicted", active=0, reason=told.cause, message=told.message, finished_at=told.stops
+        )
     if attempt.gone or (attempt.deleting and stop is None):
         why = f"its ManifestWork on {attempt.cluster} was deleted; tasks {short(attempt.open_tasks)} go elsewhere"
         return replace(attempt, state="Lost", active=0, reason=Reason.CLUSTER_LOST.code, message=why)
@@ -274,6 +281,16 @@ def _usage(known: list[Attempt], before: Usage) -> Usage:
     )
 
 
+def _evictions(known: list[Attempt], memory: Memory) -> tuple[tuple[str, int], ...]:
+    """What was said before, and those that are in no status yet: each counts once, however old slices are forgotten."""
+    counts = dict(memory.evictions)
+    recorded = {attempt.epoch for attempt in memory.attempts if attempt.state == "Evicted"}
+    for attempt in known:
+        if attempt.state == "Evicted" and attempt.epoch not in recorded:
+            counts[attempt.reason] = counts.get(attempt.reason, 0) + 1
+    return tuple(sorted(counts.items()))
+
+
 def _started(known: list[Attempt], memory: Memory) -> float | None:
     moments = [attempt.started_at for attempt in known if attempt.started_at is not None]
     if memory.started_at is not None:
@@ -288,6 +305,7 @@ def _finished(memory: Memory, now: float) -> float:
 def _wake_at(known: list[Attempt], deadline: float | None, now: float) -> float | None:
     refused = [attempt.refused_at for attempt in known if attempt.live and attempt.refused_at is not None]
     moments = [moment + REFUSED_GRACE for moment in refused]
+    moments += [attempt.eviction.stops for attempt in known if attempt.live and attempt.eviction is not None]
     if deadline is not None:
         moments.append(deadline)
     return min((moment for moment in moments if moment > now), default=None)

@@ -39,6 +39,7 @@ class Memory:
     succeeded: IndexSet = _EMPTY
     failed: IndexSet = _EMPTY
     failures: int = 0
+    evictions: tuple[tuple[str, int], ...] = ()
     epochs: int = 0
     submitted_at: float | None = None
     started_at: float | None = None
@@ -81,7 +82,7 @@ def _join(now: Attempt, old: Attempt) -> Attempt:
     succeeded = now.succeeded | old.succeeded
     failed = (now.failed | old.failed) - succeeded
     state, reason, message = now.state, now.reason, now.message
-    if old.state in ("Lost", "Cancelled"):
+    if old.state in ("Lost", "Cancelled", "Evicted"):
         state, reason, message = old.state, old.reason, old.message or message
     elif not (now.tasks - succeeded - failed):
         state = "Failed" if failed else "Succeeded"
@@ -107,6 +108,7 @@ def _join(now: Attempt, old: Attempt) -> Attempt:
         ),
         started_at=_first(now.started_at, old.started_at),
         finished_at=now.finished_at or old.finished_at,
+        admitted_at=_first(now.admitted_at, old.admitted_at),
     )
 
 
@@ -133,6 +135,7 @@ def _of_status(obj: Mapping[str, Any], status: Mapping[str, Any]) -> Memory:
         succeeded=_indexes(tasks.get("succeededIndexes")),
         failed=_indexes(tasks.get("failedIndexes")),
         failures=_number(status.get("failures")),
+        evictions=_evictions(status.get("evictions")),
         epochs=max([0, retries_from - 1, *(attempt.epoch for attempt in attempts)]),
         submitted_at=_moment(status.get("submittedAt")),
         started_at=_moment(status.get("startedAt")),
@@ -203,6 +206,7 @@ def _attempt(entry: Mapping[str, Any], job: str, uid: str) -> Attempt | None:
         usage=_usage(entry.get("usage")),
         started_at=_moment(entry.get("startedAt")),
         finished_at=_moment(entry.get("finishedAt")),
+        admitted_at=_moment(entry.get("admittedAt")),
         message=str(entry.get("message") or ""),
         reason=str(entry.get("reason") or ""),
         counted=succeeded,
@@ -212,6 +216,10 @@ def _attempt(entry: Mapping[str, Any], job: str, uid: str) -> Attempt | None:
 
 def _entries(value: Any) -> list[Mapping[str, Any]]:
     return [entry for entry in value if isinstance(entry, Mapping)] if isinstance(value, list) else []
+
+
+def _evictions(value: Any) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted((str(entry.get("reason") or ""), _number(entry.get("count"))) for entry in _entries(value)))
 
 
 def _indexes(value: Any) -> IndexSet:

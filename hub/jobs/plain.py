@@ -19,7 +19,7 @@ from hub.api.reasons import Reason
 from hub.jobs.attempt import Attempt
 from hub.jobs.spec import JobSpec
 from hub.jobs.state import JobState
-from hub.jobs.status import attempt_entries, stamp
+from hub.jobs.status import attempt_entries, eviction_entries, stamp
 
 Json = dict[str, Any]
 _SUSPENDED: Final = "Suspended"
@@ -76,7 +76,10 @@ def job_annotations(state: JobState) -> dict[str, str]:
     kept = [attempt for attempt in state.attempts if _only_here(attempt)]
     if not kept:
         return {}
-    return {names.JOB_MEMORY: json.dumps({"attempts": attempt_entries(kept)}, separators=(",", ":"), sort_keys=True)}
+    memory: Json = {"attempts": attempt_entries(kept)}
+    if state.evictions:
+        memory["evictions"] = eviction_entries(state.evictions)
+    return {names.JOB_MEMORY: json.dumps(memory, separators=(",", ":"), sort_keys=True)}
 
 
 def _only_here(attempt: Attempt) -> bool:

@@ -22,6 +22,7 @@ from hub.placement.rules import parse_rule
 JobKind = Literal["FleetJob", "Job"]
 MAX_NAME: Final = 63
 """Labels carry the job's name, and a label's value is at most so long."""
+_INT32: Final = 2**31 - 1
 BACKOFF_LIMIT: Final = 6
 """batch/v1's default."""
 
@@ -53,7 +54,9 @@ class JobSpec:
     `rule` is None when the clusters are named by the Placement `placement_ref` instead. `job_deadline` is of the job
     from its first task's start (batch/v1), `slice_deadline` of one slice on its cluster. `cancelled`: why its owner
     ended it, empty if it goes on. `retry_failed` is the annotation as it is. `indexed` False: tasks have no number of
-    their own. `per_index`: a plain Job's failures count for each index alone.
+    their own. `per_index`: a plain Job's failures count for each index alone. `checkpoint`: between states to go on
+    from; `restart_cost`: what a stop costs besides; `max_execution`: how long it may hold quota in all.
+    `min_parallelism`: how few tasks at once a plain Job may be admitted with.
     """
 
     kind: JobKind
@@ -80,6 +83,10 @@ class JobSpec:
     slice_deadline: float | None = None
     job_deadline: float | None = None
     expected_duration: float | None = None
+    checkpoint: float | None = None
+    restart_cost: float = 0.0
+    max_execution: float | None = None
+    min_parallelism: int | None = None
     ttl: float | None = None
 
     @property
@@ -137,6 +144,9 @@ class JobSpec:
             retry_failed=str(annotations.get(names.RETRY_FAILED) or ""),
             slice_deadline=_duration(spec, "activeDeadline"),
             expected_duration=_duration(spec, "expectedDuration"),
+            checkpoint=_duration(spec.get("checkpoint") or {}, "interval", "spec.checkpoint"),
+            restart_cost=_duration(spec.get("checkpoint") or {}, "restartCost", "spec.checkpoint", zero=True) or 0.0,
+            max_execution=_duration(spec, "maximumExecutionTime"),
             ttl=_seconds(spec, "ttlSecondsAfterFinished", low=0),
         )
 
@@ -178,6 +188,10 @@ class JobSpec:
             suspend=parallelism == 0,
             cancelled=_cancelled(annotations),
             job_deadline=_seconds(spec, "activeDeadlineSeconds", low=0),
+            checkpoint=_duration(annotations, names.CHECKPOINT_INTERVAL, "metadata.annotations"),
+            restart_cost=_duration(annotations, names.RESTART_COST, "metadata.annotations", zero=True) or 0.0,
+            max_execution=_written(meta.get("labels") or {}, names.MAX_EXEC_TIME, "metadata.labels"),
+            min_parallelism=_written(annotations, names.MIN_PARALLELISM, "metadata.annotations"),
             slice_deadline=_seconds(spec, "activeDeadlineSeconds", low=0),
             ttl=_seconds(spec, "ttlSecondsAfterFinished", low=0),
         )
@@ -332,14 +346,24 @@ def _seconds(spec: Mapping[str, Any], name: str, *, low: int) -> float | None:
     return None if spec.get(name) is None else float(_count(spec, name, 0, low=low))
 
 
-def _duration(spec: Mapping[str, Any], name: str) -> float | None:
+def _written(texts: Mapping[str, Any], name: str, section: str) -> int | None:
+    """A label's or annotation's whole number from 1."""
+    text = texts.get(name)
+    if text is None:
+        return None
+    if not str(text).isdecimal() or not 1 <= int(str(text)) <= _INT32:
+        raise InvalidObjectError(f"{str(text)[:40]!r} is not a whole number from 1", field=f"{section}[{name}]")
+    return int(str(text))
+
+
+def _duration(spec: Mapping[str, Any], name: str, section: str = "spec", *, zero: bool = False) -> float | None:
     text = spec.get(name)
     if text is None:
         return None
     try:
         seconds = parse_duration(str(text)).total_seconds()
     except InvalidObjectError as error:
-        raise InvalidObjectError(str(error), field=f"spec.{name}") from error
-    if seconds <= 0:
-        raise InvalidObjectError(f"{text} is no time at all", field=f"spec.{name}")
+        raise InvalidObjectError(str(error), field=f"{section}.{name}") from error
+    if seconds <= 0 and not zero:
+        raise InvalidObjectError(f"{text} is no time at all", field=f"{section}.{name}")
     return seconds

@@ -31,7 +31,8 @@ class JobState:
     `slots`: how many more may run at once (0: nothing is to be placed). `attempts`: all that are known, by epoch,
     as each is to be recorded. `next_epoch` is what the next slice gets. `delete`: attempts whose ManifestWorks may be
     deleted now, because the end of each is in the job's status; `fenced`: those that may be once it is. Times are epoch
-    seconds; `wake_at` is when the fold would differ without any news. `failures` counts failed attempts of tasks.
+    seconds; `wake_at` is when the fold would differ without any news. `failures` counts failed attempts of tasks,
+    `evictions` (by cause) slices that had to go.
     """
 
     phase: Phase
@@ -50,6 +51,7 @@ class JobState:
     usage: Usage = Usage()
     clusters: tuple[str, ...] = ()
     failures: int = 0
+    evictions: tuple[tuple[str, int], ...] = ()
     submitted_at: float | None = None
     started_at: float | None = None
     finished_at: float | None = None
@@ -65,6 +67,11 @@ class JobState:
     def live(self) -> tuple[Attempt, ...]:
         """Slices that may still run something that counts: they hold quota and room (`Attempt.holds` tasks each)."""
         return tuple(attempt for attempt in self.attempts if attempt.live)
+
+    @property
+    def preemptions(self) -> int:
+        """How often a slice of it made way for another job."""
+        return dict(self.evictions).get(Reason.PREEMPTED.code, 0)
 
     @property
     def pending(self) -> int:

@@ -29,7 +29,7 @@ _MESSAGE_BYTES: Final = 300
 _OWN: Final = frozenset(
     {
         "phase", "observedGeneration", "conditions", "reason", "message", "tasks", "attempts", "clusters",
-        "retriesFrom", "retryFailed", "submittedAt", "startedAt", "finishedAt", "usage",
+        "retriesFrom", "retryFailed", "preemptions", "evictions", "submittedAt", "startedAt", "finishedAt", "usage",
     }
 )  # fmt: skip
 
@@ -54,6 +54,9 @@ def fleet_job_status(spec: JobSpec, state: JobState, previous: Mapping[str, Any]
         status["retriesFrom"] = state.retries_from
     if state.retry_failed:
         status["retryFailed"] = state.retry_failed
+    if state.evictions:
+        status["preemptions"] = state.preemptions
+        status["evictions"] = eviction_entries(state.evictions)
     for name, moment in (
         ("submittedAt", state.submitted_at),
         ("startedAt", state.started_at),
@@ -112,6 +115,10 @@ def attempt_entries(attempts: Iterable[Attempt]) -> list[Json]:
     return kept
 
 
+def eviction_entries(evictions: Iterable[tuple[str, int]]) -> list[Json]:
+    return [{"reason": reason, "count": count} for reason, count in evictions]
+
+
 def usage_entry(usage: Usage) -> Json:
     amounts = (("cpuSeconds", usage.cpu), ("gpuSeconds", usage.gpu), ("wallSeconds", usage.wall))
     return {name: round(amount, 3) for name, amount in amounts if amount}
@@ -142,6 +149,9 @@ def _attempt(attempt: Attempt) -> Json:
         entry["startedAt"] = stamp(attempt.started_at)
     if attempt.finished_at is not None:
         entry["finishedAt"] = stamp(attempt.finished_at)
+    if attempt.admitted_at is not None and attempt.fenced:
+        # Of the others their works say it.
+        entry["admittedAt"] = stamp(attempt.admitted_at)
     if attempt.reason:
         entry["reason"] = attempt.reason
     if attempt.message:

@@ -140,9 +140,13 @@ def _again(spec: JobSpec, known: Sequence[Attempt], ledger: Ledger) -> Verdict |
     failure = _newest_failure(known, ledger, (book.FAILED,))
     if failure is not None:
         return Verdict("Queued", Reason.RETRYING, _retrying(spec, *failure))
-    lost = next((attempt for attempt in reversed(known) if attempt.state == "Lost" and attempt.open_tasks), None)
+    gone = ("Lost", "Evicted")
+    lost = next((attempt for attempt in reversed(known) if attempt.state in gone and attempt.open_tasks), None)
     if lost is None:
         return None
+    if lost.state == "Evicted":
+        cause = next((reason for reason in Reason if reason.code == lost.reason), Reason.PREEMPTED)
+        return Verdict("Queued", cause, lost.message)
     message = lost.message or Reason.CLUSTER_LOST.message(cluster=lost.cluster, tasks=short(lost.open_tasks))
     return Verdict("Queued", Reason.CLUSTER_LOST, message)
 

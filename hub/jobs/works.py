@@ -8,6 +8,7 @@ together is hub/jobs/fold.py.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from hub.api import names
@@ -15,7 +16,9 @@ from hub.api.errors import InvalidObjectError
 from hub.api.indexset import IndexSet
 from hub.api.reasons import Reason
 from hub.api.resource import JOBS, MANIFEST_WORKS
+from hub.api.timestamps import parse_time
 from hub.jobs.attempt import Attempt, AttemptState
+from hub.jobs.eviction import SIGNALLED, read_eviction
 from hub.jobs.feedback import Report, feedback_values, is_finished, last_change, refusal_of
 from hub.jobs.spec import JobSpec
 from hub.jobs.template import pod_template
@@ -131,9 +134,16 @@ def attempt_from_work(work: Mapping[str, Any]) -> Attempt:
     elif not over and not report.has("complete") and is_finished(work):
         over = True
         report.note("its Job has ended, but its agent reports no results")
+    eviction = read_eviction(str(notes.get(names.EVICTION) or ""))
+    if eviction is not None:
+        # Whoever was told to go and went has not failed.
+        for code, part in report.exit_codes(failed):
+            failed = failed - part if code in SIGNALLED else failed
+        if over or complete:
+            eviction = replace(eviction, stops=eviction.at)
     open_tasks = tasks - succeeded - failed
     reason = ""
-    if over and open_tasks:
+    if over and open_tasks and eviction is None:
         # Its Job ended as a whole: what had not ended by then did not succeed.
         failed, open_tasks = failed | open_tasks, IndexSet()
         cause = report.text("failedReason")
@@ -171,7 +181,16 @@ def attempt_from_work(work: Mapping[str, Any]) -> Attempt:
         reason=reason,
         refused_at=refusal[1] if refusal else None,
         decision=str(notes.get(names.DECISION) or ""),
+        admitted_at=_created(meta),
+        eviction=eviction,
     )
+
+
+def _created(meta: Mapping[str, Any]) -> float | None:
+    try:
+        return parse_time(str(meta["creationTimestamp"])).timestamp() if meta.get("creationTimestamp") else None
+    except (InvalidObjectError, OverflowError):
+        return None
 
 
 def _flavors(text: str) -> tuple[tuple[str, str], ...]:
