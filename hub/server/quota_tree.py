@@ -8,7 +8,7 @@ proportion. Lines and bars are made here; how they fit a terminal is the printer
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -117,7 +117,7 @@ def tree_table(branches: Sequence[Branch]) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for prefix, branch in lines:
         label = f"{prefix}{branch.name}"
-        shown = [resource for resource in _ordered(branch.holdings) if _matters(branch.holdings[resource])]
+        shown = [resource for resource in _ordered(branch.holdings) if _matters(branch.holdings, resource)]
         for number, resource in enumerate(shown or [""]):
             held = branch.holdings.get(resource, Holding(0, 0, 0, 0, 0))
             first = number == 0
@@ -325,5 +325,12 @@ def _ordered(holdings: Iterable[str]) -> list[str]:
     return sorted(holdings, key=lambda name: (_FIRST.index(name) if name in _FIRST else len(_FIRST), name))
 
 
-def _matters(held: Holding) -> bool:
-    return bool(held.own or held.used)
+def _matters(holdings: Mapping[str, Holding], resource: str) -> bool:
+    """What is in use, and what people think of first; parts of GPUs only where whole ones have no quota."""
+    held = holdings[resource]
+    if held.used:
+        return True
+    whole = holdings.get(names.GPU)
+    if resource == names.GPU_MILLI and whole is not None and whole.own:
+        return False
+    return bool(held.own) and resource in _FIRST

@@ -1,0 +1,223 @@
+"""What people are told of queues: the tree of quota, the line of what waits, why one job waits, who uses most."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from plan_objects import NOW, a_fleet, holding, job, queue, site, workload
+
+from hub.api import names
+from hub.api.timestamps import parse_time
+from hub.planner.cycle import plan
+from hub.planner.estimate import Estimate
+from hub.scoring.builtin import default_scorers
+from hub.server.pending import pending_rows, pending_table, start_text
+from hub.server.quota_tree import BAR, Holding, _proportion, bar, branch_names, find, quota_tree, tree_table
+from hub.server.reading import Source, sort_objects
+from hub.server.snapshot import State
+from hub.server.tenants import fairness, jain, tenant_sections, tenants
+from hub.server.waiting import standing_facts, why_sections
+
+_NOW = parse_time(NOW).timestamp()
+
+
+def _state(objects: list[Any]) -> State:
+    found = sort_objects(Source(obj) for obj in objects)
+    state = State(found, _NOW, default_scorers())
+    found.check()
+    return state
+
+
+def _two_teams(*more: Any) -> list[Any]:
+    """`lender` owns 12 GPUs and holds 2; `borrower` owns 4 and holds 10, of a cohort that belongs to a company."""
+    cohort = {"apiVersion": "kueue.x-k8s.io/v1beta2", "kind": "Cohort", "metadata": {"name": "team"}}
+    return [
+        cohort | {"spec": {"parentName": "company"}},
+        *queue("lender", cpu=40, gpus=12, cohort="team"),
+        *queue("borrower", cpu=40, gpus=4, cohort="team"),
+        workload("small", "lender", (1, 1), status=holding("lender", **{names.GPU: "2", "cpu": "2"})),
+        workload("large", "borrower", (1, 1), status=holding("borrower", **{names.GPU: "10", "cpu": "10"})),
+        *more,
+    ]
+
+
+def test_what_one_borrows_the_others_of_its_cohort_lend() -> None:
+    (company,) = quota_tree(_state(_two_teams()))
+    assert (company.kind, company.name, company.share) == ("Cohort", "company", None)
+    lender, borrower = find([company], "lender"), find([company], "borrower")
+    assert lender is not None
+    assert borrower is not None
+    assert lender.holdings[names.GPU] == Holding(own=12, used=2, borrowed=0, lent=6, limit=16)
+    assert borrower.holdings[names.GPU] == Holding(own=4, used=10, borrowed=6, lent=0, limit=16)
+    assert company.holdings[names.GPU] == Holding(own=16, used=12, borrowed=0, lent=0, limit=16)
+    # 6 borrowed of 16 that can be lent.
+    assert (lender.share, borrower.share) == (0, 375)
+
+
+def test_the_tree_is_drawn_with_a_line_for_each_resource_that_matters() -> None:
+    table = tree_table(quota_tree(_state(_two_teams())))
+    labels = [row[0] for row in table.rows]
+    assert labels[::2] == ["company", "└─ team", "   ├─ borrower", "   └─ lender"]
+    assert [row[1] for row in table.rows] == ["GPU", "CPU"] * 4
+    bars = {row[0]: row[2] for row in table.rows[::2]}
+    assert bars["   ├─ borrower"] == "█" * 8 + "▓" * 12
+    assert bars["   └─ lender"] == "█" * 4 + "░" * 10 + "·" * 6
+    assert all(len(row) == len(table.columns) for row in table.rows)
+
+
+def test_a_queue_of_no_tree_is_shown_with_why_it_takes_no_jobs() -> None:
+    broken = queue("odd", cpu=1)
+    broken[1]["spec"]["resourceGroups"][0]["flavors"][0]["name"] = "absent"
+    branches = quota_tree(_state([*broken, *queue("fine", cpu=1)]))
+    odd = find(branches, "odd")
+    assert odd is not None
+    assert odd.status.startswith("takes no jobs: ")
+    assert branch_names(branches) == ["fine", "odd"]
+    assert find(branches, "neither") is None
+
+
+def test_a_document_says_the_same_as_the_table() -> None:
+    (company,) = quota_tree(_state(_two_teams()))
+    team = company.document()["below"][0]
+    assert team["resources"][names.GPU] == {
+        "guaranteed": "16", "used": "12", "borrowed": "0", "lent": "0", "atMost": "16",
+    }  # fmt: skip
+    assert [below["name"] for below in team["below"]] == ["borrower", "lender"]
+
+
+@given(st.integers(0, 60), st.integers(0, 60), st.integers(0, 60))
+def test_a_bar_is_always_as_wide_and_shows_whatever_there_is(own: int, used: int, lent: int) -> None:
+    borrowed = max(0, used - own)
+    held = Holding(own, used, borrowed, min(lent, max(0, own - used)), own)
+    text = bar(held)
+    assert len(text) == (BAR if own or used else 0)
+    if borrowed * BAR >= max(own, used) > 0:
+        assert "▓" in text
+    if not borrowed:
+        assert "▓" not in text
+    if used and own:
+        assert text.startswith("█")
+
+
+@given(st.integers(0, 100), st.lists(st.integers(0, 30), min_size=1, max_size=6))
+def test_what_is_lent_adds_up_and_is_never_more_than_idle(amount: int, idle: list[int]) -> None:
+    parts = _proportion(amount, idle)
+    assert sum(parts) == min(amount, sum(idle))
+    assert all(0 <= part <= free for part, free in zip(parts, idle, strict=True))
+
+
+def test_the_line_has_places_in_each_queue_and_one_reason_each() -> None:
+    rows = pending_rows(_state(a_fleet()))
+    assert [row.position for row in rows] == list(range(1, len(rows) + 1))
+    by_name = {row.name: row for row in rows}
+    assert by_name["train"].position == 1, "it is the oldest"
+    assert by_name["train"].in_cluster_queue == by_name["sweep"].in_cluster_queue == 1
+    assert by_name["lost"].reason == "QueueNotFound"
+    refusals = {refusal.key: refusal for refusal in plan(_state(a_fleet()).snapshot()).refusals}
+    assert {row.key for row in rows if row.reason} == set(refusals)
+    assert all(row.message == refusals[row.key].message for row in rows if row.reason)
+
+
+def test_a_start_is_estimated_for_whom_it_is_asked() -> None:
+    objects = [*site("north", nodes=1, cpu=4), *queue("research", cpu=2)]
+    first = job("first", "research", cpu=2, expectedDuration="10m")
+    second = job("second", "research", cpu=2)
+    first["metadata"]["creationTimestamp"] = "2025-12-30T00:00:00Z"
+    rows = pending_rows(_state([*objects, first, second]), ["default/second"])
+    assert [row.start for row in rows] == [None, Estimate(_NOW + 600, _NOW + 1200)]
+    assert rows[1].document()["estimatedStart"] == {
+        "earliest": "2026-01-01T00:10:00Z",
+        "latest": "2026-01-01T00:20:00Z",
+    }
+    (line,) = [row for row in pending_table(rows, _NOW).rows if row[1] == "second"]
+    assert line[7] == "in 10m to 20m"
+
+
+def test_without_a_duration_the_start_is_unknown_and_says_why() -> None:
+    objects = [*site("north", nodes=1, cpu=4), *queue("research", cpu=2)]
+    first, second = job("first", "research", cpu=2), job("second", "research", cpu=2)
+    first["metadata"]["creationTimestamp"] = "2025-12-30T00:00:00Z"
+    rows = pending_rows(_state([*objects, first, second]), ["default/second"])
+    start = rows[1].start
+    assert start is not None
+    assert start.earliest is None
+    assert "expectedDuration" in start.why
+    assert start_text(start, _NOW) == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("found", "text"),
+    [
+        (Estimate(_NOW, _NOW), "now"),
+        (Estimate(_NOW + 60, _NOW + 60), "in 1m"),
+        (Estimate(_NOW + 60, _NOW + 120), "in 1m to 2m"),
+        (Estimate(_NOW + 60, None), "in 1m or later"),
+        (Estimate(None, None, "why"), "unknown"),
+    ],
+)
+def test_an_estimate_in_words(found: Estimate, text: str) -> None:
+    assert start_text(found, _NOW) == text
+
+
+def test_why_names_the_numbers_the_place_in_line_and_what_would_help() -> None:
+    big = job("big", "borrower", gpu={"count": 8})
+    state = _state(_two_teams(*site("north", nodes=2, cpu=32, gpus=8), big))
+    sections = why_sections(state, "default/big")
+    assert sections is not None
+    facts = sections[0].facts
+    said = dict(facts)
+    assert said["Reason"] == "WaitingForQuota"
+    assert said["In line"] == "1st of 1 in ClusterQueue borrower"
+    assert "nominalQuota" in str(said["Would start with"])
+    quota = [value for label, value in facts if label == "Quota"]
+    assert quota == [
+        "ClusterQueue borrower: 10 of 4 used, 6 of it borrowed",
+        "Cohort team: 12 of 16 used",
+        "Cohort company: 12 of 16 used",
+    ]
+    assert sections[1].title == "Who has nvidia.com/gpu of flavor default"
+
+
+def test_a_job_that_runs_or_is_not_there_is_no_riddle() -> None:
+    state = _state(a_fleet())
+    state.carry_out(plan(state.snapshot()))
+    assert why_sections(state, "default/nobody") is None
+    assert standing_facts(state, "default/nobody") is None
+    facts = standing_facts(state, "default/sweep")
+    assert facts is not None
+    said = dict(facts[0].facts)
+    assert said["Phase"] in ("Admitted", "Running")
+    assert "explain sweep" in str(said["Runs on"])
+
+
+def test_tenants_are_listed_by_what_they_hold() -> None:
+    state = _state(a_fleet())
+    state.carry_out(plan(state.snapshot()))
+    found = tenants(state)
+    assert [tenant.queue for tenant in found if tenant.cpu_milli] == ["research"]
+    first = found[0]
+    assert (first.queue, first.cpu_milli, first.running, first.pending) == ("research", 10_000, 1, 1)
+    assert first.oldest is not None
+    assert {tenant.queue for tenant in found} == {"research", "vision", "absent"}
+    (table, *_) = tenant_sections(found, 0.5, _NOW)
+    assert table.table is not None
+    assert len(table.table.rows) == 3
+    assert first.document()["cpus"] == 10.0
+
+
+def test_jains_index_goes_from_one_in_n_to_one() -> None:
+    assert jain([1, 1, 1, 1]) == 1.0
+    assert jain([1, 0, 0, 0]) == 0.25
+    assert jain([0, 0]) == 1.0
+    assert jain([2, 1]) == pytest.approx(0.9)
+
+
+def test_fairness_is_about_queues_that_use_or_want_something() -> None:
+    waiting = [job("a", "lender", cpu=1), job("b", "borrower", cpu=1)]
+    index = fairness(_state(_two_teams(*site("north", nodes=2, cpu=32), *waiting)))
+    # 2 of 12 and 10 of 4 GPUs: (1/6 + 5/2)² / (2 · (1/36 + 25/4)).
+    assert index == pytest.approx((1 / 6 + 2.5) ** 2 / (2 * (1 / 36 + 6.25)))
+    assert fairness(_state(queue("alone", cpu=1))) is None
