@@ -53,6 +53,10 @@ MANAGED_BY: Final = f"{GROUP}/hub"
 HUB_FINALIZER: Final = f"{GROUP}/hub"
 # On a FleetJob, a Job or a Placement: the named weights by which its clusters are ordered (hub/placement/profiles.py).
 PROFILE: Final = f"{GROUP}/profile"
+# On a FleetJob, a Job or a Placement: the data that a job reads, with their sizes (``genomes=40Gi, weights=800Mi``); on a
+# cluster, as ``…/NAME``: that it has them (``true``, or what part, ``0.5``). See hub/scoring/locality.py.
+DATA: Final = f"{GROUP}/data"
+DATA_LABEL: Final = f"data.{GROUP}"
 # On a Placement, ours: what an unknown score counts (``Worst``, ``Exclude``, ``Neutral``, ``LastKnown(10m)``), how many
 # points better a cluster must be to displace a chosen one, how long a chosen one is safe from that, how many may be
 # displaced in which time (``2/10m``, ``10%/1h``).

@@ -121,7 +121,7 @@ class Guarded:
     def score(self, fleet: Fleet, request: ScoreRequest) -> NDArray[np.float64]:
         """Raises `PluginError` where there is no answer and no last one that still counts."""
         found = self._get(
-            ("score", request.shape),
+            ("score", request.shape, request.data),
             fleet,
             request.now,
             lambda: np.array(self._scorer.score(fleet, request), dtype=np.float64),
@@ -132,7 +132,8 @@ class Guarded:
         return found
 
     def _filter(self, fleet: Fleet, request: ScoreRequest) -> NDArray[np.bool_]:
-        return self._mask(("filter", request.shape), fleet, request.now, lambda: self._scorer.filter(fleet, request))
+        key = ("filter", request.shape, request.data)
+        return self._mask(key, fleet, request.now, lambda: self._scorer.filter(fleet, request))
 
     def _concerns(self, fleet: Fleet) -> NDArray[np.bool_]:
         # Asked beside `score`, and as often.

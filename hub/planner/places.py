@@ -8,12 +8,13 @@ nothing of quota but which flavors' labels and tolerations go with a shape.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hub.fleet.changes import Charge
+from hub.fleet.changes import Charge, Release
 from hub.fleet.facts import ClusterFacts
 from hub.fleet.shape import TaskShape
 from hub.placement.filters import eligible, verdicts
@@ -77,6 +78,10 @@ class Places:
         self._options: dict[tuple[TaskShape, FlavorChoice], Option] = {}
         self._charges = 0
 
+    def apart(self) -> Places:
+        """The same, to try things on; what never changes within a cycle is shared."""
+        return copy(self)
+
     def allowed(self, rule: ClusterRule, current: tuple[str, ...] = ()) -> Mask:
         """Clusters that the rule admits and that may be given work; `current` are those that the job is on already."""
         mask = self._allowed.get((rule, current))
@@ -125,7 +130,7 @@ class Places:
         """What the scorers' filters let through (None: all), and which of them keeps out each other cluster."""
         found = self._admitted.get((rule, shape))
         if found is None:
-            request = ScoreRequest(shape, 1, self._snapshot.now)
+            request = ScoreRequest(shape, 1, self._snapshot.now, rule.data)
             found = self._admitted[rule, shape] = admit(self.fleet, request, self.scorers(rule))
         return found
 
@@ -149,7 +154,7 @@ class Places:
 
     def ranking(self, rule: ClusterRule, option: Option, count: int, among: Mask) -> Ranking:
         """The clusters of `among`, best first."""
-        request = ScoreRequest(option.asked, count, self._snapshot.now)
+        request = ScoreRequest(option.asked, count, self._snapshot.now, rule.data)
         return rank(self.fleet, request, self.scorers(rule), among)
 
     def scorers(self, rule: ClusterRule) -> tuple[WeightedScorer, ...]:
@@ -168,6 +173,14 @@ class Places:
         # Names of ManifestWorks have no slash, so this is nobody's.
         change = Charge(f"cycle/{self._charges}", self.names[cluster], shape, count)
         self.fleet = self.fleet.apply((change,))
+
+    def release(self, works: Iterable[str]) -> None:
+        """As if these were gone."""
+        self.fleet = self.fleet.apply([Release(work) for work in works])
+
+    def keep(self, key: str, cluster: str, shape: TaskShape, count: int) -> None:
+        """`count` tasks of what `key` held are still to be held."""
+        self.fleet = self.fleet.apply([Charge(f"cycle/kept/{key}", cluster, shape, count)])
 
     def mask(self, clusters: Iterable[str]) -> Mask:
         wanted = set(clusters)

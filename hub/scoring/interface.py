@@ -15,11 +15,15 @@ from hub.scoring.normalise import Normaliser
 
 @dataclass(frozen=True, slots=True)
 class ScoreRequest:
-    """What is to be placed. `now` is epoch seconds; a score that was valid until then is unknown."""
+    """What is to be placed. `now` is epoch seconds; a score that was valid until then is unknown.
+
+    `data`: the sets of data that the job names, with their sizes in bytes (hub/scoring/locality.py).
+    """
 
     shape: TaskShape
     count: int
     now: float
+    data: tuple[tuple[str, int], ...] = ()
 
 
 class Scorer(Protocol):
