@@ -16,6 +16,7 @@ from hub.controllers.logs import logger
 from hub.fleet.changes import CapacityGone, CapacitySeen, ClusterGone, ClusterSeen, FleetChange
 from hub.fleet.fleet import Fleet
 from hub.fleet.shape import TaskShape, Toleration
+from hub.fleet.site import GpuOffer
 from hub.jobs.spec import JobSpec
 from hub.placement.profiles import with_profile
 from hub.placement.rule import ClusterRule
@@ -191,6 +192,11 @@ class World:
                 labels.update(flavor.labels)
                 tolerations.update(flavor.tolerations)
         return tuple(sorted(labels.items())), tuple(sorted(tolerations))
+
+    def gpu_offer(self, cluster: str) -> GpuOffer:
+        """How the GPUs of `cluster` are asked for; a cluster that has not reported is asked as a site would be."""
+        site = self.fleet.site(cluster) if cluster in self.fleet else None
+        return GpuOffer() if site is None else site.gpu_offer
 
     def charged_shape(self, shape: TaskShape, cluster: str, flavors: tuple[tuple[str, str], ...]) -> TaskShape:
         """What a task of a slice asks of the nodes of its cluster: a label of the whole cluster need not be on them."""
