@@ -8,7 +8,7 @@ hub/controllers/experience.py; nothing here looks at a clock.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,8 +24,9 @@ HALF_LIFE: Final = 6 * 3600.0
 """Seconds after which an observation counts half."""
 PRIOR: Final = 3.0
 """So many observations like the fleet's mean are added to each cluster's own: a first failure decides nothing."""
-_FORGOTTEN: Final = 12.0
-"""Half-lives after which an observation is left out."""
+KEPT: Final = 32
+"""So many slices of each cluster are remembered, the newest ones."""
+_NOTHING: Final = 2.0**-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,47 +39,49 @@ class Observation:
 
 
 class Experience:
-    """Observations by key; the same one told twice counts once, and one that is told otherwise replaces the first."""
+    """The newest observations of each cluster, by key; one that is told twice counts once, and one that is told
+    otherwise replaces the first."""
 
-    def __init__(self, half_life: float = HALF_LIFE, prior: float = PRIOR) -> None:
-        self._half_life, self._prior = half_life, prior
-        self._seen: dict[str, Observation] = {}
+    def __init__(self, half_life: float = HALF_LIFE, prior: float = PRIOR, kept: int = KEPT) -> None:
+        self._half_life, self._prior, self._kept = half_life, prior, kept
+        # (at, value) by key: few bytes each, because a hub sees thousands of slices.
+        self._seen: dict[str, dict[str, tuple[float, float]]] = {}
 
     def __len__(self) -> int:
-        return len(self._seen)
+        return sum(map(len, self._seen.values()))
 
     def tell(self, key: str, observation: Observation) -> bool:
-        """True when that is news."""
-        if self._seen.get(key) == observation:
+        """True when that is news. What is older than all that is kept of the cluster is none."""
+        here = self._seen.setdefault(observation.cluster, {})
+        found = (observation.at, observation.value)
+        if here.get(key) == found:
             return False
-        self._seen[key] = observation
+        if key not in here and len(here) >= self._kept:
+            oldest = min(here, key=lambda known: (here[known][0], known))
+            if (found[0], key) < (here[oldest][0], oldest):
+                return False
+            del here[oldest]
+        here[key] = found
         return True
-
-    def forget(self, keys: Iterable[str]) -> None:
-        """Of a job that was deleted: its slices have said what they had to say only while it is there to be asked."""
-        for key in keys:
-            self._seen.pop(key, None)
 
     def means(self, now: float) -> dict[str, float]:
         """(Σ w·x + p·m) / (Σ w + p) of each cluster with observations x: w = 2^(−age / half-life), p the prior, m the
         same mean over the whole fleet. Rounded to four digits, so that nothing moves by rounding errors."""
-        old = [key for key, seen in self._seen.items() if now - seen.at > _FORGOTTEN * self._half_life]
-        self.forget(old)
-        weights: dict[str, list[float]] = {}
-        values: dict[str, list[float]] = {}
-        for key in sorted(self._seen):
-            seen = self._seen[key]
-            weight = 2.0 ** (-max(0.0, now - seen.at) / self._half_life)
-            weights.setdefault(seen.cluster, []).append(weight)
-            values.setdefault(seen.cluster, []).append(weight * seen.value)
-        total = math.fsum(weight for cluster in weights.values() for weight in cluster)
-        if not total:
-            return {}
-        mean = math.fsum(value for cluster in values.values() for value in cluster) / total
+        weights: dict[str, float] = {}
+        values: dict[str, float] = {}
+        for cluster, seen in list(self._seen.items()):
+            parts = [(2.0 ** (-max(0.0, now - at) / self._half_life), value) for at, value in seen.values()]
+            weight = math.fsum(part for part, _ in parts)
+            if weight < _NOTHING:
+                # Of what is so long ago nothing is known any more; the cluster may be gone itself.
+                del self._seen[cluster]
+                continue
+            weights[cluster] = weight
+            values[cluster] = math.fsum(part * value for part, value in parts)
+        total = math.fsum(weights.values())
+        mean = math.fsum(values.values()) / total if total else 0.0
         return {
-            cluster: round(
-                (math.fsum(values[cluster]) + self._prior * mean) / (math.fsum(weights[cluster]) + self._prior), 4
-            )
+            cluster: round((values[cluster] + self._prior * mean) / (weights[cluster] + self._prior), 4)
             for cluster in sorted(weights)
         }
 

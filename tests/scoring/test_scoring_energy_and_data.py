@@ -164,8 +164,6 @@ def test_a_first_failure_decides_nothing_and_many_do() -> None:
     for number in range(2, 30):
         seen.tell(f"bad/{number}", Observation("bad", 1.0, 0.0))
     assert seen.means(0.0)["bad"] > 0.9
-    seen.forget([f"bad/{number}" for number in range(1, 30)])
-    assert seen.means(0.0) == {"good": 0.0}
 
 
 def test_what_was_long_ago_counts_less_and_then_not_at_all() -> None:
@@ -175,10 +173,20 @@ def test_what_was_long_ago_counts_less_and_then_not_at_all() -> None:
     seen.tell("3", Observation("b", 0.0, 100.0))
     # Weights at 100: ½, 1, 1; the fleet's mean is 0.2.
     assert seen.means(100.0) == {"a": round((0.5 + 0.2) / 2.5, 4), "b": round(0.2 / 2, 4)}
-    assert len(seen) == 3
-    seen.means(1250.0)
-    assert len(seen) == 2
     assert seen.means(1e6) == {}
+    assert len(seen) == 0
+
+
+def test_the_newest_slices_of_a_cluster_are_remembered() -> None:
+    seen = Experience(kept=2)
+    assert [seen.tell(f"{at}", Observation("a", float(at > 2), at)) for at in (2.0, 1.0, 3.0, 0.0, 4.0)] == [
+        True, True, True, False, True,
+    ]  # fmt: skip
+    assert len(seen) == 2
+    assert seen.means(4.0) == {"a": 1.0}
+    # The same slice, as it was seen later.
+    assert seen.tell("4.0", Observation("a", 0.0, 4.0))
+    assert seen.means(4.0)["a"] < 0.6
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 1), st.floats(0, 1e5)), max_size=30), st.randoms())
