@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
 
 import numpy as np
 
 from hub.api.errors import UsageError
 from hub.api.reasons import Reason
 from hub.placement.filters import verdicts
-from hub.planner.cycle import Cycle, in_order
+from hub.planner.cycle import Cycle
 from hub.planner.explanation import ClusterLine, Explanation, FlavorLine, QuotaLine, ScoreLine
 from hub.planner.places import Option, Wish, shape_at
-from hub.planner.plan import Admission, Refusal, Snapshot
+from hub.planner.plan import Snapshot
 from hub.planner.refusals import flavor_names
 from hub.planner.whatif import smallest_change
 from hub.queueing.amount import minus
@@ -27,19 +26,16 @@ from hub.queueing.objects import ClusterQueue
 from hub.queueing.quotas import Denial
 from hub.scoring.combine import Ranking
 
-_Decided = TypeVar("_Decided", Admission, Refusal)
-
 
 def explain(snapshot: Snapshot, key: str) -> Explanation:
     """Of the job `key` (``namespace/name``), which must ask for something. Raises `UsageError` if none does."""
-    ordered = in_order(snapshot.demands)
+    cycle = Cycle(snapshot)
+    ordered = cycle.ordered
     position = next((number for number, demand in enumerate(ordered) if demand.key == key), None)
     if position is None:
         raise UsageError(f"{key} waits for nothing", hint="Only jobs with tasks to place are decided about.")
     demand, before = ordered[position], ordered[:position]
-    cycle = Cycle(snapshot)
-    for earlier in before:
-        cycle.decide(earlier)
+    cycle.run(until=key)
     queue = cycle.route(demand)
     name = queue.name if isinstance(queue, ClusterQueue) else dict(queue.facts).get("queue", "")
     ahead = 0
@@ -57,9 +53,10 @@ def explain(snapshot: Snapshot, key: str) -> Explanation:
         if demand.place:
             clusters, scoring = _clusters(cycle, wish, options)
             problems |= scoring
-    cycle.decide(demand)
-    admission = _last(cycle.admissions, key)
-    refusal = _last(cycle.refusals, key)
+    cycle.run()
+    decided = cycle.plan()
+    admission = next((entry for entry in decided.admissions if entry.key == key), None)
+    refusal = next((entry for entry in decided.refusals if entry.key == key), None)
     return Explanation(
         key=key,
         local_queue=demand.queue,
@@ -70,7 +67,7 @@ def explain(snapshot: Snapshot, key: str) -> Explanation:
         ahead=ahead,
         admission=admission,
         refusal=refusal,
-        change=smallest_change(snapshot, before, demand, refusal) if refusal is not None else "",
+        change=smallest_change(snapshot, demand, refusal) if refusal is not None else "",
         quota=quota,
         flavors=flavors,
         clusters=clusters,
@@ -225,7 +222,3 @@ def _scores(ranking: Ranking, cluster: int) -> tuple[ScoreLine, ...]:
 
 def _known(value: np.float64) -> float | None:
     return None if math.isnan(value) else float(value)
-
-
-def _last(found: Sequence[_Decided], key: str) -> _Decided | None:
-    return found[-1] if found and found[-1].key == key else None

@@ -7,7 +7,7 @@ answer. Nothing is claimed that was not tried, so where too many jobs are ahead 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -26,9 +26,10 @@ _LEAST_TRIES: Final = 8
 _STEPS: Final = {"cpu": 1, "memory": 2**20, "ephemeral-storage": 2**20}
 
 
-def smallest_change(snapshot: Snapshot, before: Sequence[Demand], demand: Demand, refusal: Refusal) -> str:
-    """In words, as an instruction; empty when none was found. `before`: the jobs that are decided earlier."""
-    trial = _Trial(snapshot, before, demand, max(_LEAST_TRIES, _BUDGET // (len(before) + 1)))
+def smallest_change(snapshot: Snapshot, demand: Demand, refusal: Refusal) -> str:
+    """In words, as an instruction; empty when none was found."""
+    jobs = len(snapshot.demands) + len(snapshot.held)
+    trial = _Trial(snapshot, demand, max(_LEAST_TRIES, _BUDGET // (jobs + 1)))
     if refusal.reason in (Reason.WAITING_FOR_QUOTA, Reason.EXCEEDS_MAX_QUOTA):
         return trial.first(job_edits(snapshot, demand, refusal)) or _more_quota(trial, refusal)
     edits: dict[Reason, Callable[[Snapshot, Demand, Refusal], Iterator[Edit]]] = {
@@ -41,7 +42,6 @@ def smallest_change(snapshot: Snapshot, before: Sequence[Demand], demand: Demand
 @dataclass(slots=True)
 class _Trial:
     snapshot: Snapshot
-    before: Sequence[Demand]
     demand: Demand
     tries: int
     baseline: int = -1
@@ -59,11 +59,10 @@ class _Trial:
         return self._slots(snapshot, demand) > self.baseline
 
     def _slots(self, snapshot: Snapshot, demand: Demand) -> int:
-        cycle = Cycle(snapshot)
-        for earlier in self.before:
-            cycle.decide(earlier)
-        cycle.decide(demand)
-        return sum(p.slots for a in cycle.admissions if a.key == demand.key for p in a.slices)
+        demands = tuple(demand if known.key == demand.key else known for known in snapshot.demands)
+        cycle = Cycle(replace(snapshot, demands=demands))
+        cycle.run(through=demand.key)
+        return cycle.slots(demand.key)
 
 
 def _more_quota(trial: _Trial, refusal: Refusal) -> str:
