@@ -66,8 +66,8 @@ class _Call:
 class Guarded:
     """A `Scorer` that always answers in time. `budget`: seconds a call may take; `keep`: how long last values count.
 
-    `filter` and `concerns` are guarded as `score` is; a filter that cannot be asked, and was never answered, keeps out
-    nobody. `problem`: what is wrong with it now, in words; empty: nothing.
+    `filter`, `limit` and `concerns` are guarded as `score` is; a filter or a limit that cannot be asked, and was never
+    answered, keeps out nobody. `problem`: what is wrong with it now, in words; empty: nothing.
     """
 
     def __init__(
@@ -102,6 +102,8 @@ class Guarded:
         self._hung: threading.Thread | None = None
         if callable(getattr(scorer, "filter", None)):
             self.filter = self._filter
+        if callable(getattr(scorer, "limit", None)):
+            self.limit = self._limit
         if callable(getattr(scorer, "concerns", None)):
             self.concerns = self._concerns
 
@@ -135,6 +137,12 @@ class Guarded:
         key = ("filter", request.shape, request.data)
         return self._mask(key, fleet, request.now, lambda: self._scorer.filter(fleet, request))
 
+    def _limit(self, fleet: Fleet, request: ScoreRequest) -> NDArray[np.int64]:
+        key = ("limit", request.shape, request.data)
+        work = lambda: _as_counts(self._scorer.limit(fleet, request), len(fleet.names))  # noqa: E731
+        found = self._get(key, fleet, request.now, work, _NO_LIMIT)
+        return np.full(len(fleet.names), _NO_LIMIT) if found is None else found.astype(np.int64)
+
     def _concerns(self, fleet: Fleet) -> NDArray[np.bool_]:
         # Asked beside `score`, and as often.
         return self._mask(("concerns",), fleet, self._memo_of[0], lambda: self._scorer.concerns(fleet))
@@ -150,7 +158,8 @@ class Guarded:
             self._memo.clear()
             self._memo_of = (now, fleet.names)
         known = self._memo.get(key)
-        if known is not None and not self._live:
+        # How much more may run somewhere is another thing after each choice.
+        if known is not None and not self._live and key[0] != "limit":
             return known
         answer = self._ask(str(key[0]), work, len(fleet.names)) if self._may_ask() else None
         if answer is not None:
@@ -237,6 +246,7 @@ class Guarded:
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(_Abandoned))
 
 
+_NO_LIMIT: Final = np.iinfo(np.int64).max
 _LAST: Final = _Call(lambda: np.zeros(0))
 
 
@@ -260,6 +270,13 @@ def _as_mask(answer: Any, count: int) -> NDArray[np.bool_]:
     if mask.dtype != np.bool_:
         raise PluginError(f"answered {mask.dtype} values, expected a mask of {count} booleans")
     return mask
+
+
+def _as_counts(answer: Any, count: int) -> NDArray[np.int64]:
+    counts = np.array(answer)
+    if counts.dtype.kind not in "iu" or (counts.size and int(counts.min()) < 0):
+        raise PluginError(f"answered {counts.dtype} values, expected {count} whole numbers from 0")
+    return counts.astype(np.int64)
 
 
 def _remember(store: OrderedDict[tuple[object, ...], Any], key: tuple[object, ...], value: Any) -> None:

@@ -61,10 +61,10 @@ class Cycle:
         self._refused: dict[tuple[object, ...], Denial] = {}
         self._numbers: dict[object, int] = {}
         self._seen: dict[int, int] = {}
-        claims = Claims(snapshot, self.places, self.route, self.options)
-        self.turns: list[Turn | Return] = turns(claims, in_order(snapshot.demands), self.route)
+        self.claims = Claims(snapshot, self.places, self.route, self.options)
+        self.turns: list[Turn | Return] = turns(self.claims, in_order(snapshot.demands), self.route)
         self._next = 0
-        self._victims = Victims(snapshot, claims)
+        self._victims = Victims(snapshot, self.claims)
         self._views = Views(View(self.ledger, self.places), snapshot.held)
         self._leaving = [held.key for held in snapshot.held if held.leaving]
 
@@ -298,6 +298,10 @@ class Cycle:
                     name = self.places.names[cluster]
                     if demand.rule.limit is not None and name not in held and len(held) >= demand.rule.limit:
                         continue
+                    if index and self.places.limited:
+                        rooms = room(views, option)
+                        if rooms[cluster] < wish.together:
+                            continue
                     slots = min(paid, int(rooms[cluster]))
                     decision = choice_of(order, index, ranking, self.places.names).text()
                     self._charge(views, queue, Take(cluster, slots, option, decision), takes)

@@ -17,15 +17,16 @@ from numpy.typing import NDArray
 from hub.fleet.changes import Charge, Release
 from hub.fleet.facts import ClusterFacts
 from hub.fleet.shape import TaskShape
-from hub.placement.filters import eligible, verdicts
+from hub.placement.filters import avoided, eligible, verdicts
 from hub.placement.prioritizers import scorers_for
 from hub.placement.rule import ClusterRule
 from hub.planner.plan import Snapshot
 from hub.queueing.assign import FlavorChoice
 from hub.queueing.demand import Demand
 from hub.queueing.objects import ClusterQueue
-from hub.scoring.combine import Ranking, admit, rank
+from hub.scoring.combine import Ranking, admit, most, rank
 from hub.scoring.interface import ScoreRequest, WeightedScorer
+from hub.scoring.reserving import limits
 
 Mask = NDArray[np.bool_]
 Counts = NDArray[np.int64]
@@ -56,7 +57,7 @@ class Wish:
     """What decides about some tasks of a job: equal wishes get equal answers.
 
     `together`: how many must start at once on one cluster; 1 where each may start alone. `held`: clusters the job has
-    already, where its rule limits how many.
+    already, where its rule limits how many. `placed`: tasks it has on clusters, where its rule spreads them.
     """
 
     demand: Demand
@@ -64,6 +65,7 @@ class Wish:
     avoid: tuple[str, ...]
     together: int
     held: tuple[str, ...]
+    placed: tuple[tuple[str, int], ...] = ()
 
 
 class Places:
@@ -76,6 +78,8 @@ class Places:
         self._scorers: dict[ClusterRule, tuple[WeightedScorer, ...]] = {}
         self._admitted: dict[tuple[ClusterRule, TaskShape], tuple[Mask | None, Mapping[int, str]]] = {}
         self._options: dict[tuple[TaskShape, FlavorChoice], Option] = {}
+        # Scorers that limit how much may run somewhere do so whoever asks, and whatever else a rule weighs.
+        self._limiting = tuple(entry for entry in snapshot.scorers if limits(entry.scorer))
         self._charges = 0
 
     def apart(self) -> Places:
@@ -128,18 +132,38 @@ class Places:
 
     def filtered(self, rule: ClusterRule, shape: TaskShape) -> tuple[Mask | None, Mapping[int, str]]:
         """What the scorers' filters let through (None: all), and which of them keeps out each other cluster."""
-        found = self._admitted.get((rule, shape))
+        scorers = self.scorers(rule)
+        # What counts decisions says something else after each of them.
+        fixed = not any(getattr(entry.scorer, "live", False) for entry in scorers)
+        found = self._admitted.get((rule, shape)) if fixed else None
         if found is None:
             request = ScoreRequest(shape, 1, self._snapshot.now, rule.data)
-            found = self._admitted[rule, shape] = admit(self.fleet, request, self.scorers(rule))
+            found = self._admitted[rule, shape] = admit(self.fleet, request, scorers)
         return found
+
+    @property
+    def limited(self) -> bool:
+        """Whether what a cluster may have can change by what another one got."""
+        return bool(self._limiting)
 
     def room(self, option: Option) -> Counts:
         """Tasks more that each cluster could start now."""
+        found = self.fit(option)
+        if self._limiting:
+            allowed, _ = self.limit(option)
+            found = found if allowed is None else np.minimum(found, allowed)
+        return found
+
+    def fit(self, option: Option) -> Counts:
+        """The same, whatever scorers allow."""
         variants = option.variants
         if len(variants) == 1 and variants[0].where is None:
             return self.fleet.fit(variants[0].shape)
         return self._merge(variants, [self.fleet.fit(variant.shape) for variant in variants])
+
+    def limit(self, option: Option) -> tuple[Counts | None, Mapping[int, str]]:
+        """How many tasks more scorers allow each cluster, and which of them allows least."""
+        return most(self.fleet, ScoreRequest(option.shape, 1, self._snapshot.now), self._limiting)
 
     def best_first(
         self, rule: ClusterRule, option: Option, count: int, among: Mask
@@ -153,9 +177,13 @@ class Places:
         return ranking.order.tolist(), ranking
 
     def ranking(self, rule: ClusterRule, option: Option, count: int, among: Mask) -> Ranking:
-        """The clusters of `among`, best first."""
+        """The clusters of `among`, best first; those that a taint asks to leave out come after all others."""
         request = ScoreRequest(option.asked, count, self._snapshot.now, rule.data)
-        return rank(self.fleet, request, self.scorers(rule), among)
+        ranking = rank(self.fleet, request, self.scorers(rule), among)
+        last = avoided(self.fleet, rule)[ranking.order]
+        if not last.any():
+            return ranking
+        return replace(ranking, order=np.concatenate([ranking.order[~last], ranking.order[last]]))
 
     def scorers(self, rule: ClusterRule) -> tuple[WeightedScorer, ...]:
         """The hub's scorers, as the rule weighs them."""

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from hub.api.errors import PluginError
 from hub.scoring.interface import WeightedScorer
+from hub.scoring.reserving import Reserving, reserves
 
 GROUP = "quarterdeck.scorers"
 
@@ -49,7 +50,7 @@ def discover(
         problems[name] = f"settings for a scorer that is not installed; known: {known}"
     for point in sorted(points, key=lambda point: (point.name, point.value)):
         try:
-            entry = weighted(make(point.load(), settings.get(point.name)))
+            entry = plugin(point.load(), settings.get(point.name))
             if entry.scorer.name in used:
                 raise PluginError(f"there is a scorer {entry.scorer.name} already: give it another name")
         # An import or a constructor of somebody else's may raise anything.
@@ -79,6 +80,16 @@ def make(loaded: Any, settings: Mapping[str, Any] | None = None) -> Any:
         first = error.errors(include_url=False)[0]
         field = ".".join(str(part) for part in first["loc"])
         raise PluginError(f"settings: {field}: {first['msg']} (found {first['input']!r})") from error
+
+
+def plugin(loaded: Any, settings: Mapping[str, Any] | None = None) -> WeightedScorer:
+    """What an entry point names, as the hub asks it. Raises `PluginError`, and whatever its code raises."""
+    entry = weighted(make(loaded, settings))
+    if not reserves(entry.scorer):
+        return entry
+    if make(loaded, settings) is entry.scorer:
+        raise PluginError("one that reserves must be a class or a function that makes it: its ledger may begin anew")
+    return WeightedScorer(Reserving(lambda: make(loaded, settings)), entry.weight)
 
 
 def weighted(scorer: Any) -> WeightedScorer:
