@@ -26,6 +26,8 @@ _UNLIMITED = 1 << 60
 WHOLE_GPU = 1000
 # Thousandths that count where nodes are compared; products with it stay within an int64.
 MOST_CPU = 10**9
+# Counted by the GPU; and without a limit where no node names one.
+_APART = (names.GPU, "pods")
 # Shapes that a table remembers; a fleet of more asks again.
 _KEPT = 512
 
@@ -147,9 +149,9 @@ class NodeTable:
         return np.minimum(np.maximum(found, 0), MAX_SLOTS)
 
     def _ask(self, shape: TaskShape) -> Ask:
-        needs = [(name, amount) for name, amount in shape.requests if name != names.GPU and amount > 0]
-        if "pods" in self.rows and not shape.request("pods"):
-            needs.append(("pods", 1))
+        needs = [(name, amount) for name, amount in shape.requests if name not in _APART and amount > 0]
+        if "pods" in self.rows:
+            needs.append(("pods", shape.request("pods") or 1))
         gpus, share = (0, shape.gpu_share) if shape.gpu_share else (shape.gpus, 0)
         if share and self.share_by == names.GPU:
             gpus, share = 1, 0

@@ -104,7 +104,7 @@ def _shortages(group: NodeGroup, held: Held, shape: TaskShape, nodes: Any) -> st
     """What no node has enough of: of each thing the most that one has."""
     words: list[str] = []
     for name, amount in shape.requests:
-        if name == names.GPU:
+        if name == names.GPU or (name == "pods" and name not in held.table.rows):
             continue
         row = held.table.rows.get(name)
         most = 0 if row is None else max(int(held.free[row, nodes].max()), 0)

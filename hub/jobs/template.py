@@ -151,12 +151,18 @@ def _without(container: Mapping[str, Any], resource: str) -> Json:
 
 
 def _require(affinity: Mapping[str, Any], expressions: list[Json]) -> Json:
-    """The terms of a node selector are alternatives: each gets our requirements."""
+    """The terms of a node selector are alternatives, so each gets our requirements.
+
+    But for one that says nothing: it holds nowhere, and must not come to hold where ours do.
+    """
     node = dict(affinity.get("nodeAffinity") or {})
     selector = dict(node.get("requiredDuringSchedulingIgnoredDuringExecution") or {})
-    terms = selector.get("nodeSelectorTerms") or [{}]
+    own = selector.get("nodeSelectorTerms") or ()
     selector["nodeSelectorTerms"] = [
-        {**term, "matchExpressions": [*(term.get("matchExpressions") or ()), *expressions]} for term in terms
-    ]
+        {**term, "matchExpressions": [*(term.get("matchExpressions") or ()), *expressions]}
+        if term.get("matchExpressions") or term.get("matchFields")
+        else term
+        for term in own
+    ] or [{"matchExpressions": expressions}]
     node["requiredDuringSchedulingIgnoredDuringExecution"] = selector
     return {**affinity, "nodeAffinity": node}
