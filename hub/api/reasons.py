@@ -103,6 +103,12 @@ class Reason(Enum):
         "needs {shape} a task; {detail}",
         "`quarterdeck explain JOB` lists every cluster with what it lacks.",
     )
+    SPREAD_UNEVEN = _Entry(
+        "SpreadUneven",
+        "Placement",
+        "has room on {clusters} only, where more tasks would make the spread over {key} larger than {skew}",
+        "Wait for room in the other topologies, raise maxSkew, or write whenUnsatisfiable ScheduleAnyway.",
+    )
     WAITING_FOR_CAPACITY = _Entry(
         "WaitingForCapacity",
         "Placement",
@@ -122,6 +128,9 @@ class Reason(Enum):
         "Cluster",
         "is in no cluster set bound to namespace {namespace}",
         "Create a ManagedClusterSetBinding in the namespace.",
+    )
+    CLUSTER_AVOIDED = _Entry(
+        "ClusterAvoided", "Cluster", "has taint {taint}: it comes after all others", "Tolerate the taint, or remove it."
     )
     SELECTOR_MISMATCH = _Entry("SelectorMismatch", "Cluster", "does not match {selector}", "")
     GPU_MODEL_ABSENT = _Entry("GpuModelAbsent", "Cluster", "has {found}, not {wanted}", "")

@@ -173,6 +173,8 @@ class World:
 
     def priority_of(self, spec: JobSpec) -> int | str:
         if not spec.priority_class:
+        if isinstance(found, ClusterRule) and (spec.profile or spec.data):
+            found = replace(found, profile=spec.profile or found.profile, data=spec.data or found.data)
             return 0
         found = self.quotas.priorities.get(spec.priority_class)
         if found is None:

@@ -49,8 +49,8 @@ class ScoreWeight:
 
 @dataclass(frozen=True, slots=True)
 class SpreadConstraint:
-    """Over the values of `key`, a label of the clusters or with `claim` a claim, the numbers of chosen clusters differ
-    by at most `skew`: always if `hard`, else as far as clusters allow."""
+    """Over the values of `key`, a label of the clusters or with `claim` a claim, the numbers of chosen clusters (of a
+    job: of its tasks there) differ by at most `skew`: always if `hard`, else as far as clusters allow."""
 
     key: str
     claim: bool

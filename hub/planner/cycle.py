@@ -11,17 +11,22 @@ How a "no" is put into words is hub/planner/refusals.py, who is sent away hub/pl
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from operator import attrgetter
 
 from hub.api.reasons import Reason
 from hub.planner.claims import Claims
-from hub.planner.places import Mask, Option, Places, Wish
+from hub.planner.places import Counts, Mask, Option, Places, Wish
 from hub.planner.plan import Admission, HeldSlice, Plan, Preemption, Refusal, Snapshot
-from hub.planner.preempting import preemption, waits_for
+from hub.planner.preempting import kept_for, preemption, waits_for
 from hub.planner.progress import Part, Progress, Take
 from hub.planner.record import choice_of
 from hub.planner.refusals import shortage
+from hub.planner.reservations import Reservations
+from hub.planner.split import WAVES
+from hub.planner.spreading import spread_slots
 from hub.planner.turns import Return, Turn, turns
 from hub.planner.victims import Victim, Victims
 from hub.planner.views import View, Views, affordable, part, room
@@ -66,6 +71,7 @@ class Cycle:
         self._next = 0
         self._victims = Victims(snapshot, self.claims)
         self._views = Views(View(self.ledger, self.places), snapshot.held)
+        self._reservations = Reservations(snapshot, self._views)
         self._leaving = [held.key for held in snapshot.held if held.leaving]
 
     def run(self, until: str | None = None, through: str | None = None) -> None:
@@ -103,7 +109,10 @@ class Cycle:
                 admissions.append(admission)
             if denial is not None:
                 refusals.append(Refusal(key, denial.reason, denial.facts))
-        return Plan(tuple(admissions), tuple(refusals), tuple(self.preemptions))
+        wake_at = min(self._victims.wake_at, self._reservations.wake_at)
+        return Plan(
+            tuple(admissions), tuple(refusals), tuple(self.preemptions), None if math.isinf(wake_at) else wake_at
+        )
 
     def decide(self, turn: Turn) -> None:
         """Takes what the job can have, and notes why it has no more."""
@@ -173,7 +182,7 @@ class Cycle:
                 return
             wanted = min(slots, tasks.wanted)
             if wanted > 0:
-                wish = Wish(turn.demand, queue, tasks.group.avoid, 1, progress.held)
+                wish = Wish(turn.demand, queue, tasks.group.avoid, 1, progress.held, progress.placed)
                 slots -= self._get(turn, progress, wish, wanted, [tasks])
 
     def _together(self, turn: Turn, progress: Progress, queue: ClusterQueue) -> None:
@@ -187,12 +196,13 @@ class Cycle:
 
     def _get(self, turn: Turn, progress: Progress, wish: Wish, wanted: int, parts: Sequence[Part]) -> int:
         """How many slots the parts of the job got, or were promised."""
-        key = (self._key(wish), len(self.preemptions) if turn.entitled else -1)
+        views, waves = self._views.for_run(self.snapshot.now, _lasts(wish))
+        key = (self._key(wish), len(self.preemptions) if turn.entitled else -1, len(views), waves)
         known = self._refused.get(key)
         if known is not None:
             progress.denial = known
             return 0
-        takes = self._take(wish, wanted, turn.option, self._views.now_and_then())
+        takes = self._take(wish, wanted, turn.option, views, waves)
         got = sum(take.slots for take in takes)
         progress.note(takes, self.places.names)
         if wish.demand.gang:
@@ -200,26 +210,36 @@ class Cycle:
                 _share_out(take, parts)
         else:
             parts[0].add(takes)
-        if got < wanted and turn.entitled:
+        if got < wanted and turn.entitled and not self._uneven(replace(wish, placed=progress.placed)):
             got += self._promise(turn, progress, wish, wanted - got)
         if got < wanted:
-            known = shortage(self.places, self.ledger, wish, self.options(wish.queue, wish.demand))
-            self._refused[key] = known
+            short = replace(wish, placed=progress.placed)
+            if turn.entitled and not progress.promised:
+                self._reserve(turn, short)
+            known = self._kept_for_others(short, len(views)) or shortage(
+                self.places, self.ledger, short, self.options(wish.queue, wish.demand)
+            )
+            if short.placed == wish.placed:
+                # Else it is about tasks that another job with the same wish does not have.
+                self._refused[key] = known
             progress.denial = progress.denial or known
         return got
 
     def _promise(self, turn: Turn, progress: Progress, wish: Wish, wanted: int) -> int:
         """How many slots the job gets once those who are on their way out, or are sent away now, are gone."""
-        got = 0
+        got, tried = 0, False
         while got < wanted:
             if self._views.waits:
-                takes = self._take(wish, wanted - got, turn.option, self._views.then())
+                spread = replace(wish, placed=progress.placed)
+                takes = self._take(spread, wanted - got, turn.option, self._views.then())
                 got += sum(take.slots for take in takes)
+                tried = tried and not takes
                 progress.note(takes, self.places.names)
                 if got >= wanted:
                     break
-            if not self._send_away(turn, wish):
+            if tried or not self._send_away(turn, wish):
                 break
+            tried = True
         if got:
             progress.promised += got
             progress.denial = waits_for(sorted({*self._leaving}))
@@ -276,7 +296,36 @@ class Cycle:
             options = (first, *(option for option in options if option is not first))
         return options
 
-    def _take(self, wish: Wish, wanted: int, first: Option | None, views: Sequence[View]) -> list[Take]:
+    def _reserve(self, turn: Turn, wish: Wish) -> None:
+        options = self._ways(wish, turn.option)
+        among = self.places.candidates(wish, options) if wish.demand.place else None
+        self._reservations.keep(
+            wish, options, among, lambda view: bool(self._take(wish, wish.together, turn.option, [view]))
+        )
+
+    def _kept_for_others(self, wish: Wish, views: int) -> Denial | None:
+        """Where quota and room are there, but promised to others."""
+        jobs = [job for job in self._kept_for if job != wish.demand.key]
+        if views < 2 or not jobs:
+            return None
+        now = [self._views.now]
+        options = self._ways(wish, None)
+        among = self.places.candidates(wish, options) if wish.demand.place else None
+        for option in options:
+            if affordable(now, wish.queue.name, option.choice.requests, wish.together) >= wish.together and (
+                among is None or (among & (room(now, option) >= wish.together)).any()
+            ):
+                return kept_for(jobs)
+        return None
+
+    @property
+    def _kept_for(self) -> list[str]:
+        promised = [key for key, progress in self.progress.items() if progress.promised]
+        return promised + self._reservations.kept_for
+
+    def _take(
+        self, wish: Wish, wanted: int, first: Option | None, views: Sequence[View], waves: int = WAVES
+    ) -> list[Take]:
         """Up to `wanted` slots, charged as they are taken: flavors in their order, the best clusters first."""
         demand, queue = wish.demand, wish.queue.name
         options = self._ways(wish, first)
@@ -288,12 +337,13 @@ class Cycle:
             if paid < wish.together:
                 continue
             if among is None:
-                self._charge(views, queue, Take(-1, paid, option), takes)
+                self._charge(views, queue, Take(-1, paid, option, waves=waves), takes)
                 wanted -= paid
             else:
                 rooms = room(views, option)
                 fits = among & (rooms >= wish.together)
                 order, ranking = views[0].places.best_first(demand.rule, option, paid, fits)
+                parts = self._spread(wish, among, order, rooms, paid, takes, held)
                 for index, cluster in enumerate(order):
                     name = self.places.names[cluster]
                     if demand.rule.limit is not None and name not in held and len(held) >= demand.rule.limit:
@@ -303,8 +353,12 @@ class Cycle:
                         if rooms[cluster] < wish.together:
                             continue
                     slots = min(paid, int(rooms[cluster]))
+                    if parts is not None:
+                        slots = min(slots, parts.get(cluster, 0))
+                        if not slots:
+                            continue
                     decision = choice_of(order, index, ranking, self.places.names).text()
-                    self._charge(views, queue, Take(cluster, slots, option, decision), takes)
+                    self._charge(views, queue, Take(cluster, slots, option, decision, waves), takes)
                     held.add(name)
                     paid -= slots
                     wanted -= slots
@@ -313,6 +367,36 @@ class Cycle:
             if wanted <= 0:
                 break
         return takes
+
+    def _uneven(self, wish: Wish) -> bool:
+        """Whether it is the job's own spread that holds it back: nobody is sent away for that."""
+        if not wish.demand.rule.spread or not wish.demand.place:
+            return False
+        options = self.options(wish.queue, wish.demand)
+        return shortage(self.places, self.ledger, wish, options).reason is Reason.SPREAD_UNEVEN
+
+    def _spread(
+        self,
+        wish: Wish,
+        among: Mask,
+        order: Sequence[int],
+        rooms: Counts,
+        wanted: int,
+        takes: Sequence[Take],
+        held: Iterable[str],
+    ) -> dict[int, int] | None:
+        """Tasks by cluster, as the rule spreads them beside what runs and what was taken with other flavors; None: it
+        does not. What has to start together on one cluster cannot be spread."""
+        rule, places = wish.demand.rule, self.places
+        if not rule.spread or wish.together > 1:
+            return None
+        placed = [*wish.placed, *((places.names[take.cluster], take.slots) for take in takes)]
+        return spread_slots(
+            places.fleet, rule.spread, among.nonzero()[0].tolist(), order,
+            {cluster: int(rooms[cluster]) for cluster in order}, wanted, placed,
+            clusters=rule.limit,
+            held=[places.fleet.position(name) for name in held if name in places.fleet],
+        )  # fmt: skip
 
     def _charge(self, views: Iterable[View], queue: str, take: Take, takes: list[Take]) -> None:
         for view in views:
@@ -323,7 +407,8 @@ class Cycle:
         demand = wish.demand
         shape, rule = self._number(demand.shape), self._number(demand.rule)
         return (
-            wish.queue.name, shape, rule, wish.avoid, wish.together, wish.held, demand.running, demand.place
+            wish.queue.name, shape, rule, wish.avoid, wish.together, wish.held, wish.placed, demand.running,
+            demand.place,
         )  # fmt: skip
 
     def _number(self, value: object) -> int:
@@ -344,3 +429,11 @@ def _share_out(take: Take, parts: Sequence[Part]) -> None:
         if here > 0:
             tasks.add([Take(take.cluster, here, take.option, take.decision)])
             slots -= here
+
+
+def _lasts(wish: Wish) -> float | None:
+    """Seconds that the job holds what it gets at least, if every slot runs one task; None: nobody knows."""
+    demand = wish.demand
+    if demand.expected is None:
+        return None
+    return demand.expected * (-(-demand.waiting // wish.together) if demand.gang else 1)

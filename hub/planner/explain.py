@@ -10,15 +10,17 @@ import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hub.api.errors import UsageError
 from hub.api.reasons import Reason
-from hub.placement.filters import verdicts
+from hub.placement.filters import avoided, avoids, verdicts
 from hub.planner.cycle import Cycle
 from hub.planner.explanation import ClusterLine, Explanation, FlavorLine, QuotaLine, ScoreLine
 from hub.planner.places import Option, Wish, shape_at
 from hub.planner.plan import Snapshot
-from hub.planner.refusals import flavor_names
+from hub.planner.refusals import flavor_names, uneven
+from hub.planner.spreading import held_back
 from hub.planner.whatif import smallest_change
 from hub.queueing.amount import minus
 from hub.queueing.demand import Demand
@@ -87,7 +89,7 @@ def _wish(demand: Demand, queue: ClusterQueue) -> Wish:
     if demand.gang:
         avoid = tuple(sorted({name for group in demand.groups for name in group.avoid}))
         together = max(1, min(demand.slots, demand.waiting))
-    return Wish(demand, queue, avoid, together, demand.running)
+    return Wish(demand, queue, avoid, together, demand.running, demand.placed)
 
 
 def _quota(cycle: Cycle, queue: ClusterQueue, options: Sequence[Option]) -> Iterable[QuotaLine]:
@@ -163,6 +165,8 @@ def _clusters(cycle: Cycle, wish: Wish, options: Sequence[Option]) -> tuple[tupl
         elif options:
             room, capacity = int(rooms[shown][cluster]), int(options[shown].capacity[cluster])
             code, message = _fit(cycle, wish, options[shown], cluster, bool(among[cluster]), room)
+            if not code and among[cluster]:
+                code, message = _preference(cycle, wish, cluster, among)
         scored = ranking is not None and bool(among[cluster])
         lines.append(
             ClusterLine(
@@ -201,6 +205,19 @@ def _fit(cycle: Cycle, wish: Wish, option: Option, cluster: int, asked: bool, ro
     if option.capacity[cluster] < wanted:
         return _said(Reason.TOO_SMALL_TOGETHER, capacity=int(option.capacity[cluster]), wanted=wanted)
     return _said(Reason.NO_ROOM_TOGETHER, room=room, wanted=wanted)
+
+
+def _preference(cycle: Cycle, wish: Wish, cluster: int, among: NDArray[np.bool_]) -> tuple[str, str]:
+    """What keeps tasks from a cluster that has room for them: for now, or while there are others."""
+    rule, fleet, name = wish.demand.rule, cycle.places.fleet, cycle.places.names[cluster]
+    if rule.spread and wish.together == 1:
+        constraint = held_back(fleet, rule.spread, among.nonzero()[0].tolist(), [cluster], wish.placed)
+        if constraint is not None:
+            return _said(Reason.SPREAD_UNEVEN, **uneven(constraint, name))
+    if avoided(fleet, rule)[cluster]:
+        taint = next(taint for taint in fleet.facts(name).taints if avoids(taint, rule.tolerations))
+        return _said(Reason.CLUSTER_AVOIDED, taint=str(taint))
+    return "", ""
 
 
 def _said(reason: Reason, **facts: object) -> tuple[str, str]:

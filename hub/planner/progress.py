@@ -58,13 +58,15 @@ class Progress:
     """`held`: clusters that the job has, or has got. `denial`: why it got no more. `promised` slots come to it once
     others are gone."""
 
-    __slots__ = ("demand", "denial", "held", "parts", "promised", "queue")
+    __slots__ = ("demand", "denial", "held", "parts", "placed", "promised", "queue")
 
     def __init__(self, demand: Demand, queue: ClusterQueue | None) -> None:
         self.demand, self.queue = demand, queue
         groups = demand.groups if len(demand.groups) == 1 else sorted(demand.groups, key=_group_order)
         self.parts = [Part(group) for group in groups]
         self.held = demand.running
+        # Tasks by cluster, where the rule spreads them.
+        self.placed = demand.placed
         self.denial: Denial | None = None
         self.promised = 0
 
@@ -76,6 +78,8 @@ class Progress:
         for take in takes:
             if take.cluster >= 0 and names[take.cluster] not in self.held:
                 self.held += (names[take.cluster],)
+            if take.cluster >= 0 and self.demand.rule.spread:
+                self.placed += ((names[take.cluster], take.slots),)
 
     def _counts(self, part: Part) -> list[int]:
         """How many tasks each of the part's takes gets; a gang is in one place, whole."""

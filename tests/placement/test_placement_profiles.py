@@ -101,6 +101,26 @@ def test_a_placement_picks_for_its_jobs_and_a_bad_one_keeps_the_last_good() -> N
         assert rule.profile == counts
 
 
+def test_what_a_job_picks_goes_before_what_its_placement_picks() -> None:
+    world = World()
+    meta = {"name": "p", "namespace": "default", "annotations": {names.PROFILE: "pack", names.DATA: "genomes=40Gi"}}
+    world.placement_changed("default", "p", {"metadata": meta, "spec": {"numberOfClusters": 1}})
+    for notes, profile, data in (
+        ({}, "pack", (("genomes", 40 << 30),)),
+        ({names.PROFILE: "greenest"}, "greenest", (("genomes", 40 << 30),)),
+        ({names.PROFILE: "cheapest", names.DATA: "weights=1Gi"}, "cheapest", (("weights", 1 << 30),)),
+    ):
+        body = job(annotations=notes)
+        body["spec"]["placementRef"] = {"name": "p"}
+        rule = world.rule_of(JobSpec.from_fleet_job(body))
+        assert isinstance(rule, ClusterRule)
+        assert (rule.profile, rule.data, rule.limit) == (profile, data, 1)
+    body = job(annotations={names.PROFILE: "green"})
+    body["spec"]["placementRef"] = {"name": "p"}
+    with pytest.raises(InvalidObjectError, match="there is no profile 'green'"):
+        JobSpec.from_fleet_job(body)
+
+
 def moved(fleet_: Fleet, **columns: dict[str, float]) -> Fleet:
     return fleet_.apply(ScoresSeen(name, values, 1e12) for name, values in columns.items())
 
