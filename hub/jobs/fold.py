@@ -7,6 +7,7 @@ is hub/jobs/ledger.py, sentences are hub/jobs/verdict.py; what is written of all
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Set
 from dataclasses import replace
 from typing import Final
@@ -113,6 +114,10 @@ def demand_of(spec: JobSpec, state: JobState, priority: int, rule: ClusterRule |
     return Demand(
         key=spec.key,
         uid=spec.uid,
+    rule = rule or spec.rule or ClusterRule()
+    placed: Counter[str] = Counter()
+    for attempt in live if rule.spread else ():
+        placed[attempt.cluster] += attempt.holds
         namespace=spec.namespace,
         queue=spec.queue,
         priority=priority,
@@ -120,13 +125,14 @@ def demand_of(spec: JobSpec, state: JobState, priority: int, rule: ClusterRule |
         shape=spec.shape,
         groups=state.waiting,
         slots=state.slots,
-        rule=rule or spec.rule or ClusterRule(),
+        rule=rule,
         active=sum(attempt.holds for attempt in live),
         running=tuple(sorted({attempt.cluster for attempt in live})),
         expected=spec.expected_duration,
     )
 
 
+        placed=tuple(sorted(placed.items())),
 def _retries(spec: JobSpec, memory: Memory) -> tuple[str, int, bool]:
     """(the annotation that was honoured, from which epoch attempts count, whether an ended job is opened again)."""
     asked = spec.retry_failed
