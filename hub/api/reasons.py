@@ -74,6 +74,12 @@ class Reason(Enum):
     WAITING_FOR_PREEMPTED = _Entry(
         "WaitingForPreemptedWorkloads", "Queue", "waits until {victims} have given their quota back", ""
     )
+    KEPT_FOR_OTHERS = _Entry(
+        "KeptForOthers",
+        "Queue",
+        "what it needs is kept for {jobs}, entitled to it before",
+        "It starts when those have started. With an expectedDuration that ends before, it could start now.",
+    )
     PENDING_EVALUATION = _Entry("PendingEvaluation", "Queue", "{detail}", "")
     MISCONFIGURED = _Entry("Misconfigured", "Queue", "{detail}", "Correct the queue name, the queue or the workload.")
     QUEUE_SUSPENDED = _Entry(

@@ -211,8 +211,8 @@ class Cycle:
         else:
             parts[0].add(takes)
         if got < wanted and turn.entitled and not self._uneven(replace(wish, placed=progress.placed)):
-            got += self._promise(turn, progress, wish, wanted - got)
-        if got < wanted:
+            got += self._promise(turn, progress, wish, wanted - got, parts[0])
+        if got < wanted and (wish.demand.gang or not parts[0].dealt):
             short = replace(wish, placed=progress.placed)
             if turn.entitled and not progress.promised:
                 self._reserve(turn, short)
@@ -225,7 +225,7 @@ class Cycle:
             progress.denial = progress.denial or known
         return got
 
-    def _promise(self, turn: Turn, progress: Progress, wish: Wish, wanted: int) -> int:
+    def _promise(self, turn: Turn, progress: Progress, wish: Wish, wanted: int, into: Part) -> int:
         """How many slots the job gets once those who are on their way out, or are sent away now, are gone."""
         got, tried = 0, False
         while got < wanted:
@@ -241,7 +241,7 @@ class Cycle:
                 break
             tried = True
         if got:
-            progress.promised += got
+            into.promised += got
             progress.denial = waits_for(sorted({*self._leaving}))
         return got
 

@@ -32,8 +32,16 @@ def preemption(victim: Victim, wish: Wish) -> Preemption:
 
 def waits_for(keys: Sequence[str]) -> Denial:
     """Of a job whose place and quota others are leaving."""
-    shown = ", ".join(keys[:_SHOWN]) + (f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else "")
-    return Denial(Reason.WAITING_FOR_PREEMPTED, (("victims", shown),))
+    return Denial(Reason.WAITING_FOR_PREEMPTED, (("victims", _listed(keys)),))
+
+
+def kept_for(keys: Sequence[str]) -> Denial:
+    """Of a job that would fit, were what it needs not promised to these."""
+    return Denial(Reason.KEPT_FOR_OTHERS, (("jobs", _listed(keys)),))
+
+
+def _listed(keys: Sequence[str]) -> str:
+    return ", ".join(keys[:_SHOWN]) + (f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else "")
 
 
 def _sentence(victim: Victim, wish: Wish) -> str:

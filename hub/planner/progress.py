@@ -31,10 +31,11 @@ class Take:
 
 @dataclass(slots=True, eq=False)
 class Part:
-    """Tasks that wait for the same attempt, and the slots that they got."""
+    """Tasks that wait for the same attempt, and the slots that they got, or are promised once others are gone."""
 
     group: TaskGroup
     takes: list[Take] = field(default_factory=list)
+    promised: int = 0
 
     @property
     def slots(self) -> int:
@@ -42,7 +43,12 @@ class Part:
 
     @property
     def wanted(self) -> int:
-        return len(self.group.tasks) - self.slots
+        return len(self.group.tasks) - self.slots - self.promised
+
+    @property
+    def dealt(self) -> bool:
+        """Whether every task has a slot to run on, if not at once."""
+        return not self.promised and sum(take.slots * take.waves for take in self.takes) >= len(self.group.tasks)
 
     def add(self, takes: Sequence[Take]) -> None:
         for take in takes:
@@ -55,10 +61,9 @@ class Part:
 
 
 class Progress:
-    """`held`: clusters that the job has, or has got. `denial`: why it got no more. `promised` slots come to it once
-    others are gone."""
+    """`held`: clusters that the job has, or has got. `denial`: why it got no more."""
 
-    __slots__ = ("demand", "denial", "held", "parts", "placed", "promised", "queue")
+    __slots__ = ("demand", "denial", "held", "parts", "placed", "queue")
 
     def __init__(self, demand: Demand, queue: ClusterQueue | None) -> None:
         self.demand, self.queue = demand, queue
@@ -68,11 +73,14 @@ class Progress:
         # Tasks by cluster, where the rule spreads them.
         self.placed = demand.placed
         self.denial: Denial | None = None
-        self.promised = 0
 
     @property
     def slots(self) -> int:
         return sum(part.slots for part in self.parts)
+
+    @property
+    def promised(self) -> int:
+        return sum(part.promised for part in self.parts)
 
     def note(self, takes: Sequence[Take], names: Sequence[str]) -> None:
         for take in takes:
@@ -85,7 +93,8 @@ class Progress:
         """How many tasks each of the part's takes gets; a gang is in one place, whole."""
         if self.demand.gang or not part.takes:
             return [len(part.group.tasks)] * len(part.takes)
-        counts = shares(len(part.group.tasks), [take.slots for take in part.takes])
+        slots = [take.slots for take in part.takes]
+        counts = shares(len(part.group.tasks), [*slots, part.promised] if part.promised else slots)[: len(slots)]
         return [min(count, take.slots * take.waves) for count, take in zip(counts, part.takes, strict=True)]
 
     def outcome(self, names: Sequence[str]) -> tuple[Admission | None, Denial | None]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from hub.planner.places import Counts, Option, Places
 from hub.planner.plan import HeldSlice
+from hub.planner.split import WAVES
 from hub.queueing.fleet.entitlement import Option as Amounts
 from hub.queueing.ledger import QuotaLedger
 
@@ -74,14 +75,24 @@ class Views:
             self._later = self.now.apart()
         return self._later
 
-    def now_and_then(self, ends: float | None = None) -> list[View]:
-        """What somebody who is admitted now, and is sure to be gone at `ends`, must fit in."""
-        return [self.now, *self.then(ends)]
+    def for_run(self, now: float, lasts: float | None) -> tuple[list[View], int]:
+        """What somebody who starts now must fit in, and how many tasks a slot he may run one after the other.
 
-    def then(self, ends: float | None = None) -> list[View]:
-        """The same for who waits until those on their way out are gone."""
-        later = [self._later] if self._later is not None else []
-        return later + [view for view in self.shadows if ends is None or ends > view.due]
+        `lasts`: seconds of one task; None: unknown. Who is gone in time need not fit in what is due later.
+        """
+        views, waves = [self.now], WAVES
+        if self._later is not None:
+            views.append(self._later)
+        for view in self.shadows:
+            if lasts is not None and now + lasts <= view.due:
+                waves = min(waves, int((view.due - now) // lasts) if lasts > 0 else WAVES)
+            else:
+                views.append(view)
+        return views, waves
+
+    def then(self) -> list[View]:
+        """What must be kept by who waits until those on their way out are gone."""
+        return ([self._later] if self._later is not None else []) + self.shadows
 
     def release(self, held: HeldSlice, kept: int = 0) -> None:
         """A new victim: it is there now, and will not be."""
