@@ -148,6 +148,13 @@ class Reason(Enum):
     )
     SHAPE_NEVER_FITS = _Entry("ShapeNeverFits", "Cluster", "no node can run it: {detail}", "")
     NO_FREE_SLOT = _Entry("NoFreeSlot", "Cluster", "full for this shape: {detail}", "")
+    REPORT_UNREADABLE = _Entry(
+        "ReportUnreadable",
+        "Cluster",
+        "what it says of itself cannot be used: {detail}. What it said before still counts.",
+        "Mend it where it comes from: the site's file, the node, its device plugin. Then see the agent's log.",
+    )
+    REPORT_READ = _Entry("ReportRead", "Cluster", "what it says of itself can be read again", "")
     CAPACITY_UNKNOWN = _Entry("CapacityUnknown", "Cluster", "has not reported its capacity", "Check the agent's log.")
     FLAVOR_MISMATCH = _Entry("FlavorMismatch", "Cluster", "its labels are not those of flavor {flavor}", "")
     TOO_SMALL_TOGETHER = _Entry(

@@ -190,6 +190,7 @@ class Hub:
                 for informer in self.watching.informers
             ]
             running.append(tasks.create_task(self.elector.run(), name="elector"))
+        self.world.on_problems = self.registrar.problems_seen
             await self._first(self.watching.synced())
             if not self._stopping.is_set():
                 prometheus = self.config.prometheus

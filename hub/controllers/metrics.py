@@ -103,6 +103,12 @@ class HubMetrics:
         )
         self.scorer_seconds = Histogram(
             "quarterdeck_scorer_seconds",
+        self.cluster_unreadable = Gauge(
+            "quarterdeck_cluster_unreadable",
+            "1 for a cluster whose ManagedCluster or ClusterCapacity cannot be read: what it said before counts.",
+            ["cluster"],
+            registry=registry,
+        )
             "Time of one call of a scorer plugin.",
             ["scorer"],
             buckets=_CYCLE_BUCKETS,

@@ -7,11 +7,12 @@ here, because they follow from these values alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import replace
 from typing import Any
 
 from hub.api.errors import InvalidObjectError
+from hub.api.reasons import Reason
 from hub.controllers.logs import logger
 from hub.fleet.changes import CapacityGone, CapacitySeen, ClusterGone, ClusterSeen, FleetChange
 from hub.fleet.fleet import Fleet
@@ -57,6 +58,8 @@ class World:
         self.lost_names: set[str] = set()
         self.lost = LostClusters(self)
         self.version = 0
+        # Told what of the clusters' objects cannot be read, by cluster, whenever that changes.
+        self.on_problems: Callable[[Mapping[str, str]], None] = lambda problems: None
         self._fleet_changes: list[FleetChange] = []
         self._quota_seen: list[Json] = []
         self._quota_gone: list[tuple[str, str, str]] = []
@@ -154,7 +157,10 @@ class World:
             self.fleet = self.fleet.apply(changes)
             for name, problem in self.fleet.problems.items():
                 if before.get(name) != problem:
-                    _log.warning("a cluster's report cannot be read", cluster=name, why=problem)
+                    advice = Reason.REPORT_UNREADABLE.advice
+                    _log.warning("a cluster's report cannot be read", cluster=name, why=problem, hint=advice)
+            if self.fleet.problems != before:
+                self.on_problems(self.fleet.problems)
         self._fold_quotas()
         if self._sets_changed:
             self._sets_changed = False

@@ -13,15 +13,29 @@ from typing import Any, Final
 
 from hub.api import names
 from hub.api.errors import InvalidObjectError
-from hub.fleet.amounts import MAX_AMOUNT, amount, entries, mapping, shorten, texts, totals, whole
+from hub.fleet.amounts import (
+    MAX_AMOUNT,
+    MAX_ENTRIES,
+    amount,
+    entries,
+    mapping,
+    short,
+    shorten,
+    texts,
+    totals,
+    whole,
+)
 from hub.fleet.prices import Prices, read_prices
 
 # Of one cluster, so that a report that is wrong by a few digits costs no memory. Kubernetes itself ends at 5,000 nodes.
 MAX_NODES = 20_000
+MAX_GROUPS = 5_000
 MAX_GPUS_PER_NODE = 256
 # Slots of GPUs that tasks share by time.
 MAX_SLOTS_PER_NODE = 2048
 MAX_RESOURCES = 64
+MAX_NAME = 253
+MAX_IMAGE = 1024
 _MAX_GPU_CELLS = 1 << 20
 # Node labels by which the usual provisioners say that a node is a spot node.
 _SPOT = (
@@ -145,7 +159,7 @@ def read_site(capacity: Mapping[str, Any]) -> Site:
     status = mapping(capacity.get("status"), "status")
     groups: dict[str, NodeGroup] = {}
     nodes = 0
-    for position, entry in enumerate(entries(status.get("nodeGroups"), "status.nodeGroups")):
+    for position, entry in enumerate(entries(status.get("nodeGroups"), "status.nodeGroups", MAX_GROUPS)):
         field = f"status.nodeGroups[{position}]"
         group = _group(entry, field)
         if group.name in groups:
@@ -158,10 +172,12 @@ def read_site(capacity: Mapping[str, Any]) -> Site:
     images = status.get("images")
     if images is not None and not isinstance(images, list | tuple):
         raise InvalidObjectError(f"{shorten(images)} is not a list", field="status.images")
+    if images is not None and len(images) > MAX_ENTRIES:
+        raise InvalidObjectError(f"{len(images):,} entries, at most {MAX_ENTRIES:,}", field="status.images")
     return Site(
         simulated=status.get("simulated") is True,
-        runtime=str(status.get("runtime") or ""),
-        images=tuple(sorted({_pattern(str(image)) for image in images or ()})),
+        runtime=short(str(status.get("runtime") or ""), MAX_NAME, "status.runtime"),
+        images=tuple(sorted({_pattern(short(str(image), MAX_IMAGE, "status.images")) for image in images or ()})),
         prices=read_prices(mapping(status.get("prices"), "status.prices")),
         groups=tuple(groups[name] for name in sorted(groups)),
     )
@@ -186,13 +202,14 @@ def _group(entry: Mapping[str, Any], field: str) -> NodeGroup:
     name = entry.get("name")
     if not isinstance(name, str) or not name:
         raise InvalidObjectError("a node group needs a name", field=f"{field}.name")
+    short(name, MAX_NAME, f"{field}.name")
     count = whole(entry.get("count"), f"{field}.count", MAX_NODES)
     labels = texts(entry.get("labels"), f"{field}.labels")
     allocatable = totals(entry.get("allocatable"), f"{field}.allocatable")
     offered = allocatable.pop(names.GPU, None)
-    used = tuple(
-        _used(part, f"{field}.used[{i}]") for i, part in enumerate(entries(entry.get("used"), f"{field}.used"))
-    )
+    parts = entries(entry.get("used"), f"{field}.used", MAX_NODES)
+    milli = names.GPU_MILLI in allocatable
+    used = tuple(_used(part, f"{field}.used[{i}]", offers_milli=milli) for i, part in enumerate(parts))
     if sum(part.nodes for part in used) > count:
         raise InvalidObjectError(f"more nodes are in use than the {count} there are", field=f"{field}.used")
     named = entry.get("nodes")
@@ -213,7 +230,7 @@ def _group(entry: Mapping[str, Any], field: str) -> NodeGroup:
         ),
         allocatable=allocatable,
         used=used,
-        nodes=tuple(str(node) for node in named or ()),
+        nodes=tuple(short(str(node), MAX_NAME, f"{field}.nodes") for node in named or ()),
     )
 
 
@@ -239,16 +256,17 @@ def _gpus(gpu: Mapping[str, Any], labels: Mapping[str, str], offered: int | None
     elif labels.get(names.GPU_MEMORY, "").isdecimal():
         memory = min(int(labels[names.GPU_MEMORY][:18]) << 20, MAX_AMOUNT)
     model = str(gpu.get("model") or labels.get(names.GPU_PRODUCT, "")) if count or renamed else ""
-    return NodeGpus(model, memory, count, replicas, renamed)
+    return NodeGpus(short(model, MAX_NAME, f"{field}.gpu.model"), memory, count, replicas, renamed)
 
 
-def _used(part: Mapping[str, Any], field: str) -> Used:
+def _used(part: Mapping[str, Any], field: str, *, offers_milli: bool) -> Used:
     nodes = whole(part.get("nodes"), f"{field}.nodes", MAX_NODES)
     resources = dict(mapping(part.get("resources"), f"{field}.resources"))
-    # Others may hold parts of GPUs, too: as a fraction of the resource, or in our thousandths.
+    # Others may hold parts of GPUs, too: as a fraction of the resource, or in our thousandths, where these are not a
+    # resource of their own.
     gpu = 0
     if names.GPU in resources:
         gpu = amount("cpu", resources.pop(names.GPU), f"{field}.resources.{names.GPU}")
-    if names.GPU_MILLI in resources:
+    if names.GPU_MILLI in resources and not offers_milli:
         gpu += amount(names.GPU_MILLI, resources.pop(names.GPU_MILLI), f"{field}.resources.{names.GPU_MILLI}")
     return Used(nodes, totals(resources, f"{field}.resources"), gpu)
