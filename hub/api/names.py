@@ -48,6 +48,8 @@ CHECKPOINT_INTERVAL: Final = f"{GROUP}/checkpoint-interval"
 RESTART_COST: Final = f"{GROUP}/restart-cost"
 # On a Workload: the hub set spec.active to false because its job is suspended, and sets it back when it is not.
 SUSPENDED_BY_JOB: Final = f"{GROUP}/suspended-by-job"
+# On a Workload: why the hub deactivated it, and from which epoch of its job limits count anew (``REASON/7``).
+DEACTIVATED: Final = f"{GROUP}/deactivated"
 # managedBy of a plain Job that is ours to run.
 MANAGED_BY: Final = f"{GROUP}/hub"
 HUB_FINALIZER: Final = f"{GROUP}/hub"
@@ -66,6 +68,9 @@ MIN_DWELL: Final = f"{GROUP}/min-dwell"
 MAX_MOVES: Final = f"{GROUP}/max-moves"
 # On a PlacementDecision: since when each of its clusters is chosen, for a hub that takes over.
 CHOSEN: Final = f"{GROUP}/chosen"
+
+# On an AddOnPlacementScore that the hub publishes for a DynamicScorer: whose it is (``NAMESPACE/NAME``).
+SCORER: Final = f"{GROUP}/scorer"
 
 # Kueue.
 QUEUE_NAME: Final = "kueue.x-k8s.io/queue-name"

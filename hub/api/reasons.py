@@ -103,17 +103,17 @@ class Reason(Enum):
         "no cluster has joined this hub",
         "Start a site (`quarterdeck up`) or join one.",
     )
-    NO_CLUSTER_FITS = _Entry(
-        "NoClusterFits",
-        "Placement",
-        "needs {shape} a task; {detail}",
-        "`quarterdeck explain JOB` lists every cluster with what it lacks.",
-    )
     SPREAD_UNEVEN = _Entry(
         "SpreadUneven",
         "Placement",
         "has room on {clusters} only, where more tasks would make the spread over {key} larger than {skew}",
         "Wait for room in the other topologies, raise maxSkew, or write whenUnsatisfiable ScheduleAnyway.",
+    )
+    NO_CLUSTER_FITS = _Entry(
+        "NoClusterFits",
+        "Placement",
+        "needs {shape} a task; {detail}",
+        "`quarterdeck explain JOB` lists every cluster with what it lacks.",
     )
     WAITING_FOR_CAPACITY = _Entry(
         "WaitingForCapacity",
@@ -129,14 +129,14 @@ class Reason(Enum):
         "ClusterUnreachable", "Cluster", "silent for {age}", "Check the agent and its network."
     )
     CLUSTER_TAINTED = _Entry("ClusterTainted", "Cluster", "has taint {taint}", "Add a toleration or remove the taint.")
+    CLUSTER_AVOIDED = _Entry(
+        "ClusterAvoided", "Cluster", "has taint {taint}: it comes after all others", "Tolerate the taint, or remove it."
+    )
     CLUSTER_NOT_BOUND = _Entry(
         "ClusterNotBound",
         "Cluster",
         "is in no cluster set bound to namespace {namespace}",
         "Create a ManagedClusterSetBinding in the namespace.",
-    )
-    CLUSTER_AVOIDED = _Entry(
-        "ClusterAvoided", "Cluster", "has taint {taint}: it comes after all others", "Tolerate the taint, or remove it."
     )
     SELECTOR_MISMATCH = _Entry("SelectorMismatch", "Cluster", "does not match {selector}", "")
     GPU_MODEL_ABSENT = _Entry("GpuModelAbsent", "Cluster", "has {found}, not {wanted}", "")
@@ -219,6 +219,12 @@ class Reason(Enum):
         "Attempt",
         "{ready} of {wanted} tasks ran on {cluster} after {timeout}",
         "Look at the cluster's events: images, volumes and nodes that are not ready are the usual causes.",
+    )
+    BACKING_OFF = _Entry(
+        "BackingOff",
+        "Job",
+        "its tasks did not all start in time, {count} times in a row; it tries again at {at}",
+        "Look at the events of the clusters it was on.",
     )
     DEACTIVATED = _Entry(
         "Deactivated", "Job", "deactivated: spec.active of its Workload is false", "Set it to true to queue it again."

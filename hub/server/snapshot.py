@@ -13,8 +13,9 @@ from typing import Any, Final
 
 from hub.api import resource
 from hub.api.errors import InvalidObjectError
+from hub.api.reasons import Reason
 from hub.api.timestamps import format_time, from_timestamp, parse_time
-from hub.controllers.holdings import Holdings
+from hub.controllers.holdings import Holdings, holder_of
 from hub.controllers.seen import JobRef, SeenJob, read_job, read_work
 from hub.controllers.table import JobEntry
 from hub.controllers.world import World
@@ -23,9 +24,10 @@ from hub.jobs.fold import demand_of, fold
 from hub.jobs.state import JobState
 from hub.jobs.works import attempt_from_work, slice_to_work
 from hub.placement.rule import ClusterRule
-from hub.planner.plan import Plan, Refusal, Slice, Snapshot
+from hub.planner.plan import Plan, Preemption, Refusal, Slice, Snapshot
 from hub.queueing.assign import counted, flavored
 from hub.queueing.demand import Demand
+from hub.queueing.fleet.policy import FleetPolicy
 from hub.queueing.objects import FlavorResource
 from hub.queueing.quotas import quota_kinds
 from hub.scoring.interface import WeightedScorer
@@ -63,6 +65,7 @@ class State:
         *,
         live: bool = False,
         scores: ScoreState | None = None,
+        policy: FleetPolicy = FleetPolicy(),
     ) -> None:
         """`live`: the objects are a hub's, so an empty fleet is one; from files it means that only quota is decided.
         `scores`: what that hub's scorers know; `scorers` are made of it then.
@@ -72,6 +75,7 @@ class State:
         self.now = now
         self.scorers = tuple(scorers)
         self.scores = scores
+        self.policy = policy
         self.notes: set[str] = set()
         self.jobs: dict[str, Job] = {}
         self.workloads: dict[str, Waiting] = {}
@@ -96,6 +100,8 @@ class State:
             demands=tuple(demands if self.placing else (replace(demand, place=False) for demand in demands)),
             sets=self.world.sets,
             scorers=self.scorers,
+            held=self._holdings.slices,
+            policy=self.policy,
         )
 
     def demands(self) -> list[Demand]:
@@ -130,6 +136,10 @@ class State:
         """Assumes every slice, and remembers of every job why it waits."""
         by_key = {job.key: job for job in self.jobs.values()}
         refusals = {refusal.key: refusal for refusal in decided.refusals}
+        for preemption in decided.preemptions:
+            job = self.jobs.get(preemption.uid)
+            if job is not None:
+                _stop(job, preemption)
         for admission in decided.admissions:
             job = by_key.get(admission.key)
             if job is not None:
@@ -240,7 +250,14 @@ class State:
         lost = self.world.lost if self.placing else frozenset[str]()
         state = fold(spec, job.entry.attempts(), lost=lost, now=self.now, memory=job.seen.memory, refusal=job.refusal)
         job.entry.state = state
-        self._holdings.update(job.entry.uid, spec.shape, state.attempts)
+        rule, priority = self.world.rule_of(spec), self.world.priority_of(spec)
+        holder = holder_of(
+            spec,
+            priority if isinstance(priority, int) else 0,
+            state.preemptions,
+            rule if isinstance(rule, ClusterRule) else None,
+        )
+        self._holdings.update(holder, state.attempts)
 
     def _demand(self, job: Job) -> Demand | None:
         spec, state = job.seen.spec, job.entry.state
@@ -283,6 +300,20 @@ class State:
         used = self._others.setdefault(queue, {})
         for key, amount in amounts:
             used[key] = used.get(key, 0) + amount
+
+
+def _stop(job: Job, preemption: Preemption) -> None:
+    """As if its site had stopped it at once: its tasks wait again."""
+    entry = job.entry
+    attempt = next((known for known in entry.attempts() if known.epoch == preemption.epoch), None)
+    if attempt is None:
+        return
+    entry.assumed.pop(preemption.epoch, None)
+    for key in [key for key, work in entry.works.items() if work.epoch == preemption.epoch]:
+        del entry.works[key]
+    entry.departed[preemption.epoch] = replace(
+        attempt, state="Evicted", active=0, gone=True, reason=Reason.PREEMPTED.code, message=preemption.message
+    )
 
 
 def addon_columns(scores: Iterable[Json], now: float) -> dict[str, dict[str, float]]:
