@@ -158,7 +158,11 @@ def is_address(url: str) -> bool:
         parts = urlsplit(url)
     except ValueError:
         return False
-    return parts.scheme in ("http", "https") and bool(parts.netloc) and not any(c.isspace() or not c.isprintable() for c in url)
+    return (
+        parts.scheme in ("http", "https")
+        and bool(parts.netloc)
+        and not any(c.isspace() or not c.isprintable() for c in url)
+    )
 
 
 def text(part: Mapping[str, Any], name: str, field: str) -> str:
