@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 
@@ -43,6 +43,16 @@ _REPORT_EVERY: Final = 30.0
 """Seconds between two writes of a source's status that only say that it still answers."""
 
 
+class OtherScores(Protocol):
+    """`ages` and `coverage` by scorer, as those of `Scores`."""
+
+    def scorers(self) -> tuple[WeightedScorer, ...]: ...
+
+    def ages(self) -> dict[str, float]: ...
+
+    def coverage(self) -> dict[str, float]: ...
+
+
 class Scores:
     """`scorers()` is what orders clusters now. `on_change` is called, in the loop, when a plan could differ."""
 
@@ -58,6 +68,8 @@ class Scores:
     ) -> None:
         self._world, self._writes, self._weights = world, writes, dict(config.weights)
         self._now, self._on_change = now, on_change
+        # Scorers that are asked by somebody else, in the hub's own loop.
+        self.others: OtherScores | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._asking: Asking | None = None
         self._sources: dict[str, Json] = {}
@@ -112,6 +124,7 @@ class Scores:
     def scorers(self) -> tuple[WeightedScorer, ...]:
         """In a fixed order, with the configured weights; what counts 0 is left out."""
         entries = [*self._builtin, *self._fixed, *(self._scorers[name] for name in sorted(self._scorers))]
+        entries += self.others.scorers() if self.others is not None else ()
         weighted = [WeightedScorer(e.scorer, self._weights.get(e.scorer.name, e.weight)) for e in entries]
         return tuple(entry for entry in weighted if entry.weight)
 
@@ -146,12 +159,14 @@ class Scores:
         """Seconds since each source or plugin last answered."""
         now = self._now()
         found = {name: now - report.at for name, report in self._reports.items() if report.at is not None}
+        found |= self.others.ages() if self.others is not None else {}
         return found | {plugin.name: age for plugin in self.plugins if (age := plugin.age()) is not None}
 
     def coverage(self) -> dict[str, float]:
         """For what part of the clusters each of them has a value (0–1)."""
         count = max(1, len(self._world.fleet))
         found = {name: min(1.0, report.clusters / count) for name, report in self._reports.items()}
+        found |= self.others.coverage() if self.others is not None else {}
         return found | {plugin.name: plugin.coverage for plugin in self.plugins}
 
     # ScoreSources.
