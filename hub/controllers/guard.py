@@ -37,6 +37,10 @@ _SHAPES: Final = 64
 """Shapes of which last values are kept; of the answers of one decision as many again."""
 
 
+class NoAnswer(PluginError):
+    """A scorer with a deadline of its own has passed it: nobody should ask again at once."""
+
+
 class Watcher(Protocol):
     """Told about every call, for metrics: how long it took, and what was wrong (empty: nothing)."""
 
@@ -61,6 +65,7 @@ class _Call:
         self.done = threading.Event()
         self.answer: NDArray[Any] | None = None
         self.error = ""
+        self.late = False
 
 
 class Guarded:
@@ -212,7 +217,7 @@ class Guarded:
         if self._watcher is not None:
             self._watcher(self.name, seconds, problem)
         if problem:
-            self._failed(method, problem, hung=not in_time)
+            self._failed(method, problem, hung=not in_time or call.late)
             return None
         self._failures.pop(method, None)
         if self._problems.pop(method, None) is not None:
@@ -255,9 +260,11 @@ def _serve(calls: queue.SimpleQueue[_Call]) -> None:
         while (call := calls.get()) is not _LAST:
             try:
                 call.answer = call.work()
-            # Whatever somebody else's code raises, SystemExit too, ends with the call.
             except _Abandoned:
                 raise
+            except PluginError as error:
+                call.error, call.late = str(error)[:400], isinstance(error, NoAnswer)
+            # Whatever somebody else's code raises, SystemExit too, ends with the call.
             except BaseException as error:
                 call.error = f"{type(error).__name__}: {str(error)[:300]}"
             call.done.set()

@@ -9,7 +9,7 @@ scorer does wrong later is noticed where it is called (hub/controllers/guard.py,
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -21,6 +21,9 @@ from hub.scoring.interface import WeightedScorer
 from hub.scoring.reserving import Reserving, reserves
 
 GROUP = "quarterdeck.scorers"
+
+
+Load = Callable[[EntryPoint, Mapping[str, Any] | None], WeightedScorer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +38,10 @@ def discover(
     taken: Iterable[str] = (),
     found: Iterable[EntryPoint] | None = None,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
+    load: Load | None = None,
 ) -> Plugins:
-    """Loads the plugins; `taken` are names of scorers that exist already, `settings` by entry point's name.
+    """Loads the plugins; `taken` are names of scorers that exist already, `settings` by entry point's name. `load`: how
+    one is loaded; None: here.
 
     Never raises for what a plugin does; settings for plugins that are not there are among the problems.
     """
@@ -50,7 +55,8 @@ def discover(
         problems[name] = f"settings for a scorer that is not installed; known: {known}"
     for point in sorted(points, key=lambda point: (point.name, point.value)):
         try:
-            entry = plugin(point.load(), settings.get(point.name))
+            own = settings.get(point.name)
+            entry = plugin(point.load(), own) if load is None else load(point, own)
             if entry.scorer.name in used:
                 raise PluginError(f"there is a scorer {entry.scorer.name} already: give it another name")
         # An import or a constructor of somebody else's may raise anything.
