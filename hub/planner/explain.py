@@ -7,7 +7,7 @@ is found by deciding again (hub/planner/whatif.py).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from hub.api.reasons import Reason
 from hub.placement.filters import avoided, avoids, verdicts
 from hub.planner.cycle import Cycle
 from hub.planner.explanation import ClusterLine, Explanation, FlavorLine, QuotaLine, ScoreLine
+from hub.planner.flips import nearest_flip
 from hub.planner.places import Option, Wish, shape_at
 from hub.planner.plan import Snapshot
 from hub.planner.refusals import flavor_names, uneven
@@ -44,6 +45,7 @@ def explain(snapshot: Snapshot, key: str) -> Explanation:
     quota: tuple[QuotaLine, ...] = ()
     flavors: tuple[FlavorLine, ...] = ()
     clusters: tuple[ClusterLine, ...] = ()
+    ranking: Ranking | None = None
     problems = {**snapshot.fleet.problems, **snapshot.quotas.problems, **snapshot.sets.problems}
     if isinstance(queue, ClusterQueue):
         ahead = sum(_same_queue(cycle, earlier, queue) for earlier in before)
@@ -53,12 +55,18 @@ def explain(snapshot: Snapshot, key: str) -> Explanation:
         quota = tuple(_quota(cycle, queue, options))
         flavors = tuple(_flavor(cycle, wish, option) for option in options)
         if demand.place:
-            clusters, scoring = _clusters(cycle, wish, options)
-            problems |= scoring
+            clusters, ranking = _clusters(cycle, wish, options)
+            problems |= dict(ranking.problems) if ranking is not None else {}
     cycle.run()
     decided = cycle.plan()
     admission = next((entry for entry in decided.admissions if entry.key == key), None)
     refusal = next((entry for entry in decided.refusals if entry.key == key), None)
+    change = smallest_change(snapshot, demand, refusal) if refusal is not None else None
+    next_best, flip = None, None
+    if admission is not None and demand.place:
+        chosen = {part.cluster for part in admission.slices}
+        next_best = _next_best(ranking, chosen)
+        flip = nearest_flip(snapshot, demand, chosen, ranking, _others(clusters, chosen))
     return Explanation(
         key=key,
         local_queue=demand.queue,
@@ -69,12 +77,34 @@ def explain(snapshot: Snapshot, key: str) -> Explanation:
         ahead=ahead,
         admission=admission,
         refusal=refusal,
-        change=smallest_change(snapshot, demand, refusal) if refusal is not None else "",
+        change="" if change is None else change.words,
         quota=quota,
         flavors=flavors,
         clusters=clusters,
         problems=tuple(sorted(problems.items())),
+        next_best=next_best,
+        flip=flip,
     )
+
+
+def _next_best(ranking: Ranking | None, chosen: Collection[str]) -> tuple[str, float] | None:
+    if ranking is None:
+        return None
+    last = next((name for name in reversed(ranking.ordered) if name in chosen), None)
+    best = next((name for name in ranking.ordered if name not in chosen), None)
+    if last is None or best is None:
+        return None
+    totals = dict(zip(ranking.names, ranking.total.tolist(), strict=True))
+    return best, totals[last] - totals[best]
+
+
+def _others(clusters: Iterable[ClusterLine], chosen: Collection[str]) -> list[str]:
+    """Who might be chosen instead: by rank, then those without room, then those that a filter removes."""
+    left = [line for line in clusters if line.cluster not in chosen]
+    return [
+        line.cluster
+        for line in sorted(left, key=lambda line: (not line.rank, line.rank, line.room is None, line.cluster))
+    ]
 
 
 def _same_queue(cycle: Cycle, demand: Demand, queue: ClusterQueue) -> bool:
@@ -134,8 +164,9 @@ def _flavor(cycle: Cycle, wish: Wish, option: Option) -> FlavorLine:
     )
 
 
-def _clusters(cycle: Cycle, wish: Wish, options: Sequence[Option]) -> tuple[tuple[ClusterLine, ...], dict[str, str]]:
-    """Every cluster in name order; ranked by the first flavors that have room, as the cycle would."""
+def _clusters(cycle: Cycle, wish: Wish, options: Sequence[Option]) -> tuple[tuple[ClusterLine, ...], Ranking | None]:
+    """Every cluster in name order, by the first flavors that have room, and how those with room are ranked, which is
+    against each other, as the cycle does it. Full ones are scored for people, against all that may be asked."""
     places, demand = cycle.places, wish.demand
     snapshot = cycle.snapshot
     against = verdicts(places.fleet, snapshot.sets, demand.rule, snapshot.now, demand.running)
@@ -149,12 +180,13 @@ def _clusters(cycle: Cycle, wish: Wish, options: Sequence[Option]) -> tuple[tupl
             shown = number
             break
     ranking: Ranking | None = None
+    everyone: Ranking | None = None
     ranks: dict[int, int] = {}
     if options:
-        # All that may be asked are scored, full ones too: a person compares them.
-        ranking = places.ranking(demand.rule, options[shown], demand.slots, among)
-        fitting = [c for c in ranking.order.tolist() if rooms[shown][c] >= wish.together]
-        ranks = {cluster: number + 1 for number, cluster in enumerate(fitting)}
+        fits = among & (rooms[shown] >= wish.together)
+        everyone = places.ranking(demand.rule, options[shown], demand.slots, among)
+        ranking = places.ranking(demand.rule, options[shown], demand.slots, fits)
+        ranks = {cluster: number for number, cluster in enumerate(ranking.order.tolist(), 1)}
     lines = []
     for cluster, name in enumerate(places.names):
         verdict = against[name]
@@ -167,7 +199,7 @@ def _clusters(cycle: Cycle, wish: Wish, options: Sequence[Option]) -> tuple[tupl
             code, message = _fit(cycle, wish, options[shown], cluster, bool(among[cluster]), room)
             if not code and among[cluster]:
                 code, message = _preference(cycle, wish, cluster, among)
-        scored = ranking is not None and bool(among[cluster])
+        by = (ranking if cluster in ranks else everyone) if among[cluster] else None
         lines.append(
             ClusterLine(
                 cluster=name,
@@ -176,11 +208,11 @@ def _clusters(cycle: Cycle, wish: Wish, options: Sequence[Option]) -> tuple[tupl
                 room=room,
                 capacity=capacity,
                 rank=ranks.get(cluster, 0),
-                total=float(ranking.total[cluster]) if scored and ranking is not None else None,
-                scores=_scores(ranking, cluster) if scored and ranking is not None else (),
+                total=float(by.total[cluster]) if by is not None else None,
+                scores=_scores(by, cluster) if by is not None else (),
             )
         )
-    return tuple(lines), dict(ranking.problems) if ranking is not None else {}
+    return tuple(lines), ranking
 
 
 def _fit(cycle: Cycle, wish: Wish, option: Option, cluster: int, asked: bool, room: int) -> tuple[str, str]:
