@@ -75,6 +75,7 @@ def random_case(rng: random.Random, *, places: bool, arrays: bool) -> Case:
     """Up to three levels of cohorts, up to six queues, up to twenty-six jobs."""
     objects, queues = _cohorts(rng)
     clusters = tuple(rng.randrange(2, 9) for _ in range(rng.randrange(1, 4))) if places else ()
+    free = list(clusters)
     jobs = []
     for number in range(rng.randrange(2, 27)):
         gang = not arrays or rng.random() < 0.5
@@ -88,12 +89,13 @@ def random_case(rng: random.Random, *, places: bool, arrays: bool) -> Case:
             gang,
         )
         if rng.random() < 0.4:
-            job = replace(
-                job,
-                flavor=rng.choice(FLAVORS),
-                cluster=f"c{rng.randrange(len(clusters))}" if clusters else "",
-                since=float(rng.randrange(5)),
-            )
+            flavor, since = rng.choice(FLAVORS), float(rng.randrange(5))
+            where = rng.randrange(len(free)) if free else 0
+            if not free:
+                job = replace(job, flavor=flavor, since=since)
+            elif free[where] >= job.cpu * job.slots:
+                free[where] -= job.cpu * job.slots
+                job = replace(job, flavor=flavor, since=since, cluster=f"c{where}")
         jobs.append(job)
     return Case(tuple(objects), tuple(jobs), rng.choice(STRATEGIES), clusters, rng.choice([0, 0, 1, 2]))
 
