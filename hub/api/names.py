@@ -55,7 +55,7 @@ MANAGED_BY: Final = f"{GROUP}/hub"
 HUB_FINALIZER: Final = f"{GROUP}/hub"
 # On a FleetJob, a Job or a Placement: the named weights by which its clusters are ordered (hub/placement/profiles.py).
 PROFILE: Final = f"{GROUP}/profile"
-# On a FleetJob, a Job or a Placement: the data that a job reads, with their sizes (``genomes=40Gi, weights=800Mi``); on a
+# On a FleetJob, a Job or a Placement: the data that a job reads, with sizes (``genomes=40Gi, weights=800Mi``); on a
 # cluster, as ``…/NAME``: that it has them (``true``, or what part, ``0.5``). See hub/scoring/locality.py.
 DATA: Final = f"{GROUP}/data"
 DATA_LABEL: Final = f"data.{GROUP}"

@@ -89,7 +89,8 @@ class Guarded:
         self.normaliser = normaliser_of(scorer)
         self.publish = bool(getattr(scorer, "publish", True))
         self.answered: float | None = None
-        self.coverage = 0.0
+        # Of the clusters that it was last asked about: of how many it knew something, and how many there were.
+        self.known = self.asked_about = 0
         self._scorer: Any = scorer
         self._live = bool(getattr(scorer, "live", False))
         self._budget, self._keep, self._clock = budget, keep, clock
@@ -120,6 +121,10 @@ class Guarded:
     def ready(self) -> bool:
         """Whether it is asked: it does not rest and does not hang."""
         return self._hung is None and self._clock() >= self._rest_until and not self.problem
+
+    @property
+    def coverage(self) -> float:
+        return self.known / max(1, self.asked_about)
 
     def age(self) -> float | None:
         """Seconds since it last answered; None: never."""
@@ -171,7 +176,7 @@ class Guarded:
             answer.flags.writeable = False
             _remember(self._good, key, _Good(dict(zip(fleet.names, answer.tolist(), strict=True)), self._clock()))
             if answer.dtype == np.float64:
-                self.coverage = float(np.count_nonzero(~np.isnan(answer))) / max(1, len(answer))
+                self.known, self.asked_about = int(np.count_nonzero(~np.isnan(answer))), len(answer)
         else:
             answer = self._last(key, fleet.names, missing)
             if answer is None:

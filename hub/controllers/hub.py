@@ -38,6 +38,7 @@ from hub.controllers.looking import Looking
 from hub.controllers.metrics import HubMetrics
 from hub.controllers.mirror import Mirror
 from hub.controllers.placements import PlacementKeeper
+from hub.controllers.plugin_status import PluginStatus
 from hub.controllers.publishing import Publishing
 from hub.controllers.queue_status import QueueStatus
 from hub.controllers.registrar import Registrar
@@ -131,6 +132,7 @@ class Hub:
         )
         self.scores.others = self.dynamic
         self.slices = SliceRecord(self.world.note, now)
+        self.plugin_status = PluginStatus(api, self.writes, self.scores.installed, leads=self._may_decide, now=now)
         self.publishing = Publishing(self.scores, self.world, self.writes, config.scorers.publish, now)
         queue, policy = config.queue, config.queue.policy
         evicting = Evicting(self.table, self.writes, self.metrics, now, self._telling.told_to_go)
@@ -143,7 +145,7 @@ class Hub:
             evicting,
             self.limits,
             Mirror(self.table, self.writes, self.tempo, clock, now),
-            WorkloadMirror(self.table, self.world, self.writes, self.tempo, clock, now),
+            WorkloadMirror(self.table, self.world, self.writes, self.tempo, clock, now, waits=queue.ready is not None),
             self.tempo,
             self.metrics,
             now=now,
@@ -257,6 +259,7 @@ class Hub:
                     "placements": self.placements.run,
                     "garbage": self.garbage.run,
                     "publishing": self.publishing.run,
+                    "plugin status": self.plugin_status.run,
                     "dynamic scorers": self.dynamic.run,
                     "queue status": self.queue_status.run,
                     "lag": self._measure_lag,

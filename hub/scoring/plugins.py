@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -28,10 +28,13 @@ Load = Callable[[EntryPoint, Mapping[str, Any] | None], WeightedScorer]
 
 @dataclass(frozen=True, slots=True)
 class Plugins:
-    """`scorers` in the order of their entry points' names; `problems`: entry point → why it is not among them."""
+    """`scorers` in the order of their entry points' names, which are `points`; `problems`: entry point → why it is not
+    among them. `sources`: entry point → what it names, of all that are installed."""
 
     scorers: tuple[WeightedScorer, ...]
     problems: Mapping[str, str]
+    points: tuple[str, ...] = ()
+    sources: Mapping[str, str] = field(default_factory=dict)
 
 
 def discover(
@@ -48,6 +51,7 @@ def discover(
     used = set(taken)
     settings = settings or {}
     scorers: list[WeightedScorer] = []
+    made: list[str] = []
     problems: dict[str, str] = {}
     points = list(entry_points(group=GROUP) if found is None else found)
     for name in sorted(set(settings) - {point.name for point in points}):
@@ -66,7 +70,8 @@ def discover(
             continue
         used.add(entry.scorer.name)
         scorers.append(entry)
-    return Plugins(tuple(scorers), problems)
+        made.append(point.name)
+    return Plugins(tuple(scorers), problems, tuple(made), {point.name: point.value for point in points})
 
 
 def make(loaded: Any, settings: Mapping[str, Any] | None = None) -> Any:
