@@ -12,7 +12,12 @@ from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
+from controllers_scene import Scene, until
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+from hub.api.conditions import find_condition
+from hub.api.errors import NotFoundError
+from hub.api.resource import ADDON_PLACEMENT_SCORES, DYNAMIC_SCORERS
 
 Json = dict[str, Any]
 
@@ -44,7 +49,7 @@ def always(score: Any, **metric: str) -> Callable[[Json], Any]:
 
 
 class Scorer:
-    """`answer(request body)`: a document, or (status, bytes). `config` None: 404. `asked`: (headers, body) a request."""
+    """`answer(request body)`: a document, or (status, bytes). `config` None: 404. `asked`: (headers, body) of each."""
 
     def __init__(self, name: str = "my_score", interval: float = 1, source: Json | None = None) -> None:
         self.config: Any = {
@@ -187,3 +192,28 @@ def policy_object(name: str, namespace: str = "default", **spec: Any) -> Json:
 
 def series(values: list[float], **metric: str) -> Json:
     return {"metric": metric, "values": [[1718600000 + 60 * i, str(value)] for i, value in enumerate(values)]}
+
+
+async def condition(scene: Scene, name: str, kind: str = "Ready") -> Json:
+    status = (await scene.api.get(DYNAMIC_SCORERS, name, "default")).get("status") or {}
+    return find_condition(status.get("conditions"), kind) or {}
+
+
+async def says(scene: Scene, name: str, kind: str, reason: str, seconds: float = 10.0) -> Json:
+    async def so() -> Json | None:
+        found = await condition(scene, name, kind)
+        return found if found.get("reason") == reason else None
+
+    try:
+        return await until(so, seconds)
+    except AssertionError:
+        status = (await scene.api.get(DYNAMIC_SCORERS, name, "default")).get("status")
+        raise AssertionError(f"{kind} is not {reason} but {status}") from None
+
+
+async def published(scene: Scene, cluster: str, name: str) -> dict[str, int] | None:
+    try:
+        status = (await scene.api.get(ADDON_PLACEMENT_SCORES, name, cluster)).get("status") or {}
+    except NotFoundError:
+        return None
+    return {score["name"]: score["value"] for score in status.get("scores") or ()} if "validUntil" in status else None
