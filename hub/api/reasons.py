@@ -129,6 +129,12 @@ class Reason(Enum):
         "ClusterUnreachable", "Cluster", "silent for {age}", "Check the agent and its network."
     )
     CLUSTER_TAINTED = _Entry("ClusterTainted", "Cluster", "has taint {taint}", "Add a toleration or remove the taint.")
+    SCORE_UNKNOWN = _Entry(
+        "ScoreUnknown",
+        "Cluster",
+        "no score {scores}, and missing-score is Exclude",
+        "See the AddOnPlacementScore of the cluster, or write another missing-score.",
+    )
     CLUSTER_AVOIDED = _Entry(
         "ClusterAvoided", "Cluster", "has taint {taint}: it comes after all others", "Tolerate the taint, or remove it."
     )
@@ -199,7 +205,7 @@ class Reason(Enum):
     PREEMPTED = _Entry(
         "Preempted",
         "Attempt",
-        "made way for {preemptor} ({why}): {detail}",
+        "{detail}",
         "It runs again as soon as quota and room allow. More nominal quota or a higher priority protects it.",
     )
     CLUSTER_QUEUE_STOPPED = _Entry(

@@ -56,7 +56,8 @@ class Evicting:
         attempt = next((a for a in attempts if a.epoch == preemption.epoch), None)
         if attempt is None:
             return False
-        cause = Cause(Reason.PREEMPTED, preemption.message, notice, preemption.reason, preemption.preemptor)
+        message = Reason.PREEMPTED.message(detail=preemption.message)
+        cause = Cause(Reason.PREEMPTED, message, notice, preemption.reason, preemption.preemptor)
         if not self.tell(entry, attempt, cause):
             return False
         self._metrics.preemptions.labels(attempt.queue, preemption.reason).inc()

@@ -93,6 +93,7 @@ class Holdings:
         before = self._held.get(job, {})
         after: dict[str, _Held] = {}
         changes: list[FleetChange] = []
+        freed = False
         for attempt in attempts:
             count = attempt.holds
             if not count:
@@ -109,7 +110,8 @@ class Holdings:
             held = _slice(holder, attempt, count, amounts, leaving=goes)
             after[attempt.work] = _Held(amounts, count, paid, held)
             self._list(attempt, held)
-        freed = False
+            # Somebody waits for it to go, and it does not.
+            freed = freed or (known is not None and known.slice.leaving and not goes)
         for work, one in before.items():
             now = after.get(work)
             if now is None:

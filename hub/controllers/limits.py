@@ -94,7 +94,11 @@ class Limits:
     ) -> Standing:
         ready, now = self._ready, self._now()
         assert ready is not None, "asked only where somebody waits"
-        entry.up = down(state.attempts, entry.up, now)
+        before = entry.up
+        entry.up = down(state.attempts, before, now)
+        entry.recovered = entry.recovered or any(
+            since is not None and entry.up.get(epoch, since) is None for epoch, since in before.items()
+        )
         for attempt in state.attempts:
             moment = overdue(attempt, ready, entry.up.get(attempt.epoch))
             if moment is None:

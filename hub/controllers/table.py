@@ -33,7 +33,7 @@ class JobEntry:
     it asked for when no decision about it was possible. `gone`: its deletion was seen, so it is certain. `hold`: why
     nothing of it may be placed for now; `deactivate`: why its Workload is to be deactivated. `evicting`: slices that
     were decided to go, by epoch, until their works say so. `up`: slices that were up once, and since when (epoch
-    seconds) they are not.
+    seconds) they are not; `recovered`: some were down and are up again.
     """
 
     ref: JobRef
@@ -64,6 +64,7 @@ class JobEntry:
     deactivate: Reason | None = None
     evicting: dict[int, Eviction] = field(default_factory=dict)
     up: dict[int, float | None] = field(default_factory=dict)
+    recovered: bool = False
     gone: bool = False
 
     @property
