@@ -7,11 +7,14 @@ from typing import Any
 
 import click
 
+from hub.api.timestamps import format_duration
 from hub.cli.layout import status_text
 from hub.cli.output import Column, print_table, print_text
 from hub.server.jobs import ENDED
 
 Json = Mapping[str, Any]
+# Of clusters that a filter removed so many are named in its line.
+_NAMED = 5
 
 
 def print_explanation(document: Json) -> None:
@@ -52,7 +55,10 @@ def _decision(found: Json) -> None:
     if len(found["flavors"]) > 1 or any(line["flavors"] for line in found["flavors"]):
         _flavors(found["flavors"])
     if found["clusters"]:
+        _removed(found["filters"])
         _clusters(found["clusters"])
+        _origins(found["scorers"])
+        _elsewhere(found)
     for name, problem in found["problems"].items():
         click.echo(f"{click.style('problem:', fg='yellow')} {name}: {problem}")
 
@@ -186,9 +192,58 @@ def _clusters(lines: Sequence[Json]) -> None:
     )
 
 
+def _removed(steps: Sequence[Json]) -> None:
+    """Filter by filter, how many clusters it removed; which and why is beside each cluster."""
+    active = [step for step in steps if step["removed"]]
+    if not active:
+        return
+    _heading("filters")
+    for step in active:
+        names = ", ".join(entry["cluster"] for entry in step["removed"][:_NAMED])
+        more = len(step["removed"]) - _NAMED
+        text = f"removed {len(step['removed'])}: {names}" + (f" and {more} more" if more > 0 else "")
+        print_text(text, head=f"{step['filter']}  ")
+
+
+def _origins(scorers: Sequence[Json]) -> None:
+    if not scorers:
+        return
+    _heading("scores")
+    print_table(
+        [
+            Column("SCORER"),
+            Column("WEIGHT", right=True),
+            Column("AGE", right=True),
+            Column("SOURCE", prose=True),
+            Column("QUERY", elastic=True, spare=1),
+            Column("PROBLEM", prose=True),
+        ],
+        [
+            (
+                origin["scorer"],
+                f"{origin['weight']:g}",
+                None if origin["age"] is None else format_duration(origin["age"]),
+                origin["source"],
+                origin["query"] or None,
+                origin["problem"] or None,
+            )
+            for origin in scorers
+        ],
+    )
+
+
+def _elsewhere(found: Json) -> None:
+    best, flip = found["nextBest"], found["elsewhere"]
+    if best is not None:
+        click.echo()
+        print_text(f"next best: {best['cluster']}, {best['margin']:.4g} points behind the last that got tasks")
+    if flip is not None:
+        print_text(f"{flip['cluster']} would get tasks with: {flip['change']}", head="  → ")
+
+
 def _score(line: Json, name: str) -> str:
     """raw → normalised → weighted"""
-    score = next((score for score in line["scores"] if score["scorer"] == name), None)
+    score = next((score for score in line.get("scores", ()) if score["scorer"] == name), None)
     if score is None:
         return ""
     if score["raw"] is None:
@@ -243,7 +298,9 @@ def _print_placement(placement: Json) -> None:
     )
     if "changesIn" in placement:
         click.echo(f"time alone could change this in {placement['changesIn']}")
+    _removed(placement["filters"])
     lines = placement["clusters"]
+    _heading("clusters")
     scorers = list(dict.fromkeys(score["scorer"] for line in lines for score in line.get("scores", ())))
     weights = {score["scorer"]: score["weight"] for line in lines for score in line.get("scores", ())}
     order = sorted(lines, key=lambda line: (line["rank"] or len(lines) + 1, line["cluster"]))
@@ -261,24 +318,20 @@ def _print_placement(placement: Json) -> None:
                 line["rank"] or None,
                 line["cluster"],
                 line.get("total"),
-                *(_placement_score(line, name) for name in scorers),
+                *(_score(line, name) for name in scorers),
                 line["message"],
                 line.get("wouldBeChosenWith"),
             )
             for line in order
         ],
     )
-    best = placement.get("nextBest")
+    _origins(placement["scorers"])
+    best, flip = placement.get("nextBest"), placement.get("smallestChange")
     if best is not None:
-        change = f"; would be chosen with {best['wouldBeChosenWith']}" if "wouldBeChosenWith" in best else ""
-        click.echo(f"next best: {best['cluster']}, {best['margin']} points behind the last chosen{change}")
-
-
-def _placement_score(line: Json, name: str) -> str:
-    score = next((score for score in line.get("scores", ()) if score["scorer"] == name), None)
-    if score is None:
-        return ""
-    return f"{'unknown' if score['raw'] is None else score['raw']} → {score['weighted']}"
+        click.echo()
+        print_text(f"next best: {best['cluster']}, {best['margin']} points behind the last chosen")
+    if flip is not None:
+        print_text(f"{flip['cluster']} would be chosen with: {flip['change']}", head="  → ")
 
 
 def _heading(text: str) -> None:

@@ -1,7 +1,8 @@
 """The smallest change that would make a Placement choose a cluster: found by making it and deciding again.
 
-One change at a time, in this order: acceptance, a label or claim of the cluster, a toleration, a binding, the weight of
-one prioritizer, the number of clusters. What two changes together would do is not looked for.
+One change at a time, in this order: acceptance, a label or claim of the cluster, a toleration, a binding, what a
+missing score counts, the spread, the weight of one prioritizer, the number of clusters. What two changes together would
+do is not looked for.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from hub.fleet.fleet import Fleet
 from hub.placement.candidates import Candidates, Ints, find_candidates, weights_of
 from hub.placement.decide import choose, decide_placement
 from hub.placement.filters import allowed_sets, matching, offending_taints, tolerated
-from hub.placement.rule import ClusterRule, ClusterToleration, Requirement, ScoreWeight
+from hub.placement.rule import WORST, ClusterRule, ClusterToleration, Requirement, ScoreWeight
 from hub.placement.selectors import matches, show
 from hub.placement.sets import ClusterSets
 from hub.placement.stability import RESTLESS, Stability
@@ -74,6 +75,24 @@ def lifts(
             yield Change(f"a toleration of taint {taint}", fleet, sets, more)
     elif not allowed_sets(fleet, sets, rule)[at]:
         yield from _bindings(fleet, sets, rule, facts)
+    else:
+        if rule.missing.kind == "Exclude":
+            yield Change("missing-score Worst instead of Exclude", fleet, sets, replace(rule, missing=WORST))
+        yield from _spreads(fleet, sets, rule)
+
+
+def _spreads(fleet: Fleet, sets: ClusterSets, rule: ClusterRule) -> Iterator[Change]:
+    for number, constraint in enumerate(rule.spread):
+        kind = "claim" if constraint.claim else "label"
+        looser = replace(constraint, skew=constraint.skew + 1)
+        ways = [(f"maxSkew {looser.skew} instead of {constraint.skew} over {kind} {constraint.key}", looser)]
+        if constraint.hard:
+            ways.append(
+                (f"ScheduleAnyway for the spread over {kind} {constraint.key}", replace(constraint, hard=False))
+            )
+        for what, changed in ways:
+            spread = (*rule.spread[:number], changed, *rule.spread[number + 1 :])
+            yield Change(what, fleet, sets, replace(rule, spread=spread))
 
 
 def _labels(fleet: Fleet, sets: ClusterSets, rule: ClusterRule, facts: ClusterFacts) -> Iterator[Change]:

@@ -18,8 +18,10 @@ from hub.planner.plan import Snapshot
 from hub.planner.record import describe
 from hub.queueing.amount import UNLIMITED, quantity
 from hub.queueing.demand import Demand, TaskGroup
+from hub.server.explained_filters import FOR_JOBS, filters
 from hub.server.placement_explanation import placement_explanation
 from hub.server.reading import Objects
+from hub.server.score_origins import Origins
 from hub.server.snapshot import Job, State
 
 Json = dict[str, Any]
@@ -39,24 +41,26 @@ def find_job(state: State, key: str) -> Job | None:
 def explanation_document(objects: Objects, state: State, key: str) -> Json | None:
     """Everything of that name; None when nothing has it."""
     snapshot = state.snapshot()
+    origins = Origins(objects, state.now, (entry.scorer for entry in state.scorers), state.scores)
     document: Json = {"key": key}
     job = find_job(state, key)
     if job is not None:
-        document["job"] = _job(state, snapshot, job)
+        document["job"] = _job(state, snapshot, job, origins)
     elif key in state.workloads:
         waiting = state.workloads[key]
         if waiting.demand is None:
             document["workload"] = {"phase": "Suspended", "message": "spec.active is false"}
         else:
-            document["workload"] = {"phase": "Pending"} | decision_document(explain(snapshot, key))
+            document["workload"] = {"phase": "Pending"} | decision_document(explain(snapshot, key), origins)
     for placement in objects.of(PLACEMENTS):
         meta = placement["metadata"]
         if f"{meta.get('namespace') or 'default'}/{meta['name']}" == key:
-            document["placement"] = placement_explanation(snapshot, placement, objects.of(PLACEMENT_DECISIONS))
+            decisions = objects.of(PLACEMENT_DECISIONS)
+            document["placement"] = placement_explanation(snapshot, placement, decisions, origins)
     return document if len(document) > 1 else None
 
 
-def _job(state: State, snapshot: Snapshot, job: Job) -> Json:
+def _job(state: State, snapshot: Snapshot, job: Job, origins: Origins) -> Json:
     now = job.entry.state
     if now is None:
         return {"kind": job.seen.ref.kind, "phase": "Pending", "reason": "InvalidSpec", "message": job.trouble}
@@ -80,7 +84,7 @@ def _job(state: State, snapshot: Snapshot, job: Job) -> Json:
         "attempts": [_attempt(attempt, now.attempts) for attempt in now.attempts],
     }
     if found is not None:
-        document |= decision_document(found)
+        document |= decision_document(found, origins)
     elif not now.ended and job.seen.spec is not None:
         spec = job.seen.spec
         rule = state.world.rule_of(spec)
@@ -102,12 +106,13 @@ def _job(state: State, snapshot: Snapshot, job: Job) -> Json:
                 place=state.placing,
             )
             hypothetical = replace(snapshot, demands=(*snapshot.demands, more))
-            document["oneMoreTask"] = decision_document(explain(hypothetical, more.key))
+            document["oneMoreTask"] = decision_document(explain(hypothetical, more.key), origins)
     return document
 
 
-def decision_document(found: Explanation) -> Json:
+def decision_document(found: Explanation, origins: Origins) -> Json:
     """What the next cycle would decide, and everything that it looked at."""
+    weights = {score.scorer: score.weight for line in found.clusters for score in line.scores}
     document: Json = {
         "localQueue": found.local_queue,
         "clusterQueue": found.queue,
@@ -117,6 +122,8 @@ def decision_document(found: Explanation) -> Json:
         "aheadInClusterQueue": found.ahead,
         "verdict": _verdict(found),
         "smallestChange": found.change,
+        "nextBest": None if found.next_best is None else dict(zip(("cluster", "margin"), found.next_best, strict=True)),
+        "elsewhere": None if found.flip is None else {"cluster": found.flip.cluster, "change": found.flip.words},
         "quota": [_quota(line) for line in found.quota],
         "flavors": [
             {
@@ -129,6 +136,8 @@ def decision_document(found: Explanation) -> Json:
             }
             for line in found.flavors
         ],
+        "filters": filters(FOR_JOBS, ((line.cluster, line.code, line.message) for line in found.clusters)),
+        "scorers": [origins.of(name, weight) for name, weight in weights.items()],
         "clusters": [
             {
                 "cluster": line.cluster,

@@ -1,4 +1,4 @@
-"""Why a Placement chose what it chose: every cluster with what is against it, or with its scores; what would change it.
+"""Why a Placement chose what it chose: every filter with what it removed, every score, and what would change it.
 
 Made by the code that decides, never a copy of it. The smallest change is found by trying changes one after the other on
 the same snapshot, so what is said here has been seen to work.
@@ -7,132 +7,211 @@ the same snapshot, so what is said here has been seen to work.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
 
 import numpy as np
 
+from hub.api.errors import InvalidObjectError
+from hub.api.reasons import Reason
 from hub.api.timestamps import format_duration
-from hub.placement.candidates import Candidates, find_candidates, weighted, weights_of
-from hub.placement.decide import Decision, score_columns
-from hub.placement.filters import ADDON, placement_verdicts
+from hub.fleet.fleet import Fleet
+from hub.placement.candidates import Candidates, Floats, Ints, Nobody, find_candidates, raw_column, weighted, weights_of
+from hub.placement.decide import Decision, PlacementOutcome, score_columns
+from hub.placement.filters import avoided, avoids, placement_verdicts
 from hub.placement.request import parse_request
 from hub.placement.rule import ClusterRule
-from hub.placement.rules import ALLOCATABLE_CPU, ALLOCATABLE_MEMORY, BALANCE, STEADY
+from hub.placement.rules import ALLOCATABLE_CPU, BALANCE, STEADY
 from hub.placement.what_if import smallest_change
 from hub.planner.plan import Snapshot
+from hub.server.explained_filters import FOR_PLACEMENTS, filters
 from hub.server.placements import chosen_by_placement, decided, since_when
+from hub.server.score_origins import Origins
 
 Json = Mapping[str, Any]
-_BUILT_IN = {
-    BALANCE: "how often other Placements chose the cluster",
-    STEADY: "whether the Placement has chosen it already",
-    ALLOCATABLE_CPU: "ManagedCluster status.allocatable.cpu, compared with the other candidates",
-    ALLOCATABLE_MEMORY: "ManagedCluster status.allocatable.memory, compared with the other candidates",
-}
+Line = dict[str, Any]
+_SUGGESTED: Final = 20
+"""For so many clusters that are not chosen it is tried out what would change that."""
 
 
-def placement_explanation(snapshot: Snapshot, placement: Json, decisions: Iterable[Json]) -> dict[str, Any]:
-    """Raises `InvalidObjectError`."""
-    request = parse_request(placement)
-    fleet, rule, now = snapshot.fleet, request.rule, snapshot.now
+def placement_explanation(
+    snapshot: Snapshot, placement: Json, decisions: Iterable[Json], origins: Origins
+) -> dict[str, Any]:
+    """One that cannot be read is explained by what is wrong with it."""
     listed = list(decisions)
+    try:
+        request = parse_request(placement)
+    except InvalidObjectError as error:
+        return _unreadable(placement, str(error), chosen_by_placement(listed))
+    fleet, rule, now = snapshot.fleet, request.rule, snapshot.now
     since = since_when(listed, request)
     outcome, current, counts = decided(snapshot, request, chosen_by_placement(listed), since)
     found = find_candidates(fleet, snapshot.sets, rule, now, current)
-    ranks = {decision.cluster: number for number, decision in enumerate(outcome.decisions, 1)}
-    passing = found.passing if isinstance(found, Candidates) else np.zeros(0, np.intp)
-    columns = score_columns(fleet, rule, now, passing, current, counts)
-    place = {position: at for at, position in enumerate(passing.tolist())}
-    excluded = set(found.excluded.tolist()) if isinstance(found, Candidates) else set[int]()
-    totals = np.zeros(len(passing), np.int64)
-    for _, weight, column in columns:
-        totals += weighted(rule, weight, column)
     against = placement_verdicts(fleet, snapshot.sets, rule, now, current)
-    lines = []
+    scores = _Scores(fleet, rule, now, found, current, counts)
+    ranks = {decision.cluster: number for number, decision in enumerate(outcome.decisions, 1)}
+    lines: list[Line] = []
     for position, cluster in enumerate(fleet.names):
-        line: dict[str, Any] = {"cluster": cluster, "reason": "", "message": "", "rank": ranks.get(cluster, 0)}
-        at = place.get(position)
-        if at is not None:
-            line["scores"] = [
-                {
-                    "scorer": name,
-                    "weight": weight,
-                    "raw": None if math.isnan(column[at]) else int(column[at]),
-                    "weighted": int(weighted(rule, weight, column[at : at + 1])[0]),
-                    "source": _source(name),
-                }
-                for name, weight, column in columns
-            ]
-            line["total"] = int(totals[at])
-            if cluster in outcome.held:
-                line["message"] = f"a better cluster waits: kept by its {outcome.held[cluster]}"
-            elif cluster in outcome.displaced:
-                line["message"] = "displaced by better ones"
-            elif not line["rank"]:
-                line["message"] = _behind(outcome.decisions, int(totals[at]), rule)
-        elif position in excluded:
-            unknown = [
-                n for n in weights_of(rule) if n.startswith(ADDON) and math.isnan(fleet.scores(n, now)[position])
-            ]
-            line |= {
-                "reason": "ScoreUnknown",
-                "message": f"no score {', '.join(unknown)}, and missing-score is Exclude",
-            }
+        line: Line = {"cluster": cluster, "reason": "", "message": "", "rank": ranks.get(cluster, 0)}
+        if position in scores.place:
+            line |= scores.of(position)
+            line |= _standing(fleet, rule, outcome, cluster, line)
+        elif position in scores.excluded:
+            unknown = ", ".join(scores.unknown(position))
+            line |= {"reason": Reason.SCORE_UNKNOWN.code, "message": Reason.SCORE_UNKNOWN.message(scores=unknown)}
         else:
             verdict = against[cluster]
             assert verdict is not None, "what passes is a candidate or excluded"
             line |= {"reason": verdict[0].code, "message": verdict[0].message(**verdict[1])}
         lines.append(line)
-
-    def suggest(into: dict[str, Any], cluster: str) -> None:
-        change = smallest_change(
-            fleet, snapshot.sets, rule, now, cluster, current=current, counts=counts, stability=request.stability
-        )
-        if change is not None:
-            into["wouldBeChosenWith"] = change.what
-
     document: dict[str, Any] = {
         "placement": request.key,
         "reason": outcome.reason,
         "message": outcome.message,
         "considered": {
             "clusters": len(lines),
-            "passing": len(passing),
+            "passing": len(scores.place),
             "chosen": len(outcome.decisions),
             "wanted": rule.limit,
         },
+        "filters": filters(
+            FOR_PLACEMENTS, ((line["cluster"], line["reason"], line["message"]) for line in lines if not line["rank"])
+        ),
+        "scorers": [origins.of(name, weight) for name, weight in weights_of(rule).items()],
         "clusters": lines,
     }
     if math.isfinite(outcome.until):
         document["changesIn"] = format_duration(outcome.until - now)
-    if outcome.decisions and rule.limit is not None:
-        last = min(decision.score for decision in outcome.decisions)
-        waiting = [line for line in lines if "total" in line and not line["rank"]]
-        if waiting:
-            best = min(waiting, key=lambda line: (-line["total"], line["cluster"]))
-            margin = last - best["total"]
-            document["nextBest"] = {"cluster": best["cluster"], "total": best["total"], "margin": margin}
-            suggest(document["nextBest"], best["cluster"])
-    if not outcome.satisfied:
-        for line in lines:
-            if not line["rank"] and line["cluster"] not in outcome.clusters:
-                suggest(line, line["cluster"])
+
+    def change(cluster: str) -> str | None:
+        found = smallest_change(
+            fleet, snapshot.sets, rule, now, cluster, current=current, counts=counts, stability=request.stability
+        )
+        return None if found is None else found.what
+
+    document |= _changes(rule, outcome, lines, change)
     return document
 
 
-def _source(scorer: str) -> str:
-    """Where a score comes from, for people."""
-    if scorer.startswith(ADDON):
-        resource, _, score = scorer[len(ADDON) :].partition("/")
-        return f"AddOnPlacementScore {resource}, score {score}"
-    return _BUILT_IN[scorer]
+def _unreadable(placement: Json, problem: str, chosen: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    meta = placement["metadata"]
+    key = f"{meta.get('namespace') or 'default'}/{meta['name']}"
+    kept = sorted(set(chosen.get(key, ())))
+    return {
+        "placement": key,
+        "reason": "Misconfigured",
+        "message": f"{problem}; the last good decision stays",
+        "considered": {"clusters": len(kept), "passing": len(kept), "chosen": len(kept), "wanted": None},
+        "filters": [],
+        "scorers": [],
+        "clusters": [
+            {"cluster": cluster, "reason": "", "message": "chosen before", "rank": number}
+            for number, cluster in enumerate(kept, 1)
+        ],
+    }
 
 
-def _behind(decisions: tuple[Decision, ...], total: int, rule: ClusterRule) -> str:
-    if rule.spread and (not decisions or total >= min(decision.score for decision in decisions)):
-        return "left out to keep the spread"
-    if rule.limit == 0 or not decisions:
-        return "no cluster is asked for"
-    least = min(decision.score for decision in decisions)
-    return f"{least - total} points behind the last that is chosen" if least > total else "equal, but later by name"
+def _changes(
+    rule: ClusterRule, outcome: PlacementOutcome, lines: list[Line], change: Callable[[str], str | None]
+) -> dict[str, Any]:
+    """The next best cluster, its margin, and what would do; the others get what would do for them."""
+    found: dict[str, Any] = {}
+    left = [line for line in lines if not line["rank"]]
+    waiting = sorted((line for line in left if "total" in line), key=lambda line: (-line["total"], line["cluster"]))
+    order = [*waiting, *(line for line in left if "total" not in line)]
+    for line in order[:_SUGGESTED]:
+        what = change(line["cluster"])
+        if what is not None:
+            line["wouldBeChosenWith"] = what
+    if waiting and outcome.decisions and rule.limit is not None:
+        best, last = waiting[0], min(decision.score for decision in outcome.decisions)
+        found["nextBest"] = {"cluster": best["cluster"], "total": best["total"], "margin": last - best["total"]}
+        if "wouldBeChosenWith" in best:
+            found["nextBest"]["wouldBeChosenWith"] = best["wouldBeChosenWith"]
+    flip = next((line for line in order if "wouldBeChosenWith" in line), None)
+    if flip is not None:
+        found["smallestChange"] = {"cluster": flip["cluster"], "change": flip["wouldBeChosenWith"]}
+    return found
+
+
+class _Scores:
+    """What each prioritizer says of each candidate: as it is read, as it counts, and what that adds."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        rule: ClusterRule,
+        now: float,
+        found: Candidates | Nobody,
+        current: tuple[str, ...],
+        counts: Ints,
+    ) -> None:
+        self._fleet, self._rule, self._now = fleet, rule, now
+        candidates = isinstance(found, Candidates)
+        passing = found.passing if isinstance(found, Candidates) else np.zeros(0, np.intp)
+        self.place = {position: at for at, position in enumerate(passing.tolist())}
+        self.excluded = set(found.excluded.tolist()) if isinstance(found, Candidates) else set[int]()
+        self._columns = score_columns(fleet, rule, now, passing, current, counts) if candidates else []
+        self._weighted = [weighted(rule, weight, column) for _, weight, column in self._columns]
+        self._raw = {name: self._read(name, current, counts)[passing] for name, _, _ in self._columns}
+
+    def _read(self, name: str, current: tuple[str, ...], counts: Ints) -> Floats:
+        if name == BALANCE:
+            return counts.astype(np.float64)
+        if name == STEADY:
+            return np.array([float(cluster in current) for cluster in self._fleet.names])
+        found = raw_column(self._fleet, self._rule, name, self._now)
+        return found / 1000.0 if name == ALLOCATABLE_CPU else found
+
+    def of(self, position: int) -> Line:
+        at = self.place[position]
+        scores = [
+            {
+                "scorer": name,
+                "weight": weight,
+                "raw": _known(self._raw[name][at]),
+                "normalised": None if math.isnan(column[at]) else int(column[at]),
+                "weighted": int(counted[at]),
+            }
+            for (name, weight, column), counted in zip(self._columns, self._weighted, strict=True)
+        ]
+        return {"scores": scores, "total": int(sum(counted[at] for counted in self._weighted))}
+
+    def unknown(self, position: int) -> list[str]:
+        names = (name for name in weights_of(self._rule) if name not in (BALANCE, STEADY))
+        return [name for name in names if math.isnan(raw_column(self._fleet, self._rule, name, self._now)[position])]
+
+
+def _standing(fleet: Fleet, rule: ClusterRule, outcome: PlacementOutcome, cluster: str, line: Line) -> Line:
+    """What is to be said of a candidate, chosen or not."""
+    if cluster in outcome.held:
+        return {"message": f"a better cluster waits: kept by its {outcome.held[cluster]}"}
+    if cluster in outcome.displaced:
+        return {"message": "displaced by better ones"}
+    if line["rank"]:
+        return {}
+    if avoided(fleet, rule)[fleet.position(cluster)]:
+        taint = next(taint for taint in fleet.facts(cluster).taints if avoids(taint, rule.tolerations))
+        return {"reason": Reason.CLUSTER_AVOIDED.code, "message": Reason.CLUSTER_AVOIDED.message(taint=taint)}
+    return _behind(outcome.decisions, line["total"], rule, cluster)
+
+
+def _behind(decisions: tuple[Decision, ...], total: int, rule: ClusterRule, cluster: str) -> Line:
+    least = min((decision.score for decision in decisions), default=None)
+    if rule.limit == 0:
+        return {"message": "no cluster is asked for"}
+    if rule.spread and (least is None or total >= least or len(decisions) < (rule.limit or len(decisions) + 1)):
+        keys = ", ".join(f"{'claim' if c.claim else 'label'} {c.key}" for c in rule.spread)
+        skew = min(constraint.skew for constraint in rule.spread)
+        message = Reason.SPREAD_UNEVEN.message(clusters=cluster, key=keys, skew=skew)
+        return {"reason": Reason.SPREAD_UNEVEN.code, "message": message}
+    assert least is not None, "what passes is chosen while there is nothing else"
+    return {
+        "message": f"{least - total} points behind the last that is chosen"
+        if least > total
+        else "equal, but later by name"
+    }
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)

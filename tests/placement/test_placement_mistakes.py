@@ -85,8 +85,22 @@ def test_a_score_that_is_no_number_is_unknown(value: Any) -> None:
     assert decide(fleet, prioritizerPolicy=by_score()) == [("b", -100), ("a", UNKNOWN_SCORE)]
 
 
+def test_a_label_of_ten_thousand_characters_is_said_and_what_was_known_still_counts() -> None:
+    fleet = Fleet.empty().apply([cluster("a", region="eu"), cluster("b", region="eu")])
+    eu = [{"requiredClusterSelector": {"labelSelector": {"matchLabels": {"region": "eu"}}}}]
+    before = decide(fleet, predicates=eu)
+    assert [name for name, _ in before] == ["a", "b"]
+    after = fleet.apply([cluster("b", region="e" * 10_000)])
+    assert decide(after, predicates=eu) == before
+    assert "region" in after.problems["b"]
+    assert len(after.problems["b"]) < 500
+    # What a Placement asks for may be as long: it matches nothing, and costs as little.
+    huge = [{"requiredClusterSelector": {"labelSelector": {"matchLabels": {"region": "e" * 10_000}}}}]
+    assert decide(after, predicates=huge) == []
+
+
 def test_huge_values_and_many_constraints_cost_little() -> None:
-    huge = "v" * 10_000
+    huge = "v" * 60
     clusters = [cluster(f"c{n:03}", zone=huge + str(n % 3), **{f"k{i}": huge for i in range(5)}) for n in range(300)]
     fleet = Fleet.empty().apply(clusters)
     lines = [{"key": f"k{i % 5}", "operator": "In", "values": [huge, huge + str(i)]} for i in range(64)]
