@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,15 @@ from pydantic import BaseModel
 
 import hub
 from hub.cli.main import main
+from hub.cli.plan_input import Settings
+from hub.controllers.isolated import Isolated
+from hub.fleet.changes import ClusterSeen
 from hub.fleet.fleet import Fleet
+from hub.fleet.shape import TaskShape
 from hub.scoring.contract import check
 from hub.scoring.interface import ScoreRequest
+from hub.scoring.plugins import GROUP
+from hub.server.reading import sort_objects
 
 ROOT = Path(hub.__file__).resolve().parents[1]
 
@@ -65,6 +72,45 @@ def test_a_scorer_that_is_not_installed_is_tested_and_measured_by_its_place(pack
     refused = shell(package, "hub.cli", "scorer", "test", "quiet_hours.scorer:QuietHours", "--set", "minimun=3")
     assert refused.returncode == 1
     assert "settings: minimun" in refused.stdout
+
+
+@pytest.mark.slow
+def test_it_is_tried_in_a_process_of_its_own_too(package: Path) -> None:
+    good = shell(package, "hub.cli", "scorer", "test", "quiet_hours.scorer:QuietHours", "--isolated")
+    assert good.returncode == 0, good.stdout + good.stderr
+    assert "in a process of its own it says the same" in good.stdout
+    (package / "quiet_hours" / "scorer.py").write_text(NOSY)
+    bad = shell(package, "hub.cli", "scorer", "test", "quiet_hours.scorer:Nosy", "--isolated")
+    assert bad.returncode == 1
+    assert "it says something else" in bad.stdout
+
+
+NOSY = """
+import os
+
+import numpy as np
+
+
+class Nosy:
+    name = "nosy"
+
+    def score(self, fleet, request):
+        return np.full(len(fleet.names), float("HOME" in os.environ))
+"""
+
+
+def test_a_plan_does_not_load_what_the_hub_would_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    point = EntryPoint("forgetful", f"{__name__}:Forgetful", GROUP)
+    monkeypatch.setattr("hub.scoring.plugins.entry_points", lambda group: [point])
+    config = tmp_path / "hub.yaml"
+    config.write_text("scorers: {isolate: [forgetful]}\n")
+    settings = Settings.read(None, "1", config, None)
+    found = {entry.scorer.name: entry.scorer for entry in settings.scorers(sort_objects([]))}
+    isolated = found["bad"]
+    assert isinstance(isolated, Isolated)
+    fleet = Fleet.empty().apply([ClusterSeen({"metadata": {"name": "a"}})])
+    assert isolated.score(fleet, ScoreRequest(TaskShape(), 1, 0.0)).tolist() == [1.0]
+    isolated.close()
 
 
 @pytest.mark.parametrize(
