@@ -11,7 +11,6 @@ Grammar and rounding: k8s.io/apimachinery `resource.Quantity` (a value finer tha
 from __future__ import annotations
 
 import re
-from fractions import Fraction
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,18 +28,12 @@ PATTERN: Final = (
 )
 
 _BINARY: Final = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50, "Ei": 2**60}
+# In thousand-millionths.
 _DECIMAL: Final = {
-    "n": Fraction(1, 10**9),
-    "u": Fraction(1, 10**6),
-    "m": Fraction(1, 1000),
-    "": Fraction(1),
-    "k": Fraction(10**3),
-    "M": Fraction(10**6),
-    "G": Fraction(10**9),
-    "T": Fraction(10**12),
-    "P": Fraction(10**15),
-    "E": Fraction(10**18),
-}
+    "n": 1, "u": 10**3, "m": 10**6, "": NANO, "k": 10**12, "M": 10**15, "G": 10**18, "T": 10**21, "P": 10**24,
+    "E": 10**27,
+}  # fmt: skip
+_SCALES: Final = _DECIMAL | {suffix: size * NANO for suffix, size in _BINARY.items()}
 _SYNTAX: Final = re.compile(
     r"([+-]?)([0-9]+\.?[0-9]*|\.[0-9]+)(?:([KMGTPE]i|[numkMGTPE])|[eE]([+-]?[0-9]{1,3}))?", re.ASCII
 )
@@ -158,15 +151,15 @@ def _parse(text: str) -> int:
     if match is None or len(text) > 64:
         raise InvalidQuantityError(text)
     sign, digits, suffix, exponent = match.groups()
-    number = Fraction(digits if digits[-1] != "." else digits[:-1])
-    if exponent is not None:
-        number *= Fraction(10) ** int(exponent)
-    elif suffix in _BINARY:
-        number *= _BINARY[suffix]
+    whole, _, fraction = digits.partition(".")
+    number, divisor = int(whole + fraction), 10 ** len(fraction)
+    if exponent is None:
+        number *= _SCALES[suffix or ""]
+    elif exponent[0] == "-":
+        number, divisor = number * NANO, divisor * 10 ** int(exponent[1:])
     else:
-        number *= _DECIMAL[suffix or ""]
-    nano = number * NANO
-    magnitude = -(-nano.numerator // nano.denominator)
+        number *= NANO * 10 ** int(exponent)
+    magnitude = number if divisor == 1 else -(-number // divisor)
     return -magnitude if sign == "-" else magnitude
 
 
@@ -181,7 +174,7 @@ def _canonical(nano: int) -> str:
             if whole % size == 0:
                 return f"{sign}{whole // size}{suffix}"
         for suffix in ("E", "P", "T", "G", "M", "k"):
-            size = int(_DECIMAL[suffix])
+            size = _DECIMAL[suffix] // NANO
             if whole % size == 0 and whole >= size:
                 return f"{sign}{whole // size}{suffix}"
         return f"{sign}{whole}"

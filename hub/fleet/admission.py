@@ -30,28 +30,35 @@ class Refusal:
 
 def group_refusal(group: NodeGroup, shape: TaskShape, share_by: str = BY_SITE) -> Refusal | None:
     """Why no node of `group` may run `shape`; None: some may, `admitted_nodes` says which. `share_by` is the site's."""
+    gpus = group.gpus
     if shape.gpu_milli:
-        models = group.models
-        if shape.gpu_models and not set(shape.gpu_models) & set(models):
-            return Refusal("model", " / ".join(models) if group.gpus.count or group.gpus.renamed else "no GPU")
-        if shape.gpu_min_memory and group.gpus.memory < shape.gpu_min_memory:
-            return Refusal("memory", str(group.gpus.memory))
-        sharing = _sharing(group, shape, share_by)
+        if shape.gpu_models and gpus.model not in shape.gpu_models:
+            models = group.models
+            if not set(shape.gpu_models) & set(models):
+                return Refusal("model", " / ".join(models) if gpus.count or gpus.renamed else "no GPU")
+        if shape.gpu_min_memory and gpus.memory < shape.gpu_min_memory:
+            return Refusal("memory", str(gpus.memory))
+        sharing = _sharing(group, shape, share_by) if gpus.replicas > 1 or share_by != BY_SITE else ""
         if sharing:
             return Refusal("sharing", sharing)
-    labels = labels_of(group) if shape.node_selector else group.labels
-    for key, value in shape.node_selector:
-        if labels.get(key) != value and not _needs_name(key, group):
-            return Refusal("selector", f"its nodes do not have label {key}={value}{_instead(labels, key)}")
+    if shape.node_selector:
+        labels = labels_of(group)
+        for key, value in shape.node_selector:
+            if labels.get(key) != value and not _needs_name(key, group):
+                return Refusal("selector", f"its nodes do not have label {key}={value}{_instead(labels, key)}")
     for key, value, effect in group.taints:
         if not shape.tolerates(key, value, effect):
             taint = f"{key}={value}:{effect}" if value else f"{key}:{effect}"
             return Refusal("taint", f"its nodes have taint {taint}")
-    return _affinity(group, shape) if shape.node_affinity else _named(group, shape)
+    if shape.node_affinity:
+        return _affinity(group, shape)
+    return _named(group, shape) if shape.node_selector else None
 
 
 def admitted_nodes(group: NodeGroup, shape: TaskShape) -> list[int] | None:
     """Which nodes of a group that is not refused may run `shape`, by their position in it; None: every one."""
+    if not shape.node_affinity and not shape.node_selector:
+        return None
     hosts = {value for key, value in shape.node_selector if _needs_name(key, group)}
     terms = [
         [line for line in term if _about_name(line, group)] for term in shape.node_affinity if _labels_hold(term, group)

@@ -18,6 +18,8 @@ from hub.fleet.shape import amount_of
 MAX_AMOUNT = 1 << 56
 _MAX_PRICE = 10**21
 _MAX_DIGITS = 64
+_SHIFTS = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40, "Pi": 50}
+_PLAIN = 17
 # What an API server takes for a label's key and value, and Open Cluster Management for a claim's.
 MAX_KEY = 317
 MAX_LABEL = 63
@@ -58,11 +60,23 @@ def texts(value: Any, field: str, longest: int = MAX_LABEL) -> dict[str, str]:
     given = mapping(value, field)
     if len(given) > MAX_ENTRIES:
         raise InvalidObjectError(f"{len(given):,} entries, at most {MAX_ENTRIES:,}", field=field)
-    found = dict(sorted((str(key), str(member)) for key, member in given.items()))
-    for key, member in found.items():
-        short(key, MAX_KEY, field)
-        short(member, longest, f"{field}.{key}")
+    found: dict[str, str] = {}
+    for key in _ordered(given):
+        member = given[key]
+        if type(key) is not str or type(member) is not str:
+            key, member = str(key), str(member)
+        if len(member) > longest or len(key) > MAX_KEY:
+            short(member, longest, f"{field}.{short(key, MAX_KEY, field)}")
+        found[key] = member
     return found
+
+
+def _ordered(given: Mapping[str, Any]) -> Sequence[str]:
+    try:
+        return sorted(given)
+    except TypeError:
+        # YAML has keys that are no strings.
+        return sorted(given, key=str)
 
 
 def short(text: str, longest: int, field: str) -> str:
@@ -104,16 +118,43 @@ def _amount(resource: str, value: str | int | float | Quantity) -> int:
 
 
 def totals(value: Any, field: str) -> dict[str, int]:
-    """A resource list in `amount_of` units. Raises `InvalidObjectError` naming the entry."""
+    """A resource list in `amount_of` units, in the order of names. Raises `InvalidObjectError` naming the entry."""
+    found = unordered_totals(value, field)
+    return found if len(found) < 2 else dict(sorted(found.items()))
+
+
+def unordered_totals(value: Any, field: str) -> dict[str, int]:
+    """As `totals`, in the order in which they were written: for those who only look amounts up."""
     given = mapping(value, field)
     if len(given) > MAX_ENTRIES:
         raise InvalidObjectError(f"{len(given):,} entries, at most {MAX_ENTRIES:,}", field=field)
-    return dict(
-        sorted(
-            (str(resource), amount(str(resource), quantity, f"{field}.{short(str(resource), MAX_KEY, field)}"))
-            for resource, quantity in given.items()
-        )
-    )
+    found: dict[str, int] = {}
+    for resource, quantity in given.items():
+        name = resource if type(resource) is str else str(resource)
+        known = _plain(name, quantity) if type(quantity) is str and len(name) <= MAX_KEY else None
+        found[name] = amount(name, quantity, f"{field}.{short(name, MAX_KEY, field)}") if known is None else known
+    return found
+
+
+def _plain(resource: str, quantity: str) -> int | None:
+    """`amount` of what nearly all quantities are: digits, with a binary unit, or thousandths of CPUs. None: another.
+
+    Not kept anywhere: the memory of every machine is another number.
+    """
+    shift = _SHIFTS.get(quantity[-2:], 0)
+    digits = quantity[:-2] if shift else quantity
+    cpu = resource == "cpu"
+    if not digits.isdigit():
+        digits = quantity[:-1]
+        if not cpu or quantity[-1:] != "m" or not digits.isdigit():
+            return None
+        cpu = False
+    if len(quantity) > _PLAIN or not quantity.isascii():
+        return None
+    found = int(digits) << shift
+    if cpu:
+        found *= 1000
+    return found if found <= MAX_AMOUNT else None
 
 
 def price(value: Any, field: str) -> float:

@@ -85,7 +85,8 @@ class Cluster:
 
     @property
     def problem(self) -> str:
-        return "; ".join(part for part in (self.facts_problem, self.site_problem) if part)
+        facts, site = self.facts_problem, self.site_problem
+        return f"{facts}; {site}" if facts and site else facts or site
 
     @property
     def empty(self) -> bool:
@@ -96,9 +97,9 @@ class Cluster:
         new = self._next()
         new.facts = facts
         new.facts_problem = problem
-        new.object_version = next_version()
+        version = new.object_version = next(_versions)
         if facts != self.facts:
-            new.facts_version = new.object_version
+            new.facts_version = version
         return new
 
     def with_facts_problem(self, problem: str) -> Cluster:

@@ -32,6 +32,10 @@ _UNNAMED = "(unnamed)"
 class Draft:
     """`touched`: positions that differ. `moved`: clusters came or went, so positions have changed."""
 
+    __slots__ = (
+        "_came", "_index", "_went", "changed", "clusters", "hidden", "keys", "moved", "problems", "scores", "touched",
+    )  # fmt: skip
+
     def __init__(
         self,
         clusters: list[Cluster],
@@ -107,7 +111,7 @@ class Draft:
         else:
             self._move(cluster, position if listed else None)
         problem = cluster.problem
-        if self.problems.get(name, "") != problem:
+        if (problem or self.problems) and self.problems.get(name, "") != problem:
             others = {other: text for other, text in self.problems.items() if other != name}
             self.problems = {**others, name: problem} if problem else others
 
@@ -158,7 +162,7 @@ class Draft:
         try:
             if not name:
                 raise InvalidObjectError("a ManagedCluster needs a name", field="metadata.name")
-            facts, problem = read_cluster(change.cluster, now.facts)
+            facts, problem = read_cluster(change.cluster, now.facts, name)
         except InvalidObjectError as error:
             self._put(now.with_facts_problem(f"ManagedCluster: {error}"))
             return

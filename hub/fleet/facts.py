@@ -11,15 +11,16 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from hub.api.conditions import find_condition
 from hub.api.errors import InvalidObjectError
 from hub.api.timestamps import parse_time
-from hub.fleet.amounts import MAX_CLAIM, MAX_KEY, entries, mapping, short, texts, totals
+from hub.fleet.amounts import MAX_CLAIM, MAX_KEY, entries, mapping, short, texts, unordered_totals
 
 AVAILABLE = "ManagedClusterConditionAvailable"
 
 
-@dataclass(frozen=True, slots=True)
+# Neither is changed once made; they are not frozen because they are made at every event, and that costs three times as
+# much of those.
+@dataclass(slots=True, unsafe_hash=True)
 class Taint:
     """A taint of a cluster; `added` is epoch seconds, None when nobody wrote it down."""
 
@@ -32,7 +33,7 @@ class Taint:
         return f"{self.key}={self.value}:{self.effect}" if self.value else f"{self.key}:{self.effect}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ClusterFacts:
     """`totals` and `size` are the cluster's allocatable and capacity sums in `amount_of` units (cpu in thousandths).
 
@@ -57,12 +58,13 @@ class ClusterFacts:
 
 def cluster_name(obj: Any) -> str:
     """``metadata.name`` where there is one, else the empty string."""
-    metadata = obj.get("metadata") if isinstance(obj, Mapping) else None
-    name = metadata.get("name") if isinstance(metadata, Mapping) else None
+    # Nearly always dicts; the tests against the abstract class cost more than all else here.
+    metadata = obj.get("metadata") if type(obj) is dict or isinstance(obj, Mapping) else None
+    name = metadata.get("name") if type(metadata) is dict or isinstance(metadata, Mapping) else None
     return name if isinstance(name, str) else ""
 
 
-def read_cluster(obj: Mapping[str, Any], last: ClusterFacts | None) -> tuple[ClusterFacts, str]:
+def read_cluster(obj: Mapping[str, Any], last: ClusterFacts | None, name: str = "") -> tuple[ClusterFacts, str]:
     """Facts, and what could not be read of the totals (those of `last` stay then).
 
     Most events of a cluster move a condition and nothing else, so parts that read as before are taken from `last`.
@@ -71,48 +73,57 @@ def read_cluster(obj: Mapping[str, Any], last: ClusterFacts | None) -> tuple[Clu
     metadata = mapping(obj.get("metadata"), "metadata")
     spec = mapping(obj.get("spec"), "spec")
     status = mapping(obj.get("status"), "status")
-    available = find_condition(entries(status.get("conditions"), "status.conditions"), AVAILABLE)
+    available = None
+    for condition in entries(status.get("conditions"), "status.conditions"):
+        if condition.get("type") == AVAILABLE:
+            available = condition
+            break
     was = {} if last is None else last.object
     was_spec, was_status = was.get("spec") or {}, was.get("status") or {}
     labels, claims, taints = metadata.get("labels"), status.get("clusterClaims"), spec.get("taints")
-    allocatable, capacity, problem = _totals(status, was_status, last)
+    offered, size = status.get("allocatable"), status.get("capacity")
+    problem = ""
+    if (
+        last is not None
+        and last.sound
+        and offered == was_status.get("allocatable")
+        and size == was_status.get("capacity")
+    ):
+        allocatable, capacity = last.totals, last.size
+    else:
+        allocatable, capacity, problem = _totals(offered, size, last)
     facts = ClusterFacts(
-        name=cluster_name(obj),
-        labels=last.labels if last is not None and labels == last.labels else texts(labels, "metadata.labels"),
-        claims=last.claims if last is not None and claims == was_status.get("clusterClaims") else _claims(claims),
-        taints=last.taints if last is not None and taints == was_spec.get("taints") else _taints(taints),
-        accepted=spec.get("hubAcceptsClient") is True,
-        available=available is not None and available.get("status") == "True",
-        deleting=bool(metadata.get("deletionTimestamp")),
-        since=_moment(available.get("lastTransitionTime")) if available is not None else None,
-        totals=allocatable,
-        size=capacity,
-        sound=not problem,
-        object=obj,
+        name or cluster_name(obj),
+        last.labels if last is not None and labels == last.labels else texts(labels, "metadata.labels"),
+        last.claims if last is not None and claims == was_status.get("clusterClaims") else _claims(claims),
+        last.taints if last is not None and taints == was_spec.get("taints") else _taints(taints),
+        spec.get("hubAcceptsClient") is True,
+        available is not None and available.get("status") == "True",
+        bool(metadata.get("deletionTimestamp")),
+        _moment(available.get("lastTransitionTime")) if available is not None else None,
+        allocatable,
+        capacity,
+        not problem,
+        obj,
     )
     return facts, problem
 
 
-def _totals(
-    status: Mapping[str, Any], was: Mapping[str, Any], last: ClusterFacts | None
-) -> tuple[Mapping[str, int], Mapping[str, int], str]:
-    known: tuple[Mapping[str, int], Mapping[str, int]] = ({}, {}) if last is None else (last.totals, last.size)
-    offered, size = status.get("allocatable"), status.get("capacity")
-    if last is not None and last.sound and offered == was.get("allocatable") and size == was.get("capacity"):
-        return *known, ""
+def _totals(offered: Any, size: Any, last: ClusterFacts | None) -> tuple[Mapping[str, int], Mapping[str, int], str]:
     try:
-        return totals(offered, "status.allocatable"), totals(size, "status.capacity"), ""
+        return unordered_totals(offered, "status.allocatable"), unordered_totals(size, "status.capacity"), ""
     except InvalidObjectError as error:
-        return *known, str(error)
+        return ({}, {}, str(error)) if last is None else (last.totals, last.size, str(error))
 
 
 def _claims(claims: Any) -> dict[str, str]:
-    listed = entries(claims, "status.clusterClaims")
-    found = sorted((str(claim.get("name")), str(claim.get("value"))) for claim in listed)
-    for name, value in found:
-        short(name, MAX_KEY, "status.clusterClaims")
-        short(value, MAX_CLAIM, f"status.clusterClaims[{name}]")
-    return dict(found)
+    found: dict[str, str] = {}
+    for claim in entries(claims, "status.clusterClaims"):
+        name, value = str(claim.get("name")), str(claim.get("value"))
+        if len(value) > MAX_CLAIM or len(name) > MAX_KEY:
+            short(value, MAX_CLAIM, f"status.clusterClaims[{short(name, MAX_KEY, 'status.clusterClaims')}]")
+        found[name] = value
+    return found if len(found) < 2 else dict(sorted(found.items()))
 
 
 def _taints(taints: Any) -> tuple[Taint, ...]:
