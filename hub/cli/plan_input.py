@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 import structlog
@@ -20,10 +21,13 @@ from hub.placement.score_sources import source_scorer
 from hub.queueing.fleet.policy import FleetPolicy
 from hub.scoring.builtin import default_scorers
 from hub.scoring.interface import WeightedScorer
-from hub.scoring.plugins import discover
+from hub.scoring.plugins import Load, discover
 from hub.scoring.state import ScoreState, ranked_by
 from hub.server.reading import CONFIG_GROUP, READ, Objects, Source, sort_objects
 from hub.server.snapshot import State
+
+if TYPE_CHECKING:
+    from hub.controllers.config import Scorers
 
 # The parts of Kueue's Configuration that say how the queue decides; mode fleet does not decide by them yet.
 _BEYOND = ("resources", "multiKueue")
@@ -40,7 +44,8 @@ class Settings:
     """`now` is epoch seconds. `weights` and `plugins` (their settings): by name. `said`: warnings, each said once.
 
     `queue`: the queue's part of the configuration, or Kueue's, as it was read; of several the input's comes last.
-    `scores`: what a live hub's scorers know; None: only what objects say.
+    `scores`: what a live hub's scorers know; None: only what objects say. `load`: how plugins are loaded that the
+    configuration isolates; None: none is.
     """
 
     now: float
@@ -51,6 +56,7 @@ class Settings:
     plugins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     said: set[str] = field(default_factory=set)
     scores: ScoreState | None = None
+    load: Load | None = None
 
     @staticmethod
     def read(moment: str | None, cycles: str, config: Path | None, mode: str | None) -> Settings:
@@ -63,11 +69,11 @@ class Settings:
         else:
             raise UsageError(f"{cycles!r} is neither a number of cycles from 1 nor `settle`", field="--cycles")
         now = parse_time(moment).timestamp() if moment else time.time()
-        weights, plugins, queue = _configured(config) if config is not None else ({}, {}, {})
+        weights, plugins, queue, load = _configured(config) if config is not None else ({}, {}, {}, None)
         chosen = mode or queue.get("mode") or "fleet"
         if chosen not in ("fleet", "kueue"):
             raise UsageError(f"found {chosen!r}; allowed: fleet, kueue", field=f"queue.mode of {config}")
-        settings = Settings(now, count, weights, "kueue" if chosen == "kueue" else "fleet", queue, plugins)
+        settings = Settings(now, count, weights, "kueue" if chosen == "kueue" else "fleet", queue, plugins, load=load)
         settings.warn(no_effect(queue, settings.mode))
         return settings
 
@@ -151,7 +157,7 @@ class Settings:
             weighted = [WeightedScorer(e.scorer, self.weights.get(e.scorer.name, e.weight)) for e in known]
             return tuple(entry for entry in weighted if entry.weight)
         entries = list(default_scorers())
-        installed = discover((entry.scorer.name for entry in entries), settings=self.plugins)
+        installed = discover((entry.scorer.name for entry in entries), settings=self.plugins, load=self.load)
         self.warn(f"scorer {name} cannot be used: {problem}" for name, problem in installed.problems.items())
         entries += [*installed.scorers, *self._sources(objects)]
         weighted = [WeightedScorer(e.scorer, self.weights.get(e.scorer.name, e.weight)) for e in entries]
@@ -226,8 +232,9 @@ def queue_notes(objects: Objects) -> set[str]:
     return found
 
 
-def _configured(path: Path) -> tuple[dict[str, float], dict[str, dict[str, Any]], Mapping[str, Any]]:
-    """Of the hub's configuration the scorers' weights, plugins' settings and its queue part; Kueue's is all queue."""
+def _configured(path: Path) -> tuple[dict[str, float], dict[str, dict[str, Any]], Mapping[str, Any], Load | None]:
+    """Of the hub's configuration the scorers' weights, plugins' settings, its queue part, and how plugins are loaded;
+    Kueue's is all queue."""
     import yaml
 
     from hub.controllers.config import parse_config
@@ -241,7 +248,7 @@ def _configured(path: Path) -> tuple[dict[str, float], dict[str, dict[str, Any]]
     if not isinstance(document, Mapping):
         raise UsageError(f"{path} holds no settings", field="--config")
     if str(document.get("apiVersion") or "").startswith(CONFIG_GROUP):
-        return {}, {}, document
+        return {}, {}, document, None
     settings = dict(document)
     queue = settings.pop("queue", None) or {}
     if not isinstance(queue, Mapping):
@@ -251,7 +258,17 @@ def _configured(path: Path) -> tuple[dict[str, float], dict[str, dict[str, Any]]
         known = ", ".join(_QUEUE_PARTS)
         raise UsageError(f"there is no such setting; known here: {known}", field=f"queue.{unknown[0]}")
     scoring = parse_config(settings, str(path)).scorers
-    return dict(scoring.weights), dict(scoring.settings), queue
+    return dict(scoring.weights), dict(scoring.settings), queue, _loader(scoring) if scoring.isolate else None
+
+
+def _loader(scoring: Scorers) -> Load:
+    """What the hub would not have in its process is not loaded here either."""
+    from hub.controllers.isolated import Bounds, Loader
+
+    # Nobody waits for this decision but who asked for it, and there is no second one to be late for.
+    loader = Loader(scoring.isolate, Bounds(10.0, scoring.isolation.startup, scoring.isolation.memory))
+    atexit.register(loader.close)
+    return loader
 
 
 def _warn(lines: Sequence[str]) -> None:

@@ -139,7 +139,9 @@ def test_malformed_objects_are_all_said_by_file_object_and_field(
 
 def test_configuration(fleet_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ours = tmp_path / "hub.yaml"
-    ours.write_text("scorers: {weights: {FreeSlots: 0, FreeShare: 0, Price: 3}}\nqueue: {admissionFairSharing: {usageHalfLifeTime: 1h}}")
+    ours.write_text(
+        "scorers: {weights: {FreeSlots: 0, FreeShare: 0, Price: 3}}\nqueue: {admissionFairSharing: {usageHalfLifeTime: 1h}}"
+    )
     assert (
         run("plan", "-f", fleet_file, "--now", NOW, "--config", ours, "--explain", "default/sweep", "-o", "json") == 0
     )
@@ -150,7 +152,9 @@ def test_configuration(fleet_file: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert "admissionFairSharing has no effect in mode fleet yet" in captured.err
 
     kueues = tmp_path / "kueue.yaml"
-    kueues.write_text("apiVersion: config.kueue.x-k8s.io/v1beta2\nkind: Configuration\nresources: {excludeResourcePrefixes: [x]}\n")
+    kueues.write_text(
+        "apiVersion: config.kueue.x-k8s.io/v1beta2\nkind: Configuration\nresources: {excludeResourcePrefixes: [x]}\n"
+    )
     for arguments in (["--config", kueues], ["-f", kueues]):
         assert run("plan", "-f", fleet_file, *arguments) == 0
         assert "config.kueue.x-k8s.io Configuration: resources has no effect" in capsys.readouterr().err
@@ -215,6 +219,9 @@ class _Hub:
     async def __aexit__(self, *_: object) -> None:
         return None
 
+    async def get(self, resource: Resource, name: str, namespace: str | None = None) -> dict[str, Any]:
+        raise NotFoundError(404, {"message": f"{resource.plural} {name} not found"})
+
     async def list(self, resource: Resource, namespace: str | None = None, **_: Any) -> Listing:
         if resource is SCORE_SOURCES:
             raise NotFoundError(404, {"message": "no such kind"})
@@ -254,11 +261,16 @@ def test_explain_a_waiting_job(hub: _Hub, capsys: pytest.CaptureFixture[str]) ->
     assert "→ would start if you: allow other GPU models than H100" in text
     assert "quota, from the queue up" in text
     assert "ClusterQueue vision" in text
+    assert "What only the hub knows is missing here (leases quarterdeck-hub not found)" in text.replace("\n", " ")
     assert run("explain", "train", "-o", "json") == 0
     record = json.loads(capsys.readouterr().out)
     assert record["job"]["verdict"]["reason"] == "NoClusterFits"
     assert run("explain", "train", "-o", "yaml") == 0
-    assert yaml.safe_load(capsys.readouterr().out) == record
+    again = yaml.safe_load(capsys.readouterr().out)
+    # Between the two a moment has passed.
+    for entry in (*again["job"]["scorers"], *record["job"]["scorers"]):
+        assert entry.pop("age") > 0
+    assert again == record
 
 
 def test_explain_an_ended_job_by_its_attempts(hub: _Hub, capsys: pytest.CaptureFixture[str]) -> None:
@@ -320,14 +332,23 @@ def test_explain_a_placement(hub: _Hub, capsys: pytest.CaptureFixture[str]) -> N
     assert "Placement default/train" in text
     assert "FleetJob" not in text
     assert "2 clusters, 2 pass every filter, 1 chosen, 1 wanted" in text
-    assert "next best: south, 0 points behind the last chosen; would be chosen with numberOfClusters 2" in text
+    assert "next best: south, 0 points behind the last chosen" in text
+    assert "→ south would be chosen with: numberOfClusters 2" in text
+    assert "0 → 100 → 100" in text
     assert run("explain", "placement", "default/train", "-o", "json") == 0
     record = json.loads(capsys.readouterr().out)["placement"]
     assert [line["rank"] for line in record["clusters"]] == [1, 0]
-    assert record["clusters"][0]["scores"][0]["source"] == "how often other Placements chose the cluster"
+    assert record["clusters"][0]["scores"][0] == {
+        "scorer": "Balance", "weight": 1, "raw": 0.0, "normalised": 100, "weighted": 100,
+    }  # fmt: skip
+    assert [step["filter"] for step in record["filters"]] == [
+        "Acceptance", "ManagedClusterSet", "Predicate", "TaintToleration", "MissingScore", "Spread",
+    ]  # fmt: skip
+    assert record["scorers"][0]["source"] == "how often other Placements chose the cluster"
+    assert record["smallestChange"] == {"cluster": "south", "change": "numberOfClusters 2"}
     placed["spec"] = {"numberOfClusters": -1}
-    assert run("explain", "placement", "train") == 2
-    assert "spec.numberOfClusters: -1 is not a number of clusters" in capsys.readouterr().err
+    assert run("explain", "placement", "train") == 0
+    assert "Misconfigured: spec.numberOfClusters: -1 is not a number of clusters" in capsys.readouterr().out
     assert run("explain", "placement", "tarin") == 2
     assert "there is no placement tarin in namespace default" in capsys.readouterr().err
     assert run("explain", "job", "train") == 2
