@@ -12,17 +12,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import orjson
 from aiohttp import web
 
 from hub.api.errors import ApiError, QuarterdeckError, RefusedError, UnreachableError
-from hub.api.resource import Resource
+from hub.api.resource import FLEET_JOBS, JOBS, Resource
 from hub.api.timestamps import format_time, from_timestamp
 from hub.controllers.cycle import Cycle
 from hub.controllers.permission import Caller, Permission
+from hub.controllers.table import JobTable
 from hub.planner.cycle import plan
 from hub.planner.estimate import Estimate, estimate
 from hub.planner.explain import explain
@@ -42,10 +43,10 @@ _Answer = Callable[[web.Request, Caller], Awaitable[Json]]
 
 
 class VisibilityPages:
-    """`routes` for the hub's server. Answers from what `cycle` decided about last; a standby knows as much."""
+    """`routes` for the hub's server. Answers from what `cycle` decides about; a standby has nothing in line."""
 
-    def __init__(self, cycle: Cycle, permission: Permission) -> None:
-        self._cycle, self._permission = cycle, permission
+    def __init__(self, cycle: Cycle, table: JobTable, permission: Permission) -> None:
+        self._cycle, self._table, self._permission = cycle, table, permission
 
     @property
     def routes(self) -> list[web.RouteDef]:
@@ -130,7 +131,9 @@ class VisibilityPages:
         offset, limit = _number(request, "offset", 0), _number(request, "limit", LIMIT)
         places = [place for place in in_line(snapshot, self._cycle.refusals()) if asked(place)]
         page = places[offset : offset + min(limit, MOST)]
-        insights = await asyncio.to_thread(_insights, snapshot, [place.demand.key for place in page[:LOOKED_INTO]])
+        # Usage goes on changing in the loop.
+        still = replace(snapshot, usage={queue: dict(used) for queue, used in snapshot.usage.items()})
+        insights = await asyncio.to_thread(_insights, still, [place.demand.key for place in page[:LOOKED_INTO]])
         return {
             "kind": "PendingWorkloadsSummary",
             "apiVersion": f"{GROUP}/{request.path.split('/')[3]}",
@@ -146,9 +149,19 @@ class VisibilityPages:
             "namespace": namespace,
             "creationTimestamp": format_time(from_timestamp(demand.created)),
         }
-        owner = self._cycle.owner(demand.uid)
-        if owner is not None:
-            metadata["ownerReferences"] = [owner]
+        entry = self._table.entries.get(demand.uid)
+        if entry is not None:
+            ref = entry.ref
+            kind = FLEET_JOBS if ref.kind == "FleetJob" else JOBS
+            metadata["ownerReferences"] = [
+                {
+                    "apiVersion": kind.api_version,
+                    "kind": ref.kind,
+                    "name": ref.name,
+                    "uid": ref.uid,
+                    "controller": True,
+                }
+            ]
         item: Json = {
             "metadata": metadata,
             "priority": demand.priority,
