@@ -13,6 +13,7 @@ from hub.api.cluster import (
     Placement,
     PlacementDecision,
 )
+from hub.api.dynamic import DynamicScorer, DynamicScoringConfig, ScorerPolicy
 from hub.api.fleet import ClusterCapacity, ScoreSource, TaskLog, TaskLogRequest
 from hub.api.fleetjob import FleetJob
 from hub.api.kueue import ClusterQueue, Cohort, LocalQueue, ResourceFlavor
@@ -40,6 +41,9 @@ KINDS: tuple[type[KubeObject], ...] = (
     TaskLogRequest,
     TaskLog,
     ScoreSource,
+    DynamicScorer,
+    DynamicScoringConfig,
+    ScorerPolicy,
 )
 
 
@@ -50,6 +54,9 @@ _OLDER: Mapping[type[KubeObject], Mapping[str, type[KubeObject]]] = {
     LocalQueue: {"v1beta1": kueue_v1beta1.LocalQueue},
     Workload: {"v1beta1": kueue_v1beta1.Workload},
     WorkloadPriorityClass: {"v1beta1": WorkloadPriorityClass},
+    # What the framework's first releases served.
+    DynamicScorer: {"v1": DynamicScorer},
+    DynamicScoringConfig: {"v1": DynamicScoringConfig},
 }
 
 

@@ -260,6 +260,53 @@ class Reason(Enum):
         "ScoreIncomplete", "Score", "{source}: {detail}", "The clusters that it names are unknown; the others count."
     )
     SCORE_ANSWERED = _Entry("ScoreAnswered", "Score", "{source}: values for {clusters} clusters", "")
+    SCORE_EXPIRED = _Entry(
+        "ScoreExpired", "Score", "{detail}", "The values of these clusters are unknown until they are scored again."
+    )
+    SCORE_NOT_A_NUMBER = _Entry(
+        "ScoreNotANumber", "Score", "{source}: {detail}", "Scores must be finite numbers; null, NaN and text are none."
+    )
+    SCORE_NAME_TAKEN = _Entry(
+        "ScoreNameTaken", "Score", "{source}: {detail}", "Give one of them another name, or delete it."
+    )
+    SCORER_SPEC_INVALID = _Entry("ScorerSpecInvalid", "Score", "{source}: {detail}", "Correct the object.")
+    SCORER_NOT_THERE = _Entry("ScorerNotThere", "Score", "{detail}", "The name and namespace must be the scorer's.")
+    SCORER_ACCEPTED = _Entry("ScorerAccepted", "Score", "{detail}", "")
+    SCORER_SYNCED = _Entry("ScorerSynced", "Score", "{source}: {detail}", "")
+    SCORER_CONFIG_INVALID = _Entry(
+        "ScorerConfigInvalid", "Score", "{source}: {detail}", "Correct what the scorer serves at configURL."
+    )
+    SCORER_INACTIVE = _Entry(
+        "ScorerInactive", "Score", "{source}: {detail}", "It is asked again once configURL or /healthz answers."
+    )
+    SCORER_REQUEST_REFUSED = _Entry(
+        "ScorerRequestRefused", "Score", "{source}: {detail}", "Look at the scorer's log, and at its token."
+    )
+    SCORER_FAILED = _Entry("ScorerFailed", "Score", "{source}: {detail}", "Look at the scorer's log.")
+    SCORER_TIMEOUT = _Entry(
+        "ScorerTimeout", "Score", "{source}: {detail}", "Make it quicker, or raise timeout in its ScorerPolicy."
+    )
+    SCORER_UNREACHABLE = _Entry("ScorerUnreachable", "Score", "{source}: {detail}", "Check its address.")
+    SCORER_REDIRECTED = _Entry(
+        "ScorerRedirected", "Score", "{source}: {detail}", "Write the address that answers itself."
+    )
+    SCORER_ANSWER_UNUSABLE = _Entry(
+        "ScorerAnswerUnusable", "Score", "{source}: {detail}", "The answer must be as the protocol has it."
+    )
+    SCORER_ANSWER_NOT_JSON = _Entry(
+        "ScorerAnswerNotJSON", "Score", "{source}: {detail}", "Is there a proxy or a login page before it?"
+    )
+    SCORER_NO_RESULTS = _Entry("ScorerNoResults", "Score", "{source}: {detail}", "")
+    SCORER_SECRET_MISSING = _Entry(
+        "ScorerSecretMissing", "Score", "{source}: {detail}", "Create the Secret in the scorer's namespace."
+    )
+    SCORER_NOT_ALLOWED = _Entry(
+        "ScorerNotAllowed", "Score", "{source}: {detail}", "Add the host to sources.allow of the hub's configuration."
+    )
+    SCORER_NO_CLUSTERS = _Entry(
+        "ScorerNoClusters", "Score", "{source}: {detail}", "Look at its ScorerPolicy and at the masks."
+    )
+    SCORER_WAITS = _Entry("ScorerWaits", "Score", "{source}: {detail}", "")
     FILTERED_BY_SCORER = _Entry("FilteredByScorer", "Score", "scorer {scorer} leaves it out", "")
     SCORE_PLUGIN_FAILED = _Entry(
         "ScorePluginFailed", "Score", "{plugin}: {detail}", "It costs itself only; fix the plugin."

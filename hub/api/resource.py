@@ -38,6 +38,7 @@ _CLUSTER, _WORK, _KUEUE = (
     "kueue.x-k8s.io",
 )
 _FLEET = "fleet.quarterdeck.dev"
+_DYNAMIC = "dynamic-scoring.open-cluster-management.io"
 
 MANAGED_CLUSTERS = Resource(_CLUSTER, "v1", "ManagedCluster", "managedclusters", False)
 MANAGED_CLUSTER_SETS = Resource(_CLUSTER, "v1beta2", "ManagedClusterSet", "managedclustersets", False)
@@ -60,6 +61,9 @@ CLUSTER_CAPACITIES = Resource(_FLEET, "v1alpha1", "ClusterCapacity", "clustercap
 TASK_LOG_REQUESTS = Resource(_FLEET, "v1alpha1", "TaskLogRequest", "tasklogrequests", True)
 TASK_LOGS = Resource(_FLEET, "v1alpha1", "TaskLog", "tasklogs", True)
 SCORE_SOURCES = Resource(_FLEET, "v1alpha1", "ScoreSource", "scoresources", False)
+SCORER_POLICIES = Resource(_FLEET, "v1alpha1", "ScorerPolicy", "scorerpolicies", True)
+DYNAMIC_SCORERS = Resource(_DYNAMIC, "v1alpha1", "DynamicScorer", "dynamicscorers", True)
+DYNAMIC_SCORING_CONFIGS = Resource(_DYNAMIC, "v1alpha1", "DynamicScoringConfig", "dynamicscoringconfigs", True)
 
 NAMESPACES = Resource("", "v1", "Namespace", "namespaces", False)
 NODES = Resource("", "v1", "Node", "nodes", False)

@@ -35,14 +35,15 @@ async def _explain(ctx: click.Context, kind: str, name: str, output: str | None)
     from hub.cli.connection import namespace
     from hub.cli.explanation_text import print_explanation
     from hub.cli.output import print_text
-    from hub.cli.plan_input import Settings, hub_objects, quiet
+    from hub.cli.hub_view import hub_view
+    from hub.cli.plan_input import Settings, quiet
     from hub.client.informer import object_key
     from hub.server.explanation_document import explanation_document
 
     key = name if "/" in name else f"{namespace(ctx)}/{name}"
-    sources = await hub_objects(ctx)
+    view = await hub_view(ctx, key)
     with quiet():
-        objects, state = Settings.read(None, "1", None, None).state(sources, live=True)
+        objects, state = Settings.read(None, "1", None, None).knowing(view.scores).state(view.sources, live=True)
         document = explanation_document(objects, state, key)
     if document is not None and kind == "placement":
         document = {"key": key, "placement": document["placement"]} if "placement" in document else None
@@ -71,8 +72,8 @@ async def _explain(ctx: click.Context, kind: str, name: str, output: str | None)
     else:
         print_explanation(document)
         decided = document.get("job", {})
-        if ("verdict" in decided or "oneMoreTask" in decided) and (asked := list(objects.of("ScoreSource"))):
-            names = ", ".join(sorted(source["metadata"]["name"] for source in asked))
+        if view.note and ("verdict" in decided or "oneMoreTask" in decided):
             print_text(
-                f"{names}: only the hub asks Prometheus, so values are unknown here; each slice says what counted"
+                f"What only the hub knows is missing here ({view.note}): values of ScoreSources are unknown, and weights "
+                "are the default ones. Each slice says what counted."
             )

@@ -54,10 +54,12 @@ def command(
         raise UsageError("is for files", field="--each")
     settings = Settings.read(moment, cycles, config, mode)
     if from_hub:
-        from hub.cli.plan_input import hub_objects
+        from hub.cli.hub_view import hub_view
 
-        sources = asyncio.run(hub_objects(ctx))
-        _show(settings.decide(sources, live=True, key=key), output)
+        view = asyncio.run(hub_view(ctx, key or ""))
+        if view.note:
+            settings.warn([f"what only the hub knows is missing: {view.note}"])
+        _show(settings.knowing(view.scores, moment=moment).decide(view.sources, live=True, key=key), output)
     elif each:
         sys.exit(_each(settings, files, output, key))
     else:

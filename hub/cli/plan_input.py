@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,10 +15,12 @@ import structlog
 
 from hub.api.errors import InvalidObjectError, NotFoundError, UsageError
 from hub.api.timestamps import parse_time
+from hub.client.interface import KubeApi
 from hub.placement.score_sources import source_scorer
 from hub.scoring.builtin import default_scorers
 from hub.scoring.interface import WeightedScorer
 from hub.scoring.plugins import discover
+from hub.scoring.state import ScoreState, ranked_by
 from hub.server.reading import CONFIG_GROUP, READ, Objects, Source, sort_objects
 from hub.server.snapshot import State
 
@@ -32,6 +34,7 @@ class Settings:
     """`now` is epoch seconds. `weights` and `plugins` (their settings): by name. `said`: warnings, each said once.
 
     `queue`: the queue's part of the configuration, or Kueue's, as it was read; of several the input's comes last.
+    `scores`: what a live hub's scorers know; None: only what objects say.
     """
 
     now: float
@@ -41,6 +44,7 @@ class Settings:
     queue: Mapping[str, Any] = field(default_factory=dict)
     plugins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     said: set[str] = field(default_factory=set)
+    scores: ScoreState | None = None
 
     @staticmethod
     def read(moment: str | None, cycles: str, config: Path | None, mode: str | None) -> Settings:
@@ -60,6 +64,12 @@ class Settings:
         settings = Settings(now, count, weights, "kueue" if chosen == "kueue" else "fleet", queue, plugins)
         settings.warn(no_effect(queue, settings.mode))
         return settings
+
+    def knowing(self, scores: ScoreState | None, *, moment: str | None = None) -> Settings:
+        """With what a hub knows, at its own moment unless another is asked for."""
+        if scores is None:
+            return self
+        return replace(self, scores=scores, now=self.now if moment else scores.now)
 
     def decide(self, sources: Iterable[Source], *, live: bool = False, key: str | None = None) -> dict[str, Any]:
         """The plan's document. Raises `InvalidObjectError` before anything is decided, if something is malformed."""
@@ -99,7 +109,7 @@ class Settings:
 
     def _read(self, sources: Iterable[Source], *, live: bool) -> tuple[Objects, State]:
         objects = sort_objects(sources)
-        return objects, State(objects, self.now, self.scorers(objects), live=live)
+        return objects, State(objects, self.now, self.scorers(objects), live=live, scores=self.scores)
 
     def state(self, sources: Iterable[Source], *, live: bool) -> tuple[Objects, State]:
         """What is wrong with a live hub's objects is decided about; what is wrong with files is an error."""
@@ -117,18 +127,26 @@ class Settings:
         _warn(fresh)
 
     def scorers(self, objects: Objects) -> tuple[WeightedScorer, ...]:
-        """The hub's own, installed plugins, ScoreSources; what has to be asked for is unknown here."""
+        """The hub's own, installed plugins, ScoreSources; without a hub what has to be asked for is unknown here."""
+        if self.scores is not None:
+            known = ranked_by(self.scores, self._sources(objects))
+            weighted = [WeightedScorer(e.scorer, self.weights.get(e.scorer.name, e.weight)) for e in known]
+            return tuple(entry for entry in weighted if entry.weight)
         entries = list(default_scorers())
         installed = discover((entry.scorer.name for entry in entries), settings=self.plugins)
         self.warn(f"scorer {name} cannot be used: {problem}" for name, problem in installed.problems.items())
-        entries += installed.scorers
-        for source in objects.of("ScoreSource"):
-            try:
-                entries.append(source_scorer(source))
-            except InvalidObjectError as error:
-                self.warn([f"ScoreSource {source['metadata']['name']}: {error}"])
+        entries += [*installed.scorers, *self._sources(objects)]
         weighted = [WeightedScorer(e.scorer, self.weights.get(e.scorer.name, e.weight)) for e in entries]
         return tuple(entry for entry in weighted if entry.weight)
+
+    def _sources(self, objects: Objects) -> list[WeightedScorer]:
+        found = []
+        for source in objects.of("ScoreSource"):
+            try:
+                found.append(source_scorer(source))
+            except InvalidObjectError as error:
+                self.warn([f"ScoreSource {source['metadata']['name']}: {error}"])
+        return found
 
 
 @contextmanager
@@ -152,16 +170,21 @@ async def hub_objects(ctx: click.Context) -> list[Source]:
     """Everything of the hub that a decision reads; kinds that it does not serve are not there."""
     from hub.cli.connection import connect
 
-    found: list[Source] = []
     async with connect(ctx) as api:
-        for resource in READ:
-            try:
-                listing = await api.list(resource)
-            except NotFoundError:
-                continue
-            # Members of a list do not say what they are.
-            kind = {"apiVersion": resource.api_version, "kind": resource.kind}
-            found += [Source(kind | item) for item in listing.items]
+        return await list_objects(api)
+
+
+async def list_objects(api: KubeApi) -> list[Source]:
+    """As `hub_objects`, of an API that is connected already."""
+    found: list[Source] = []
+    for resource in READ:
+        try:
+            listing = await api.list(resource)
+        except NotFoundError:
+            continue
+        # Members of a list do not say what they are.
+        kind = {"apiVersion": resource.api_version, "kind": resource.kind}
+        found += [Source(kind | item) for item in listing.items]
     return found
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -44,6 +44,8 @@ class Elector:
         if not retry_period < renew_deadline < lease_duration:
             raise ValueError("retry_period < renew_deadline < lease_duration must hold")
         self.identity = identity
+        # What the Lease says beside who leads, as long as we do.
+        self.annotations: Mapping[str, str] = {}
         self.holder = ""
         self.term = 0
         self._api, self._namespace, self._name = api, namespace, name
@@ -119,7 +121,10 @@ class Elector:
         }
         if term != self.term or "acquireTime" not in spec:
             spec["acquireTime"] = moment
-        return {"apiVersion": LEASES.api_version, "kind": LEASES.kind, "metadata": lease["metadata"], "spec": spec}
+        meta = lease["metadata"]
+        if self.annotations:
+            meta = {**meta, "annotations": {**(meta.get("annotations") or {}), **self.annotations}}
+        return {"apiVersion": LEASES.api_version, "kind": LEASES.kind, "metadata": meta, "spec": spec}
 
     def _take(self, lease: Object, started: float) -> None:
         term = int(lease["spec"]["leaseTransitions"])

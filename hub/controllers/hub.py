@@ -164,6 +164,14 @@ class Hub:
         self._taking_over: asyncio.Task[None] | None = None
         self._lifecycle_timer: asyncio.TimerHandle | None = None
 
+    def now(self) -> float:
+        """Epoch seconds, by the clock that it decides by."""
+        return self._now()
+
+    def announce(self, url: str) -> None:
+        """Where its pages are (hub/controllers/debug_server.py), said in the Lease while it leads. Before `run`."""
+        self.elector.annotations = {names.DEBUG_URL: url}
+
     def stop(self) -> None:
         """Ends `run` in order: nothing new is decided, what is decided is written, the lead is given up."""
         self._stopping.set()

@@ -43,7 +43,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--kubeconfig", type=Path, help="of the hub's API; default: the pod's service account, else kubectl's"
     )
     parser.add_argument("--config", type=Path, help="the hub's configuration file")
-    parser.add_argument("--metrics-listen", metavar="HOST:PORT", help="serve /metrics and /healthz there")
+    parser.add_argument("--metrics-listen", metavar="HOST:PORT", help="serve /metrics, /healthz and /debug there")
+    parser.add_argument(
+        "--debug-url",
+        metavar="URL",
+        default="",
+        help="where others reach /debug of --metrics-listen, said in the hub's Lease; default: its address",
+    )
     parser.add_argument("--identity", default="", help="this hub's name in its Lease; default: made up")
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), help="over the configuration's")
     parser.add_argument("--bootstrap", action="store_true", help="install kinds and default objects before starting")
@@ -52,8 +58,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 async def _serve(options: argparse.Namespace, config: HubConfig) -> None:
     # Loaded here, so that `--help` and a mistake in the configuration answer at once.
+    from hub.controllers.debug_server import DebugPages
     from hub.controllers.hub import Hub
     from hub.controllers.metrics_server import MetricsServer
+    from hub.controllers.permission import Permission
     from hub.controllers.readings import health, refresh
 
     identity = Identity(options.kubeconfig, options.identity)
@@ -67,9 +75,14 @@ async def _serve(options: argparse.Namespace, config: HubConfig) -> None:
         hub = Hub(session, config, identity=identity.name, connect=lambda: _session(options))
         if options.metrics_listen:
             server = MetricsServer(
-                options.metrics_listen, hub.metrics.registry, lambda: refresh(hub), lambda: health(hub)
+                options.metrics_listen,
+                hub.metrics.registry,
+                lambda: refresh(hub),
+                lambda: health(hub),
+                DebugPages(hub, Permission(session)).routes,
             )
             await stack.enter_async_context(server)
+            hub.announce(options.debug_url or server.url)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, hub.stop)

@@ -1,8 +1,9 @@
-"""Serves /metrics and /healthz on the hub's loop; nothing else is to be found there, and nothing can be changed."""
+"""Serves /metrics and /healthz on the hub's loop, and pages that it is given; nothing can be changed there."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Self
 
@@ -14,7 +15,8 @@ from hub.api.errors import UsageError
 
 
 class MetricsServer:
-    """`async with`. `refresh()` is called before each answer; `healthy()` gives "" or what is wrong.
+    """`async with`. `refresh()` is called before each answer; `healthy()` gives "" or what is wrong. `pages`: more to
+    serve.
 
     Raises `UsageError` when the address cannot be listened on.
     """
@@ -25,15 +27,25 @@ class MetricsServer:
         registry: CollectorRegistry,
         refresh: Callable[[], None],
         healthy: Callable[[], str],
+        pages: Iterable[web.RouteDef] = (),
     ) -> None:
         host, _, port = address.rpartition(":")
         if not port.isdigit() or not host:
             raise UsageError(f"{address!r} is not HOST:PORT", field="--metrics-listen")
         self._host, self._port = host.strip("[]"), int(port)
         self._registry, self._refresh, self._healthy = registry, refresh, healthy
+        self._pages = tuple(pages)
         # When each counter began to exist would double the page, and nobody asks.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._runner: web.AppRunner | None = None
+
+    @property
+    def url(self) -> str:
+        """Where this machine's processes reach it; of an address that is none (0.0.0.0) the machine's name is said."""
+        host = self._host
+        if host in ("0.0.0.0", "::", ""):
+            host = socket.gethostname()
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     @property
     def port(self) -> int:
@@ -45,6 +57,7 @@ class MetricsServer:
         app = web.Application()
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/healthz", self._health)
+        app.router.add_routes(self._pages)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
         await self._runner.setup()
         try:

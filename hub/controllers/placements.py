@@ -26,6 +26,7 @@ from hub.controllers.tally import Tally
 from hub.controllers.world import World
 from hub.controllers.writes import Writes
 from hub.fleet.fleet import Fleet
+from hub.placement.candidates import Ints
 from hub.placement.classes import PlacementClass
 from hub.placement.decide import PlacementOutcome
 from hub.placement.groups import cut
@@ -96,6 +97,19 @@ class PlacementKeeper:
     def backlog(self) -> int:
         """Placements that wait for a decision or for their writes."""
         return len(self._dirty) + self._writer.busy
+
+    def object(self, namespace: str, name: str) -> Json | None:
+        """The Placement as it was seen last."""
+        entry = self.entries.get(f"{namespace}/{name}")
+        return None if entry is None else entry.obj
+
+    def standing(self, key: str, fleet: Fleet) -> tuple[tuple[str, ...], Ints]:
+        """What the Placement has chosen, and how often all others chose each cluster of `fleet`."""
+        entry = self.entries.get(key)
+        current = () if entry is None else entry.current
+        counts = self._tally.along(fleet.names).copy()
+        counts[[fleet.position(name) for name in current if name in fleet]] -= 1
+        return current, counts
 
     def wake(self) -> None:
         self._news.set()

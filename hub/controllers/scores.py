@@ -31,7 +31,7 @@ from hub.fleet.shape import TaskShape
 from hub.placement.score_sources import SourceScorer, source_scorer
 from hub.scoring.builtin import default_scorers
 from hub.scoring.interface import ScoreRequest, WeightedScorer, concerns
-from hub.scoring.mix import MixCounter
+from hub.scoring.mix import MixCounter, Typical
 from hub.scoring.packing import Fragmentation
 from hub.scoring.plugins import discover
 
@@ -131,6 +131,16 @@ class Scores:
         sources = [self._scorers[name] for name in sorted(self._scorers)]
         fixed = [entry for entry in self._fixed if getattr(entry.scorer, "publish", False)]
         return tuple(entry if entry.weight else WeightedScorer(entry.scorer, 1.0) for entry in [*fixed, *sources])
+
+    @property
+    def reports(self) -> Mapping[str, SourceReport]:
+        """How each ScoreSource does, by name."""
+        return self._reports
+
+    @property
+    def typical(self) -> tuple[Typical, ...]:
+        """What the built-in scorers take for typical of what is asked of this fleet."""
+        return next((e.scorer.mix.typical for e in self._builtin if isinstance(e.scorer, Fragmentation)), ())
 
     def ages(self) -> dict[str, float]:
         """Seconds since each source or plugin last answered."""

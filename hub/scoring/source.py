@@ -89,7 +89,7 @@ def parse_source(spec: Mapping[str, Any]) -> SourceSpec:
         query,
         static,
         report,
-        _normaliser(mapping(spec.get("normaliser"), "spec.normaliser")),
+        read_normaliser(mapping(spec.get("normaliser"), "spec.normaliser")),
         direction == "lower",
         float(weight),
     )
@@ -143,11 +143,11 @@ def _seconds(spec: Mapping[str, Any], name: str, default: float) -> float:
 
 def _static(static: Mapping[str, Any]) -> StaticValues:
     values = {
-        str(cluster): _quantity(value, f"spec.static.values.{cluster}")
+        str(cluster): read_quantity(value, f"spec.static.values.{cluster}")
         for cluster, value in sorted(mapping(static.get("values"), "spec.static.values").items())
     }
     default = static.get("default")
-    return StaticValues(values, None if default is None else _quantity(default, "spec.static.default"))
+    return StaticValues(values, None if default is None else read_quantity(default, "spec.static.default"))
 
 
 def _report(report: Any) -> str:
@@ -162,12 +162,13 @@ def _report(report: Any) -> str:
     return str(report)
 
 
-def _normaliser(entry: Mapping[str, Any]) -> Normaliser:
+def read_normaliser(entry: Mapping[str, Any]) -> Normaliser:
+    """A spec.normaliser; empty is minMax. Raises `InvalidObjectError` by field."""
     kind = str(entry.get("type") or "minMax")
     if kind not in KINDS:
         raise InvalidObjectError(f"{kind!r} is no normaliser: write {', '.join(KINDS)}", field="spec.normaliser.type")
     low, high, midpoint, scale = (
-        None if entry.get(name) is None else _quantity(entry[name], f"spec.normaliser.{name}")
+        None if entry.get(name) is None else read_quantity(entry[name], f"spec.normaliser.{name}")
         for name in ("min", "max", "midpoint", "scale")
     )
     if low is not None and high is not None and not low < high:
@@ -177,7 +178,8 @@ def _normaliser(entry: Mapping[str, Any]) -> Normaliser:
     return Normaliser(kind, low, high, midpoint, scale)
 
 
-def _quantity(value: Any, field: str) -> float:
+def read_quantity(value: Any, field: str) -> float:
+    """Raises `InvalidObjectError` by field."""
     if isinstance(value, bool) or not isinstance(value, str | int | float | Quantity):
         raise InvalidObjectError(f"{value!r} is not a number", field=field)
     try:

@@ -29,6 +29,7 @@ from hub.queueing.demand import Demand
 from hub.queueing.objects import FlavorResource
 from hub.queueing.quotas import quota_kinds
 from hub.scoring.interface import WeightedScorer
+from hub.scoring.state import ScoreState
 from hub.server.placements import chosen_by_placement
 from hub.server.reading import Json, Objects, Source
 from hub.server.workloads import Holding, Waiting, mirrored, read_workload
@@ -54,13 +55,23 @@ class Job:
 class State:
     """Jobs, Workloads of others, quota and fleet at `now` (epoch seconds). `notes` is what has no effect, in words."""
 
-    def __init__(self, objects: Objects, now: float, scorers: Sequence[WeightedScorer], *, live: bool = False) -> None:
+    def __init__(
+        self,
+        objects: Objects,
+        now: float,
+        scorers: Sequence[WeightedScorer],
+        *,
+        live: bool = False,
+        scores: ScoreState | None = None,
+    ) -> None:
         """`live`: the objects are a hub's, so an empty fleet is one; from files it means that only quota is decided.
+        `scores`: what that hub's scorers know; `scorers` are made of it then.
 
         What is malformed is added to `objects.problems`; call `objects.check()` before anything is made of the state.
         """
         self.now = now
         self.scorers = tuple(scorers)
+        self.scores = scores
         self.notes: set[str] = set()
         self.jobs: dict[str, Job] = {}
         self.workloads: dict[str, Waiting] = {}
@@ -166,6 +177,9 @@ class State:
             addon = name.split("/")[1]
             until = {cluster: ends[cluster, addon] for cluster in columns[name] if (cluster, addon) in ends}
             self.world.note(ScoresSeen(name, columns[name], _FOR_EVER, until))
+        for name, known in self.scores.columns.items() if self.scores is not None else ():
+            end = _FOR_EVER if known.valid_until is None else known.valid_until
+            self.world.note(ScoresSeen(name, known.values, end))
         self.world.refresh()
         for kind in sorted(quota_kinds()):
             for source in objects.sources(kind):

@@ -40,6 +40,7 @@ class FakeAgent:
     api: KubeApi
     name: str
     cpu: int = 8
+    gpus: int = 0
     lease_seconds: int = 60
     labels: dict[str, str] = field(default_factory=dict)
     plan: Callable[[Json, IndexSet], Told] = lambda work, tasks: Told()
@@ -100,7 +101,9 @@ class FakeAgent:
         try:
             await self.line.get(CLUSTER_CAPACITIES, self.name, self.name)
         except NotFoundError:
-            group = {"name": "nodes", "count": 1, "allocatable": {"cpu": str(self.cpu), "memory": "64Gi"}}
+            group: Json = {"name": "nodes", "count": 1, "allocatable": {"cpu": str(self.cpu), "memory": "64Gi"}}
+            if self.gpus:
+                group["gpu"] = {"model": "A100", "memory": "80Gi", "count": self.gpus}
             await self.line.create(
                 CLUSTER_CAPACITIES,
                 {
