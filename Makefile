@@ -7,7 +7,7 @@ DEMO_DATA ?= .demo
 OPENB ?= ../shared/data/openb
 
 .DEFAULT_GOAL := help
-.PHONY: help demo trace test check lint types layers chaos bench docs crds lock clean
+.PHONY: help demo trace test check lint types layers chaos fuzz-queue bench docs crds lock clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -58,6 +58,9 @@ layers: $(VENV)/.dev
 
 chaos: $(VENV)/.dev ## Hundreds of rounds of killed processes (ROUNDS=200 SEED=…)
 	@$(BIN)/python -m e2e.chaos --rounds $(or $(ROUNDS),200) $(if $(SEED),--seed $(SEED))
+
+fuzz-queue: $(VENV)/.dev ## A hundred thousand random cohorts: the queue comes to rest in each (CASES=100000 SEED=0)
+	@$(BIN)/python -m bench.fuzz_queue --cases $(or $(CASES),100000) --seed $(or $(SEED),0)
 
 bench: $(VENV)/.dev ## Every number, ours beside the one to hold
 	@$(BIN)/python -m bench

@@ -1,8 +1,12 @@
 """Nodes and pods of a real cluster as a ClusterCapacity describes them: groups of equal nodes and what is used on each.
 
 Pure. Equal means: same GPUs, same resources (memory to within a few per cent, the smallest counts), same taints, same
-labels but for those that name a node. Nodes that take no pods now (not ready, cordoned) are left out. Which pods are
-foreign is the caller's to say.
+labels but for those that name a node; the nodes' names are told beside. Nodes that take no pods now (not ready,
+cordoned) are left out. Which pods are foreign is the caller's to say.
+
+GPUs: a GPU that the device plugin shares by time (or by MPS) counts once, with its `replicas`; the slots stand in
+`allocatable` under the name the plugin gives them. MIG instances are what the plugin makes of them: GPUs of a model of
+their own (strategy single), or resources of their own (mixed).
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ import orjson
 from hub.api import names
 from hub.api.conditions import condition_is
 from hub.api.errors import InvalidQuantityError
+from hub.api.nodeaffinity import nameable
 from hub.api.quantity import NANO, Quantity
 
 Json = dict[str, Any]
@@ -50,6 +55,7 @@ _NEVER_PREFIXES: Final = (
     "volumes.kubernetes.io/",
 )
 _IDENTITY_VALUES: Final = 3
+_SHARED: Final = ("time-slicing", "mps")
 _COARSE: Final = frozenset({"memory", "ephemeral-storage"})
 
 
@@ -64,11 +70,11 @@ class NodeFacts:
 
 
 def amounts(quantities: Mapping[str, Any] | None) -> Amounts:
-    """What cannot be read counts as nothing: one odd value must not hide a node."""
+    """What cannot be read or is negative counts as nothing: one odd value must not hide a node, or all others."""
     found: Amounts = {}
     for name, value in (quantities or {}).items():
         try:
-            found[str(name)] = Quantity(value).nano
+            found[str(name)] = max(0, Quantity(value).nano)
         except (InvalidQuantityError, TypeError):
             continue
     return found
@@ -141,7 +147,8 @@ def node_groups(nodes: Iterable[NodeFacts], used: Mapping[str, Mapping[str, int]
     groups: dict[str, list[NodeFacts]] = {}
     for node in usable:
         groups.setdefault(_identity(node, dropped), []).append(node)
-    described = [_group(identity, members, dropped, used) for identity, members in groups.items()]
+    named = nameable(node.name for node in usable)
+    described = [_group(identity, members, dropped, used, named=named) for identity, members in groups.items()]
     return sorted(described, key=lambda group: str(group["name"]))
 
 
@@ -180,9 +187,15 @@ def _coarse(nano: int) -> int:
 
 
 def _group(
-    identity: str, members: list[NodeFacts], dropped: frozenset[str], used: Mapping[str, Mapping[str, int]]
+    identity: str,
+    members: list[NodeFacts],
+    dropped: frozenset[str],
+    used: Mapping[str, Mapping[str, int]],
+    *,
+    named: bool,
 ) -> Json:
     first = members[0]
+    busy = {node.name: tuple(sorted(_quantities(used.get(node.name, {})).items())) for node in members}
     allocatable = {
         name: min(node.allocatable.get(name, 0) for node in members)
         for name, amount in first.allocatable.items()
@@ -191,6 +204,8 @@ def _group(
     group: Json = {
         "name": f"{_stem(first)}-{identity[:8]}",
         "count": len(members),
+        # `used` counts nodes from the first on: those that are used alike stand together, the idle ones last.
+        **({"nodes": sorted(busy, key=lambda name: (not busy[name], busy[name], name))} if named else {}),
         "labels": _labels(first, dropped),
         "allocatable": _quantities(allocatable),
     }
@@ -198,17 +213,36 @@ def _group(
         group["taints"] = [
             {"key": key, "effect": effect} | ({"value": value} if value else {}) for key, value, effect in first.taints
         ]
-    gpus = allocatable.get(names.GPU, 0) // NANO
+    gpus = _gpus(first.labels, allocatable)
     if gpus:
-        group["gpu"] = {"model": first.labels.get(names.GPU_PRODUCT) or "unknown", "count": gpus}
-        memory = first.labels.get(names.GPU_MEMORY, "")
-        if memory.isdecimal():
-            group["gpu"]["memory"] = f"{memory}Mi"
-    busy = Counter(tuple(sorted(_quantities(used.get(node.name, {})).items())) for node in members)
-    busy.pop((), None)
-    if busy:
-        group["used"] = [{"nodes": count, "resources": dict(resources)} for resources, count in sorted(busy.items())]
+        group["gpu"] = gpus
+    alike = Counter(busy.values())
+    alike.pop((), None)
+    if alike:
+        group["used"] = [{"nodes": count, "resources": dict(resources)} for resources, count in sorted(alike.items())]
     return group
+
+
+def _gpus(labels: Mapping[str, str], allocatable: Mapping[str, int]) -> Json:
+    """Empty where there are none that go by ``nvidia.com/gpu`` or a shared one's name."""
+    replicas, sharing = labels.get(names.GPU_REPLICAS, ""), labels.get(names.GPU_SHARING, "")
+    each = int(replicas) if replicas.isdecimal() and len(replicas) < 6 else 1
+    whole, renamed = (allocatable.get(name, 0) // NANO for name in (names.GPU, names.GPU_SHARED))
+    shared = each > 1 and (sharing in _SHARED or bool(renamed))
+    slots = whole or (renamed if shared else 0)
+    if not slots:
+        return {}
+    found: Json = {
+        "model": labels.get(names.GPU_PRODUCT, "").removesuffix("-SHARED") or "unknown",
+        "count": -(-slots // each) if shared else slots,
+    }
+    if shared:
+        found["replicas"] = each
+    memory = labels.get(names.GPU_MEMORY, "")
+    if memory.isdecimal():
+        # Of MPS each has its part of the memory; tasks that share by time may each fill all of it.
+        found["memory"] = f"{int(memory) // each if shared and sharing == 'mps' else int(memory)}Mi"
+    return found
 
 
 def _stem(node: NodeFacts) -> str:

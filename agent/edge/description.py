@@ -12,8 +12,9 @@ from typing import Any, Final
 
 from agent.edge.images import Images
 from agent.edge.nodes import Node, Nodes, node_labels
-from agent.edge.sitefile import NodeGroup, SiteFile
+from agent.edge.sitefile import NodeGroup, Prices, SiteFile
 from hub.api import names
+from hub.api.nodeaffinity import nameable
 from hub.api.quantity import Quantity
 
 Json = dict[str, Any]
@@ -49,11 +50,12 @@ class Description:
         by_group: dict[str, list[Node]] = {group.name: [] for group in self._nodes.groups}
         for node in self._nodes:
             by_group[node.group.name].append(node)
+        named = nameable(node.name for node in self._nodes)
         status: Json = {
             "simulated": self._site.declared,
             "runtime": self._site.runtime,
             "images": self._images.offered(),
-            "nodeGroups": [_group(group, by_group[group.name]) for group in self._nodes.groups],
+            "nodeGroups": [_group(group, by_group[group.name], named=named) for group in self._nodes.groups],
         }
         prices = self._prices()
         if prices:
@@ -62,11 +64,13 @@ class Description:
 
     def _prices(self) -> Json:
         prices = self._site.prices
-        found: Json = {"gpuHour": dict(prices.gpu_hour)} if prices.gpu_hour else {}
-        if prices.cpu_hour is not None:
-            found["cpuHour"] = prices.cpu_hour
-        if prices.memory_gib_hour is not None:
-            found["memoryGiBHour"] = prices.memory_gib_hour
+        found = _rates(prices)
+        if prices.spot is not None:
+            found["spot"] = _rates(prices.spot)
+        if prices.egress_gib is not None:
+            found["egressGiB"] = prices.egress_gib
+        if prices.times:
+            found["times"] = [dict(entry) for entry in prices.times]
         return found
 
     def cluster_status(self) -> Json:
@@ -98,11 +102,21 @@ class Description:
         }
 
 
-def _group(group: NodeGroup, nodes: list[Node]) -> Json:
+def _rates(prices: Prices) -> Json:
+    found: Json = {"gpuHour": dict(prices.gpu_hour)} if prices.gpu_hour else {}
+    if prices.cpu_hour is not None:
+        found["cpuHour"] = prices.cpu_hour
+    if prices.memory_gib_hour is not None:
+        found["memoryGiBHour"] = prices.memory_gib_hour
+    return found
+
+
+def _group(group: NodeGroup, nodes: list[Node], *, named: bool) -> Json:
     amounts = _amounts(group)
     found: Json = {
         "name": group.name,
         "count": group.count,
+        **({"nodes": [node.name for node in nodes]} if named else {}),
         "labels": node_labels(group),
         "allocatable": _quantities(amounts),
     }

@@ -41,8 +41,8 @@ def alike(gpus: list[GpuReading]) -> list[GpuReading]:
     return [gpu for gpu in gpus if model_name(gpu.name) == model_name(gpus[0].name)]
 
 
-def this_machine(gpus: list[GpuReading]) -> NodeGroup:
-    """One node: what processes started here may use."""
+def this_machine(gpus: list[GpuReading], data: Path) -> NodeGroup:
+    """One node: what processes started here may use. `data`: where they write, whose disk is their scratch space."""
     found = None
     if gpus:
         usable = alike(gpus)
@@ -56,6 +56,7 @@ def this_machine(gpus: list[GpuReading]) -> NodeGroup:
         memory=memory_total(),
         gpus=found,
         labels={"kubernetes.io/arch": _arch()},
+        resources={"ephemeral-storage": shutil.disk_usage(data).free >> 30 << 30},
     )
 
 

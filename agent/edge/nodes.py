@@ -18,6 +18,8 @@ from hub.api.errors import InvalidObjectError
 from hub.api.waste import node_waste
 
 WHOLE = 1000
+# A node that says nothing of it takes any number; of anything else that it does not name it has none.
+PODS = "pods"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class Need:
         parts = [f"{self.cpu / 1000:g} CPU", f"{self.memory / 2**20:.4g}Mi memory"]
         parts += [f"{self.gpus} GPU"] if self.gpus else []
         parts += [f"{self.gpu_share / 1000:g} of a GPU"] if self.gpu_share else []
-        parts += [f"{amount} {name}" for name, amount in self.other]
+        parts += [f"{amount} {name}" for name, amount in self.other if name != PODS]
         return ", ".join(parts)
 
 
@@ -85,7 +87,7 @@ class Node:
                 return False
         elif need.gpus and self.whole_free < need.gpus:
             return False
-        return all(self.other.get(name, 0) >= amount for name, amount in need.other)
+        return all(self.other[name] >= amount if name in self.other else name == PODS for name, amount in need.other)
 
 
 class Nodes:
@@ -150,6 +152,7 @@ class Nodes:
         largest = max(nodes, key=lambda node: (node.group.gpus.count if node.group.gpus else 0, node.group.cpu))
         group = largest.group
         gpus = f", {group.gpus.count} {group.gpus.model}" if group.gpus else ""
+        gpus += "".join(f", {group.resources.get(name, 0)} {name}" for name, _ in need.other if name != PODS)
         return f"needs {need}; the largest node has {group.cpu / 1000:g} CPU, {group.memory / 2**20:.4g}Mi memory{gpus}"
 
     def take(self, need: Need, place: Place, *, foreign: bool = False) -> None:
@@ -186,7 +189,8 @@ class Nodes:
         node.cpu += sign * need.cpu
         node.memory += sign * need.memory
         for name, amount in need.other:
-            node.other[name] = node.other.get(name, 0) + sign * amount
+            if name in node.other:
+                node.other[name] += sign * amount
         for gpu in place.gpus:
             if gpu < len(node.gpus):
                 node.gpus[gpu] += sign * (need.gpu_share or WHOLE)
@@ -196,7 +200,8 @@ class Nodes:
             node.foreign_memory -= sign * need.memory
             node.foreign_gpu -= sign * need.gpu_milli
             for name, amount in need.other:
-                node.foreign_other[name] = node.foreign_other.get(name, 0) - sign * amount
+                if name in node.other:
+                    node.foreign_other[name] = node.foreign_other.get(name, 0) - sign * amount
             self.foreign_version += 1
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, cast
 
 from agent.edge.images import HOST, Images
-from agent.edge.nodes import Need
+from agent.edge.nodes import PODS, Need
 from agent.edge.selection import node_rule
 from hub.api import names
 from hub.api.errors import InvalidObjectError
@@ -311,7 +311,7 @@ def _need(init: tuple[ContainerPlan, ...], containers: tuple[ContainerPlan, ...]
         memory=total.pop("memory", 0),
         gpus=gpus,
         gpu_share=share,
-        other=tuple(sorted((name, amount) for name, amount in total.items() if amount and name != "ephemeral-storage")),
+        other=tuple(sorted((name, amount) for name, amount in ({PODS: 1} | total).items() if amount)),
         rule=node_rule(spec),
     )
 

@@ -8,11 +8,9 @@ from typing import Any, Final
 
 from agent.edge.sitefile import Taint
 from hub.api.errors import InvalidObjectError
+from hub.api.nodeaffinity import HOSTNAME, NodeTerm, required_terms, term_holds
 
 _FORBIDS: Final = ("NoSchedule", "NoExecute")
-_OPERATORS: Final = ("In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt")
-# key, operator, values
-Requirement = tuple[str, str, tuple[str, ...]]
 # key, operator, value, effect
 Toleration = tuple[str, str, str, str]
 
@@ -25,13 +23,13 @@ class NodeRule:
     """
 
     selector: tuple[tuple[str, str], ...] = ()
-    terms: tuple[tuple[Requirement, ...], ...] = ()
+    terms: tuple[NodeTerm, ...] = ()
     tolerations: tuple[Toleration, ...] = ()
 
     def allows(self, labels: Mapping[str, str], taints: Iterable[Taint]) -> bool:
         if any(labels.get(key) != value for key, value in self.selector):
             return False
-        if self.terms and not any(term and all(_holds(r, labels) for r in term) for term in self.terms):
+        if self.terms and not any(term_holds(term, labels, labels.get(HOSTNAME)) for term in self.terms):
             return False
         return all(taint.effect not in _FORBIDS or self._tolerates(taint) for taint in taints)
 
@@ -48,7 +46,7 @@ def node_rule(spec: Mapping[str, Any]) -> NodeRule:
     """Of a pod's spec. Raises `InvalidObjectError` for what a site cannot judge."""
     selector = tuple(sorted((str(key), str(value)) for key, value in (spec.get("nodeSelector") or {}).items()))
     if spec.get("nodeName"):
-        selector += (("kubernetes.io/hostname", str(spec["nodeName"])),)
+        selector += ((HOSTNAME, str(spec["nodeName"])),)
     tolerations = tuple(
         (
             str(t.get("key") or ""),
@@ -61,48 +59,8 @@ def node_rule(spec: Mapping[str, Any]) -> NodeRule:
     return NodeRule(selector, _terms(spec.get("affinity") or {}), tolerations)
 
 
-def _terms(affinity: Mapping[str, Any]) -> tuple[tuple[Requirement, ...], ...]:
+def _terms(affinity: Mapping[str, Any]) -> tuple[NodeTerm, ...]:
     for kind in ("podAffinity", "podAntiAffinity"):
         if (affinity.get(kind) or {}).get("requiredDuringSchedulingIgnoredDuringExecution"):
             raise InvalidObjectError("a site places by node only: use nodeAffinity", field=f"spec.affinity.{kind}")
-    required = (affinity.get("nodeAffinity") or {}).get("requiredDuringSchedulingIgnoredDuringExecution") or {}
-    terms = []
-    for term in required.get("nodeSelectorTerms") or ():
-        found = [_requirement(entry) for entry in term.get("matchExpressions") or ()]
-        for entry in term.get("matchFields") or ():
-            key, operator, values = _requirement(entry)
-            if key != "metadata.name":
-                raise InvalidObjectError(
-                    f"{key!r}: only metadata.name can be matched", field="spec.affinity.nodeAffinity"
-                )
-            found.append(("kubernetes.io/hostname", operator, values))
-        terms.append(tuple(found))
-    return tuple(terms)
-
-
-def _requirement(entry: Mapping[str, Any]) -> Requirement:
-    operator = str(entry.get("operator") or "")
-    values = tuple(str(value) for value in entry.get("values") or ())
-    if operator not in _OPERATORS:
-        raise InvalidObjectError(
-            f"{operator!r} is not an operator: {', '.join(_OPERATORS)}", field="spec.affinity.nodeAffinity"
-        )
-    if operator in ("Gt", "Lt") and (len(values) != 1 or not values[0].lstrip("-").isdecimal()):
-        raise InvalidObjectError(f"{operator} compares with one whole number", field="spec.affinity.nodeAffinity")
-    return str(entry.get("key") or ""), operator, values
-
-
-def _holds(requirement: Requirement, labels: Mapping[str, str]) -> bool:
-    key, operator, values = requirement
-    value = labels.get(key)
-    if operator == "In":
-        return value is not None and value in values
-    if operator == "NotIn":
-        return value is None or value not in values
-    if operator == "Exists":
-        return value is not None
-    if operator == "DoesNotExist":
-        return value is None
-    if value is None or not value.lstrip("-").isdecimal():
-        return False
-    return int(value) > int(values[0]) if operator == "Gt" else int(value) < int(values[0])
+    return required_terms(affinity, "spec.affinity")

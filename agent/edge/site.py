@@ -107,7 +107,7 @@ class EdgeSite:
         records = Records(self._data / "tasks")
         token = self._token()
         self._gpus = [] if self.site.declared else await read_gpus()
-        groups = self.site.groups or (this_machine(self._gpus),)
+        groups = self.site.groups or (this_machine(self._gpus, self._data),)
         nodes = Nodes(groups)
         nodes.occupy(self.site.busy)
         engine = None if self.site.runtime == "simulated" else await find_engine()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 
@@ -74,11 +74,14 @@ class Busy:
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """As they were written: they travel to the hub as quantities."""
+    """As they were written: they travel to the hub as quantities. `times` as in a ClusterCapacity."""
 
     gpu_hour: Mapping[str, str] = field(default_factory=dict)
     cpu_hour: str | None = None
     memory_gib_hour: str | None = None
+    spot: Prices | None = None
+    egress_gib: str | None = None
+    times: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,18 +258,67 @@ def _labels(value: Any, where: str) -> dict[str, str]:
     return labels
 
 
+_RATES: Final = ("gpuHour", "cpuHour", "memoryGiBHour")
+
+
 def _prices(value: Any) -> Prices:
     prices = _map({} if value is None else value, "prices")
-    _only(prices, "prices", ("gpuHour", "cpuHour", "memoryGiBHour"))
-    gpu = _map(prices.get("gpuHour", {}), "prices.gpuHour")
+    _only(prices, "prices", (*_RATES, "spot", "egressGiB", "times"))
+    spot = None
+    if prices.get("spot") is not None:
+        inner = _map(prices["spot"], "prices.spot")
+        _only(inner, "prices.spot", _RATES)
+        spot = _rates(inner, "prices.spot")
+    egress = prices.get("egressGiB")
+    return replace(
+        _rates(prices, "prices"),
+        spot=spot,
+        egress_gib=None if egress is None else str(_quantity(egress, "prices.egressGiB")),
+        times=tuple(
+            _price_time(entry, f"prices.times[{position}]")
+            for position, entry in enumerate(_list(prices.get("times"), "prices.times"))
+        ),
+    )
+
+
+def _rates(prices: Mapping[str, Any], where: str) -> Prices:
+    gpu = _map(prices.get("gpuHour", {}), f"{where}.gpuHour")
     single = {
-        key: str(_quantity(prices[key], f"prices.{key}")) for key in ("cpuHour", "memoryGiBHour") if key in prices
+        key: str(_quantity(prices[key], f"{where}.{key}")) for key in ("cpuHour", "memoryGiBHour") if key in prices
     }
     return Prices(
-        {str(model): str(_quantity(price, f"prices.gpuHour.{model}")) for model, price in gpu.items()},
+        {str(model): str(_quantity(price, f"{where}.gpuHour.{model}")) for model, price in gpu.items()},
         single.get("cpuHour"),
         single.get("memoryGiBHour"),
     )
+
+
+def _price_time(value: Any, where: str) -> Mapping[str, Any]:
+    entry = _map(value, where)
+    _only(entry, where, ("begin", "end", "days", "utcOffset", "factor"))
+    # YAML 1.1 reads 22:00 without quotes as 1,320.
+    clocks = {key: _clock_text(entry.get(key)) for key in ("begin", "end")}
+    found = {**entry, **clocks, "factor": str(_quantity(entry.get("factor"), f"{where}.factor"))}
+    # Imported where it is needed: most sites state no times, and their agents stay small.
+    from pydantic import ValidationError
+
+    from hub.api.fleet import PriceTime
+
+    try:
+        PriceTime.model_validate(found)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise InvalidObjectError(
+            f"{first['msg']} (found {first['input']!r})",
+            field=f"{where}.{'.'.join(str(part) for part in first['loc'])}",
+        ) from error
+    return found
+
+
+def _clock_text(value: Any) -> Any:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 24 * 60:
+        return f"{value // 60:02d}:{value % 60:02d}"
+    return value
 
 
 def _images(value: Any) -> dict[str, str]:

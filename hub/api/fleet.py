@@ -31,6 +31,9 @@ class GpuFacts(Model):
     model: str = Field(description="The GPUs' model, as jobs ask for it. Example: A100")
     memory: Quantity | None = Field(None, description="Memory of one GPU. Example: 80Gi")
     count: Int32 = Field(ge=0, description="GPUs of one node. Example: 8")
+    replicas: Int32 | None = Field(
+        None, ge=1, description="How many tasks share one GPU by time (the device plugin's replicas); absent: none do."
+    )
 
 
 class UsedNodes(Model):
@@ -41,6 +44,10 @@ class UsedNodes(Model):
 class NodeGroup(Model):
     name: str = Field(min_length=1, description="The group's name. Example: a100-large")
     count: Int32 = Field(ge=0, description="Nodes in the group, all alike.")
+    nodes: list[str] = Field(
+        default_factory=list,
+        description="Their names, in the order in which `used` counts them; empty where there are too many to name.",
+    )
     labels: dict[str, str] = Field(default_factory=dict, description="Labels that all of them carry.")
     taints: list[Taint] = Field(default_factory=list, description="Taints that all of them carry.")
     gpu: GpuFacts | None = Field(None, description="Their GPUs, where they have any.")
@@ -50,10 +57,44 @@ class NodeGroup(Model):
     )
 
 
+class SpotPrices(Model):
+    gpuHour: dict[str, Quantity] = Field(default_factory=dict, description='By model. Example: {A100: "0.8"}')
+    cpuHour: Quantity | None = Field(None, description='One CPU for an hour. Example: "0.01"')
+    memoryGiBHour: Quantity | None = Field(None, description='One GiB for an hour. Example: "0.001"')
+
+
+class PriceTime(Model):
+    begin: str = Field(
+        pattern=r"^(([01][0-9]|2[0-3]):(00|15|30|45)|24:00)$", description="From then on. Example: 22:00"
+    )
+    end: str = Field(
+        pattern=r"^(([01][0-9]|2[0-3]):(00|15|30|45)|24:00)$",
+        description="Until then; on the next day where it is not after begin. Example: 06:00",
+    )
+    days: list[Literal["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]] = Field(
+        default_factory=list, max_length=7, description="The days on which it begins; empty: all. Example: [Sat, Sun]"
+    )
+    utcOffset: str | None = Field(
+        None,
+        pattern=r"^[+-](0[0-9]|1[0-4]):(00|15|30|45)$",
+        description="How far the site's clock is ahead of UTC; absent: the times are UTC. Example: +02:00",
+    )
+    factor: Quantity = Field(description='What the prices are multiplied by meanwhile. Example: "0.6"')
+
+
 class Prices(Model):
     gpuHour: dict[str, Quantity] = Field(default_factory=dict, description='By model. Example: {A100: "2.5"}')
     cpuHour: Quantity | None = Field(None, description='One CPU for an hour. Example: "0.04"')
     memoryGiBHour: Quantity | None = Field(None, description='One GiB for an hour. Example: "0.005"')
+    spot: SpotPrices | None = Field(
+        None, description="What nodes with a label for spot or preemptible cost instead, where it is stated."
+    )
+    egressGiB: Quantity | None = Field(None, description='A GiB that leaves the site. Example: "0.09"')
+    times: list[PriceTime] = Field(
+        default_factory=list,
+        max_length=32,
+        description="Times of day at which all prices are others; the first counts.",
+    )
 
 
 class ClusterCapacityStatus(Model):

@@ -18,6 +18,7 @@ from hub.api.fleet import ClusterCapacity, ScoreSource, TaskLog, TaskLogRequest
 from hub.api.fleetjob import FleetJob
 from hub.api.kueue import ClusterQueue, Cohort, LocalQueue, ResourceFlavor
 from hub.api.meta import KubeObject
+from hub.api.scorerplugin import ScorerPlugin
 from hub.api.work import AppliedManifestWork, ManifestWork
 from hub.api.workload import Workload, WorkloadPriorityClass
 
@@ -44,6 +45,7 @@ KINDS: tuple[type[KubeObject], ...] = (
     DynamicScorer,
     DynamicScoringConfig,
     ScorerPolicy,
+    ScorerPlugin,
 )
 
 

@@ -48,11 +48,17 @@ CHECKPOINT_INTERVAL: Final = f"{GROUP}/checkpoint-interval"
 RESTART_COST: Final = f"{GROUP}/restart-cost"
 # On a Workload: the hub set spec.active to false because its job is suspended, and sets it back when it is not.
 SUSPENDED_BY_JOB: Final = f"{GROUP}/suspended-by-job"
+# On a Workload: why the hub deactivated it, and from which epoch of its job limits count anew (``REASON/7``).
+DEACTIVATED: Final = f"{GROUP}/deactivated"
 # managedBy of a plain Job that is ours to run.
 MANAGED_BY: Final = f"{GROUP}/hub"
 HUB_FINALIZER: Final = f"{GROUP}/hub"
 # On a FleetJob, a Job or a Placement: the named weights by which its clusters are ordered (hub/placement/profiles.py).
 PROFILE: Final = f"{GROUP}/profile"
+# On a FleetJob, a Job or a Placement: the data that a job reads, with sizes (``genomes=40Gi, weights=800Mi``); on a
+# cluster, as ``…/NAME``: that it has them (``true``, or what part, ``0.5``). See hub/scoring/locality.py.
+DATA: Final = f"{GROUP}/data"
+DATA_LABEL: Final = f"data.{GROUP}"
 # On a Placement, ours: what an unknown score counts (``Worst``, ``Exclude``, ``Neutral``, ``LastKnown(10m)``), how many
 # points better a cluster must be to displace a chosen one, how long a chosen one is safe from that, how many may be
 # displaced in which time (``2/10m``, ``10%/1h``).
@@ -62,6 +68,9 @@ MIN_DWELL: Final = f"{GROUP}/min-dwell"
 MAX_MOVES: Final = f"{GROUP}/max-moves"
 # On a PlacementDecision: since when each of its clusters is chosen, for a hub that takes over.
 CHOSEN: Final = f"{GROUP}/chosen"
+
+# On an AddOnPlacementScore that the hub publishes for a DynamicScorer: whose it is (``NAMESPACE/NAME``).
+SCORER: Final = f"{GROUP}/scorer"
 
 # Kueue.
 QUEUE_NAME: Final = "kueue.x-k8s.io/queue-name"

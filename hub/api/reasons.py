@@ -74,6 +74,12 @@ class Reason(Enum):
     WAITING_FOR_PREEMPTED = _Entry(
         "WaitingForPreemptedWorkloads", "Queue", "waits until {victims} have given their quota back", ""
     )
+    KEPT_FOR_OTHERS = _Entry(
+        "KeptForOthers",
+        "Queue",
+        "what it needs is kept for {jobs}, entitled to it before",
+        "It starts when those have started. With an expectedDuration that ends before, it could start now.",
+    )
     PENDING_EVALUATION = _Entry("PendingEvaluation", "Queue", "{detail}", "")
     MISCONFIGURED = _Entry("Misconfigured", "Queue", "{detail}", "Correct the queue name, the queue or the workload.")
     QUEUE_SUSPENDED = _Entry(
@@ -97,6 +103,12 @@ class Reason(Enum):
         "no cluster has joined this hub",
         "Start a site (`quarterdeck up`) or join one.",
     )
+    SPREAD_UNEVEN = _Entry(
+        "SpreadUneven",
+        "Placement",
+        "has room on {clusters} only, where more tasks would make the spread over {key} larger than {skew}",
+        "Wait for room in the other topologies, raise maxSkew, or write whenUnsatisfiable ScheduleAnyway.",
+    )
     NO_CLUSTER_FITS = _Entry(
         "NoClusterFits",
         "Placement",
@@ -117,6 +129,15 @@ class Reason(Enum):
         "ClusterUnreachable", "Cluster", "silent for {age}", "Check the agent and its network."
     )
     CLUSTER_TAINTED = _Entry("ClusterTainted", "Cluster", "has taint {taint}", "Add a toleration or remove the taint.")
+    SCORE_UNKNOWN = _Entry(
+        "ScoreUnknown",
+        "Cluster",
+        "no score {scores}, and missing-score is Exclude",
+        "See the AddOnPlacementScore of the cluster, or write another missing-score.",
+    )
+    CLUSTER_AVOIDED = _Entry(
+        "ClusterAvoided", "Cluster", "has taint {taint}: it comes after all others", "Tolerate the taint, or remove it."
+    )
     CLUSTER_NOT_BOUND = _Entry(
         "ClusterNotBound",
         "Cluster",
@@ -133,6 +154,13 @@ class Reason(Enum):
     )
     SHAPE_NEVER_FITS = _Entry("ShapeNeverFits", "Cluster", "no node can run it: {detail}", "")
     NO_FREE_SLOT = _Entry("NoFreeSlot", "Cluster", "full for this shape: {detail}", "")
+    REPORT_UNREADABLE = _Entry(
+        "ReportUnreadable",
+        "Cluster",
+        "what it says of itself cannot be used: {detail}. What it said before still counts.",
+        "Mend it where it comes from: the site's file, the node, its device plugin. Then see the agent's log.",
+    )
+    REPORT_READ = _Entry("ReportRead", "Cluster", "what it says of itself can be read again", "")
     CAPACITY_UNKNOWN = _Entry("CapacityUnknown", "Cluster", "has not reported its capacity", "Check the agent's log.")
     FLAVOR_MISMATCH = _Entry("FlavorMismatch", "Cluster", "its labels are not those of flavor {flavor}", "")
     TOO_SMALL_TOGETHER = _Entry(
@@ -177,7 +205,7 @@ class Reason(Enum):
     PREEMPTED = _Entry(
         "Preempted",
         "Attempt",
-        "made way for {preemptor} ({why}): {detail}",
+        "{detail}",
         "It runs again as soon as quota and room allow. More nominal quota or a higher priority protects it.",
     )
     CLUSTER_QUEUE_STOPPED = _Entry(
@@ -197,6 +225,12 @@ class Reason(Enum):
         "Attempt",
         "{ready} of {wanted} tasks ran on {cluster} after {timeout}",
         "Look at the cluster's events: images, volumes and nodes that are not ready are the usual causes.",
+    )
+    BACKING_OFF = _Entry(
+        "BackingOff",
+        "Job",
+        "its tasks did not all start in time, {count} times in a row; it tries again at {at}",
+        "Look at the events of the clusters it was on.",
     )
     DEACTIVATED = _Entry(
         "Deactivated", "Job", "deactivated: spec.active of its Workload is false", "Set it to true to queue it again."

@@ -61,6 +61,7 @@ CLUSTER_CAPACITIES = Resource(_FLEET, "v1alpha1", "ClusterCapacity", "clustercap
 TASK_LOG_REQUESTS = Resource(_FLEET, "v1alpha1", "TaskLogRequest", "tasklogrequests", True)
 TASK_LOGS = Resource(_FLEET, "v1alpha1", "TaskLog", "tasklogs", True)
 SCORE_SOURCES = Resource(_FLEET, "v1alpha1", "ScoreSource", "scoresources", False)
+SCORER_PLUGINS = Resource(_FLEET, "v1alpha1", "ScorerPlugin", "scorerplugins", False)
 SCORER_POLICIES = Resource(_FLEET, "v1alpha1", "ScorerPolicy", "scorerpolicies", True)
 DYNAMIC_SCORERS = Resource(_DYNAMIC, "v1alpha1", "DynamicScorer", "dynamicscorers", True)
 DYNAMIC_SCORING_CONFIGS = Resource(_DYNAMIC, "v1alpha1", "DynamicScoringConfig", "dynamicscoringconfigs", True)

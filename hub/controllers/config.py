@@ -6,50 +6,28 @@
     sources: {allow: ["*.example"], tokens: {"prometheus.example": /run/secrets/prometheus}}
     scorers: {weights: {Price: 2, FreeShare: 0}}
     cycle: {debounce: 3ms, longest: 250ms}
+    queue: {mode: fleet, notice: 30s}      # see hub/controllers/queue_config.py
     logs: {level: info, format: logfmt}
 
 Everything has a default; an empty file is a valid one. A field that is not known is an error, because a misspelt
-setting that is silently ignored is worse than a hub that does not start.
+setting that is silently ignored is worse than a hub that does not start. Kueue's `Configuration` is taken as well.
 """
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from hub.api.errors import InvalidObjectError, UsageError
-from hub.api.timestamps import parse_duration
+from hub.controllers.config_parts import Bytes, Part, Seconds, Weight
+from hub.controllers.queue_config import Queue, check, from_kueue, is_kueue_configuration
+from hub.controllers.scorer_config import Dynamic
 from hub.registration.acceptance import AcceptRule
 
 
-def _seconds(value: Any) -> Any:
-    """A Go duration, or a plain number of seconds."""
-    if isinstance(value, str):
-        try:
-            return parse_duration(value).total_seconds()
-        except InvalidObjectError as error:
-            raise ValueError(str(error)) from error
-    return value
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("write a finite number")
-    return value
-
-
-Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0, allow_inf_nan=False)]
-Weight = Annotated[float, BeforeValidator(_finite)]
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-
-
-class AutoAccept(_Part):
+class AutoAccept(Part):
     users: tuple[str, ...] = ()
     labels: dict[str, str] = Field(default_factory=dict)
 
@@ -58,24 +36,24 @@ class AutoAccept(_Part):
         return AcceptRule(self.users, tuple(sorted(self.labels.items())))
 
 
-class Leases(_Part):
+class Leases(Part):
     # A cluster is lost after leaseDurationSeconds × grace of silence.
     grace: float = Field(1.0, ge=0.5, le=100)
 
 
-class Prometheus(_Part):
+class Prometheus(Part):
     url: str = Field(pattern=r"^https?://\S+$")
     interval: Seconds = 15.0
 
 
-class Sources(_Part):
+class Sources(Part):
     # Hosts that ScoreSources may name, as patterns; the hub's own Prometheus is always allowed.
     allow: tuple[str, ...] = ("*",)
     # Host pattern → file with the bearer token for it; read at each request.
     tokens: dict[str, Path] = Field(default_factory=dict)
 
 
-class Publish(_Part):
+class Publish(Part):
     # Whether scores are written as AddOnPlacementScores.
     enabled: bool = True
     # How often they are looked at, and how many points one must have moved to be written.
@@ -85,7 +63,14 @@ class Publish(_Part):
     validFor: Seconds = Field(3600.0, ge=1)  # noqa: N815 - as it is written in the file
 
 
-class Scorers(_Part):
+class Isolation(Part):
+    # Address space of such a process, Python and numpy included.
+    memory: Bytes = Field(512 << 20, ge=192 << 20)
+    # How long loading the plugin may take; a hub with such plugins waits for them when it starts.
+    startup: Seconds = Field(20.0, gt=0)
+
+
+class Scorers(Part):
     # By scorer's name; 0 leaves it out. What is not named keeps the weight it comes with.
     weights: dict[str, Weight] = Field(default_factory=dict)
     # By entry point's name of a plugin: what its Config is filled with.
@@ -93,35 +78,40 @@ class Scorers(_Part):
     # How long one call of a plugin may take, and how long its last good values count after it failed.
     budget: Seconds = Field(0.25, gt=0)
     keep: Seconds = 300.0
+    # Entry points' names of plugins that are not trusted: each gets a process of its own. "*": all of them.
+    isolate: tuple[str, ...] = ()
+    isolation: Isolation = Isolation()
     publish: Publish = Publish()
+    dynamic: Dynamic = Dynamic()
 
 
-class Cycle(_Part):
+class Cycle(Part):
     # How long after the first change a decision is made, so that what comes together is decided together.
     debounce: Seconds = 0.003
     # The longest pause between decisions of a hub that is busy deciding.
     longest: Seconds = 0.25
 
 
-class Logs(_Part):
+class Logs(Part):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["logfmt", "json"] = "logfmt"
 
 
-class Leadership(_Part):
+class Leadership(Part):
     # Seconds, as Kubernetes' own components have them: retry < renewDeadline < lease.
     lease: int = Field(15, ge=2)
     renewDeadline: float = Field(10.0, gt=0)  # noqa: N815 - as it is written in the file
     retry: float = Field(2.0, gt=0)
 
 
-class HubConfig(_Part):
+class HubConfig(Part):
     autoAccept: AutoAccept = AutoAccept()  # noqa: N815 - as it is written in the file
     leases: Leases = Leases()
     prometheus: Prometheus | None = None
     sources: Sources = Sources()
     scorers: Scorers = Scorers()
     cycle: Cycle = Cycle()
+    queue: Queue = Queue()
     leadership: Leadership = Leadership()
     logs: Logs = Logs()
     # Writes on their way at once.
@@ -132,6 +122,8 @@ class HubConfig(_Part):
 
 def parse_config(document: Any, source: str = "the configuration") -> HubConfig:
     """Raises `UsageError` that names the first wrong field, what was found and what is expected."""
+    if is_kueue_configuration(document):
+        document = {"queue": from_kueue(document)[0]}
     try:
         config = HubConfig.model_validate(document or {})
     except ValidationError as error:
@@ -150,13 +142,22 @@ def parse_config(document: Any, source: str = "the configuration") -> HubConfig:
             "must hold, or two hubs could lead at once",
             field="leadership",
         )
+    try:
+        check(config.queue)
+    except InvalidObjectError as error:
+        field = f"queue.{error.field}"
+        raise UsageError(f"{source}: {str(error).removeprefix(f'{error.field}: ')}", field=field) from error
     return config
 
 
 def load_config(path: Path | None) -> HubConfig:
     """The file's settings, or all defaults without one. Raises `UsageError`."""
-    if path is None:
-        return HubConfig()
+    return HubConfig() if path is None else parse_config(read_document(path)[0], str(path))
+
+
+def read_document(path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """(the file as a configuration of ours, what of Kueue's `Configuration` means nothing here). Raises `UsageError`
+    where it cannot be read; whether it is right is `parse_config`'s."""
     import yaml
 
     try:
@@ -165,14 +166,18 @@ def load_config(path: Path | None) -> HubConfig:
         raise UsageError(f"cannot read {path}: {error.strerror}", field="--config") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}", field="--config") from error
-    return parse_config(document, str(path))
+    if is_kueue_configuration(document):
+        queue, ignored = from_kueue(document)
+        return {"queue": queue}, ignored
+    return document or {}, ()
 
 
 def _known(location: tuple[int | str, ...]) -> list[str]:
     model: Any = HubConfig
     for part in location[:-1]:
         field = model.model_fields.get(str(part))
-        annotation = field.annotation if field is not None else None
+        annotation: Any = field.annotation if field is not None else None
+        annotation = next((part for part in get_args(annotation) if part is not type(None)), annotation)
         if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
             return ["nothing"]
         model = annotation

@@ -19,6 +19,7 @@ from hub.controllers.looking import Looking
 from hub.controllers.metrics import HubMetrics
 from hub.controllers.table import JobTable
 from hub.controllers.world import World
+from hub.planner.plan import Plan, Snapshot
 from hub.queueing.demand import Demand
 
 _log = logger(__name__)
@@ -64,6 +65,15 @@ class Cycle:
         self._timer: asyncio.TimerHandle | None = None
 
     @property
+    def last(self) -> Plan:
+        """What was decided last."""
+        return self._deciding.last
+
+    def snapshot(self) -> Snapshot:
+        """What a decision would read now."""
+        return self._deciding.snapshot()
+
+    @property
     def demands(self) -> dict[str, Demand]:
         """What waits now, by the job's uid."""
         return self._looking.demands
@@ -71,6 +81,10 @@ class Cycle:
     def wake(self) -> None:
         """Something was marked, or the world is another."""
         self._news.set()
+
+    def changed(self) -> None:
+        """In the course of a turn: the decision at its end could differ from the last."""
+        self._replan = True
 
     def decide_again(self) -> None:
         """What waits may have a chance now, though none of it changed."""
@@ -127,6 +141,8 @@ class Cycle:
             # With what the jobs just looked at hold, or hold no more.
             self._world.refresh()
             self._again_at(self._deciding.decide())
+            # What the decision itself changed has been decided about.
+            self._replan = False
 
     def _again_at(self, moment: float | None) -> None:
         """The plan is made again then, whatever happens."""

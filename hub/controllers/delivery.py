@@ -61,8 +61,9 @@ class Delivery:
             selector = {key: value for key, value in labels if own.get(key) != value}
             spec = replace(spec, template=flavored(spec.template, selector, tolerations))
         return slice_to_work(
-            spec, part.cluster, part.tasks, part.attempt, part.slots, part.flavors, queue, epoch, part.decision
-        )
+            spec, part.cluster, part.tasks, part.attempt, part.slots, part.flavors, queue, epoch, part.decision,
+            self._world.gpu_offer(part.cluster),
+        )  # fmt: skip
 
     def _create(self, entry: JobEntry, work: Json, epoch: int, key_of_job: str) -> None:
         cluster, name = work["metadata"]["namespace"], work["metadata"]["name"]

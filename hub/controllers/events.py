@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
-from hub.api.resource import EVENTS, FLEET_JOBS, JOBS, PLACEMENTS, Resource
+from hub.api.resource import EVENTS, FLEET_JOBS, JOBS, PLACEMENTS, WORKLOADS, Resource
 from hub.api.timestamps import format_micro_time, from_timestamp
 from hub.client.interface import Object
 from hub.controllers.writes import Create, MergePatch, Write, WriteKey, Writes
@@ -26,7 +26,12 @@ _NOTE: Final = 1024
 _CONTROLLER: Final = "fleet.quarterdeck.dev/hub"
 
 
-_RESOURCES: Final[dict[str, Resource]] = {"Job": JOBS, "FleetJob": FLEET_JOBS, "Placement": PLACEMENTS}
+_RESOURCES: Final[dict[str, Resource]] = {
+    "Job": JOBS,
+    "FleetJob": FLEET_JOBS,
+    "Placement": PLACEMENTS,
+    "Workload": WORKLOADS,
+}
 
 
 class About(Protocol):
@@ -46,7 +51,7 @@ class About(Protocol):
 
 
 class Subject(NamedTuple):
-    """Anything else that Events are about. `kind` is FleetJob, Job or Placement."""
+    """Anything else that Events are about. `kind` is FleetJob, Job, Placement or Workload."""
 
     kind: str
     namespace: str

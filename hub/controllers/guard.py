@@ -37,6 +37,10 @@ _SHAPES: Final = 64
 """Shapes of which last values are kept; of the answers of one decision as many again."""
 
 
+class NoAnswer(PluginError):
+    """A scorer with a deadline of its own has passed it: nobody should ask again at once."""
+
+
 class Watcher(Protocol):
     """Told about every call, for metrics: how long it took, and what was wrong (empty: nothing)."""
 
@@ -61,13 +65,14 @@ class _Call:
         self.done = threading.Event()
         self.answer: NDArray[Any] | None = None
         self.error = ""
+        self.late = False
 
 
 class Guarded:
     """A `Scorer` that always answers in time. `budget`: seconds a call may take; `keep`: how long last values count.
 
-    `filter` and `concerns` are guarded as `score` is; a filter that cannot be asked, and was never answered, keeps out
-    nobody. `problem`: what is wrong with it now, in words; empty: nothing.
+    `filter`, `limit` and `concerns` are guarded as `score` is; a filter or a limit that cannot be asked, and was never
+    answered, keeps out nobody. `problem`: what is wrong with it now, in words; empty: nothing.
     """
 
     def __init__(
@@ -84,7 +89,8 @@ class Guarded:
         self.normaliser = normaliser_of(scorer)
         self.publish = bool(getattr(scorer, "publish", True))
         self.answered: float | None = None
-        self.coverage = 0.0
+        # Of the clusters that it was last asked about: of how many it knew something, and how many there were.
+        self.known = self.asked_about = 0
         self._scorer: Any = scorer
         self._live = bool(getattr(scorer, "live", False))
         self._budget, self._keep, self._clock = budget, keep, clock
@@ -102,6 +108,8 @@ class Guarded:
         self._hung: threading.Thread | None = None
         if callable(getattr(scorer, "filter", None)):
             self.filter = self._filter
+        if callable(getattr(scorer, "limit", None)):
+            self.limit = self._limit
         if callable(getattr(scorer, "concerns", None)):
             self.concerns = self._concerns
 
@@ -114,6 +122,10 @@ class Guarded:
         """Whether it is asked: it does not rest and does not hang."""
         return self._hung is None and self._clock() >= self._rest_until and not self.problem
 
+    @property
+    def coverage(self) -> float:
+        return self.known / max(1, self.asked_about)
+
     def age(self) -> float | None:
         """Seconds since it last answered; None: never."""
         return None if self.answered is None else self._clock() - self.answered
@@ -121,7 +133,7 @@ class Guarded:
     def score(self, fleet: Fleet, request: ScoreRequest) -> NDArray[np.float64]:
         """Raises `PluginError` where there is no answer and no last one that still counts."""
         found = self._get(
-            ("score", request.shape),
+            ("score", request.shape, request.data),
             fleet,
             request.now,
             lambda: np.array(self._scorer.score(fleet, request), dtype=np.float64),
@@ -132,7 +144,14 @@ class Guarded:
         return found
 
     def _filter(self, fleet: Fleet, request: ScoreRequest) -> NDArray[np.bool_]:
-        return self._mask(("filter", request.shape), fleet, request.now, lambda: self._scorer.filter(fleet, request))
+        key = ("filter", request.shape, request.data)
+        return self._mask(key, fleet, request.now, lambda: self._scorer.filter(fleet, request))
+
+    def _limit(self, fleet: Fleet, request: ScoreRequest) -> NDArray[np.int64]:
+        key = ("limit", request.shape, request.data)
+        work = lambda: _as_counts(self._scorer.limit(fleet, request), len(fleet.names))  # noqa: E731
+        found = self._get(key, fleet, request.now, work, _NO_LIMIT)
+        return np.full(len(fleet.names), _NO_LIMIT) if found is None else found.astype(np.int64)
 
     def _concerns(self, fleet: Fleet) -> NDArray[np.bool_]:
         # Asked beside `score`, and as often.
@@ -149,14 +168,15 @@ class Guarded:
             self._memo.clear()
             self._memo_of = (now, fleet.names)
         known = self._memo.get(key)
-        if known is not None and not self._live:
+        # How much more may run somewhere is another thing after each choice.
+        if known is not None and not self._live and key[0] != "limit":
             return known
         answer = self._ask(str(key[0]), work, len(fleet.names)) if self._may_ask() else None
         if answer is not None:
             answer.flags.writeable = False
             _remember(self._good, key, _Good(dict(zip(fleet.names, answer.tolist(), strict=True)), self._clock()))
             if answer.dtype == np.float64:
-                self.coverage = float(np.count_nonzero(~np.isnan(answer))) / max(1, len(answer))
+                self.known, self.asked_about = int(np.count_nonzero(~np.isnan(answer))), len(answer)
         else:
             answer = self._last(key, fleet.names, missing)
             if answer is None:
@@ -202,7 +222,7 @@ class Guarded:
         if self._watcher is not None:
             self._watcher(self.name, seconds, problem)
         if problem:
-            self._failed(method, problem, hung=not in_time)
+            self._failed(method, problem, hung=not in_time or call.late)
             return None
         self._failures.pop(method, None)
         if self._problems.pop(method, None) is not None:
@@ -236,6 +256,7 @@ class Guarded:
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(_Abandoned))
 
 
+_NO_LIMIT: Final = np.iinfo(np.int64).max
 _LAST: Final = _Call(lambda: np.zeros(0))
 
 
@@ -244,9 +265,11 @@ def _serve(calls: queue.SimpleQueue[_Call]) -> None:
         while (call := calls.get()) is not _LAST:
             try:
                 call.answer = call.work()
-            # Whatever somebody else's code raises, SystemExit too, ends with the call.
             except _Abandoned:
                 raise
+            except PluginError as error:
+                call.error, call.late = str(error)[:400], isinstance(error, NoAnswer)
+            # Whatever somebody else's code raises, SystemExit too, ends with the call.
             except BaseException as error:
                 call.error = f"{type(error).__name__}: {str(error)[:300]}"
             call.done.set()
@@ -259,6 +282,13 @@ def _as_mask(answer: Any, count: int) -> NDArray[np.bool_]:
     if mask.dtype != np.bool_:
         raise PluginError(f"answered {mask.dtype} values, expected a mask of {count} booleans")
     return mask
+
+
+def _as_counts(answer: Any, count: int) -> NDArray[np.int64]:
+    counts = np.array(answer)
+    if counts.dtype.kind not in "iu" or (counts.size and int(counts.min()) < 0):
+        raise PluginError(f"answered {counts.dtype} values, expected {count} whole numbers from 0")
+    return counts.astype(np.int64)
 
 
 def _remember(store: OrderedDict[tuple[object, ...], Any], key: tuple[object, ...], value: Any) -> None:

@@ -2,20 +2,66 @@
 
 A slice holds room until its ManifestWork is gone, because its processes may run until then. It gives quota back with
 each task that ends, and at once when its cluster is cut off: who waits for a dead cluster must not wait for its quota.
+One that was told to go keeps both until it is gone, and says that it is leaving.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 
 from hub.api import names
 from hub.controllers.world import World
 from hub.fleet.changes import Charge, FleetChange, Release
 from hub.fleet.shape import TaskShape
 from hub.jobs.attempt import Attempt
+from hub.jobs.spec import JobSpec
+from hub.placement.rule import ClusterRule
+from hub.planner.plan import HeldSlice
 from hub.queueing.objects import FlavorResource
 
 Amounts = tuple[tuple[FlavorResource, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Of whom slices are: what a preemption asks of a job. Times as in HeldSlice."""
+
+    key: str
+    uid: str
+    priority: int
+    created: float
+    shape: TaskShape
+    checkpoint: float | None = None
+    restart: float = 0.0
+    expected: float | None = None
+    preempted: int = 0
+    gang: bool = False
+    rule: ClusterRule | None = None
+
+
+def holder_of(spec: JobSpec, priority: int, preempted: int, rule: ClusterRule | None) -> Holder:
+    """`rule` None: which clusters it may run on is not known."""
+    return Holder(
+        key=spec.key,
+        uid=spec.uid,
+        priority=priority,
+        created=spec.created,
+        shape=spec.shape,
+        checkpoint=spec.checkpoint,
+        restart=spec.restart_cost,
+        expected=spec.expected_duration,
+        preempted=preempted,
+        rule=rule,
+    )
+
+
+@dataclass(slots=True)
+class _Held:
+    amounts: Amounts
+    count: int
+    paid: int
+    slice: HeldSlice
 
 
 class Holdings:
@@ -25,41 +71,62 @@ class Holdings:
         self.usage: dict[str, dict[FlavorResource, int]] = {}
         self.tasks = 0
         self._world = world
-        self._held: dict[str, dict[str, tuple[str, Amounts, int, int]]] = {}
+        self._held: dict[str, dict[str, _Held]] = {}
+        self._slices: dict[str, HeldSlice] = {}
+        self._listed: tuple[HeldSlice, ...] | None = ()
 
-    def update(self, job: str, shape: TaskShape, attempts: Iterable[Attempt]) -> bool:
-        """`attempts` are all of `job` (its uid) that are known; what it held before and is not among them is free."""
+    @property
+    def slices(self) -> tuple[HeldSlice, ...]:
+        """Every slice that holds something, but for those of clusters that are cut off."""
+        if self._listed is None:
+            self._listed = tuple(self._slices.values())
+        return self._listed
+
+    def update(
+        self, holder: Holder, attempts: Iterable[Attempt], told: Collection[int] = (), *, leaving: bool = False
+    ) -> bool:
+        """`attempts` are all of the job that are known; what it held before and is not among them is free.
+
+        `told`: epochs that are on their way to be told to go; `leaving`: all are.
+        """
+        job, shape = holder.uid, holder.shape
         before = self._held.get(job, {})
-        after: dict[str, tuple[str, Amounts, int, int]] = {}
+        after: dict[str, _Held] = {}
         changes: list[FleetChange] = []
-        for attempt in attempts:
-            held = attempt.holds
-            if not held:
-                continue
-            paid = held if _pays(attempt, self._world) else 0
-            known = before.get(attempt.work)
-            if known is not None and known[2:] == (held, paid):
-                after[attempt.work] = known
-                continue
-            amounts = _amounts(shape, attempt, paid)
-            after[attempt.work] = (attempt.queue, amounts, held, paid)
-            charged = self._world.charged_shape(shape, attempt.cluster, attempt.flavors)
-            changes.append(Charge(attempt.work, attempt.cluster, charged, held))
         freed = False
-        for work, (queue, amounts, held, paid) in before.items():
+        for attempt in attempts:
+            count = attempt.holds
+            if not count:
+                continue
+            paid = count if _pays(attempt, self._world) else 0
+            known = before.get(attempt.work)
+            if known is not None and (known.count, known.paid) == (count, paid):
+                amounts = known.amounts
+            else:
+                amounts = _amounts(shape, attempt, paid)
+                charged = self._world.charged_shape(shape, attempt.cluster, attempt.flavors)
+                changes.append(Charge(attempt.work, attempt.cluster, charged, count))
+            goes = leaving or not attempt.live or attempt.eviction is not None or attempt.epoch in told
+            held = _slice(holder, attempt, count, amounts, leaving=goes)
+            after[attempt.work] = _Held(amounts, count, paid, held)
+            self._list(attempt, held)
+            # Somebody waits for it to go, and it does not.
+            freed = freed or (known is not None and known.slice.leaving and not goes)
+        for work, one in before.items():
             now = after.get(work)
             if now is None:
                 changes.append(Release(work))
-            if now is None or now[2] < held or now[3] < paid:
+                self._unlist(work)
+            if now is None or now.count < one.count or now.paid < one.paid:
                 freed = True
-            if now is None or now[1] is not amounts:
-                self._add(queue, amounts, -1)
-                self.tasks -= held
-        for work, (queue, amounts, held, _) in after.items():
+            if now is None or now.amounts is not one.amounts:
+                self._add(one.slice.queue, one.amounts, -1)
+                self.tasks -= one.count
+        for work, one in after.items():
             known = before.get(work)
-            if known is None or known[1] is not amounts:
-                self._add(queue, amounts, 1)
-                self.tasks += held
+            if known is None or known.amounts is not one.amounts:
+                self._add(one.slice.queue, one.amounts, 1)
+                self.tasks += one.count
         if after:
             self._held[job] = after
         else:
@@ -67,13 +134,34 @@ class Holdings:
         self._world.charge(changes)
         return freed
 
+    def leave(self, uid: str, shape: TaskShape | None, attempts: Iterable[Attempt]) -> bool:
+        """The job `uid` is gone: what is left of it is being stopped."""
+        stopping = [replace(attempt, state="Cancelled") for attempt in attempts if attempt.live and shape is not None]
+        known = next(iter(self._held.get(uid, {}).values()), None)
+        holder = Holder("", uid, 0, 0.0, shape or TaskShape())
+        if known is not None:
+            holder = replace(holder, key=known.slice.key, priority=known.slice.priority, created=known.slice.created)
+        return self.update(holder, stopping, leaving=True)
+
     def of(self, job: str) -> dict[FlavorResource, int]:
         """What quota one job (its uid) holds."""
         held: dict[FlavorResource, int] = {}
-        for _, amounts, _, _ in self._held.get(job, {}).values():
-            for resource, amount in amounts:
+        for one in self._held.get(job, {}).values():
+            for resource, amount in one.amounts:
                 held[resource] = held.get(resource, 0) + amount
         return held
+
+    def _list(self, attempt: Attempt, held: HeldSlice) -> None:
+        if attempt.cluster in self._world.lost:
+            # Nobody there can be asked to go, and nobody knows when it will.
+            self._unlist(attempt.work)
+        elif self._slices.get(attempt.work) != held:
+            self._slices[attempt.work] = held
+            self._listed = None
+
+    def _unlist(self, work: str) -> None:
+        if self._slices.pop(work, None) is not None:
+            self._listed = None
 
     def _add(self, queue: str, amounts: Amounts, sign: int) -> None:
         if not amounts:
@@ -87,10 +175,36 @@ class Holdings:
                 used.pop(resource, None)
 
 
+def _slice(holder: Holder, attempt: Attempt, count: int, amounts: Amounts, *, leaving: bool) -> HeldSlice:
+    admitted = attempt.admitted_at if attempt.admitted_at is not None else attempt.started_at
+    return HeldSlice(
+        key=holder.key,
+        uid=holder.uid,
+        work=attempt.work,
+        epoch=attempt.epoch,
+        cluster=attempt.cluster,
+        queue=attempt.queue,
+        priority=holder.priority,
+        created=holder.created,
+        admitted=admitted if admitted is not None else holder.created,
+        shape=holder.shape,
+        slots=count,
+        amounts=amounts,
+        started=attempt.started_at,
+        checkpoint=holder.checkpoint,
+        restart=holder.restart,
+        expected=holder.expected,
+        preempted=holder.preempted,
+        gang=holder.gang,
+        leaving=leaving,
+        rule=holder.rule,
+    )
+
+
 def _pays(attempt: Attempt, world: World) -> bool:
     if attempt.live:
         return True
-    return attempt.state == "Cancelled" and attempt.cluster not in world.lost
+    return attempt.state in ("Cancelled", "Evicted") and attempt.cluster not in world.lost
 
 
 def _amounts(shape: TaskShape, attempt: Attempt, count: int) -> Amounts:

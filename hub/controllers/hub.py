@@ -23,15 +23,22 @@ from hub.client.patcher import Patcher
 from hub.client.session import Session
 from hub.controllers.config import HubConfig
 from hub.controllers.cycle import Cycle
+from hub.controllers.deciding import Deciding
 from hub.controllers.delivery import Delivery
+from hub.controllers.dynamic_scoring import DynamicScoring
 from hub.controllers.events import Events
+from hub.controllers.evicting import Evicting
+from hub.controllers.experience import SliceRecord
 from hub.controllers.garbage import REQUEST_KEPT, Garbage
 from hub.controllers.holdings import Holdings
 from hub.controllers.lifecycle import Lifecycle
+from hub.controllers.limits import Limits
 from hub.controllers.logs import logger
+from hub.controllers.looking import Looking
 from hub.controllers.metrics import HubMetrics
 from hub.controllers.mirror import Mirror
 from hub.controllers.placements import PlacementKeeper
+from hub.controllers.plugin_status import PluginStatus
 from hub.controllers.publishing import Publishing
 from hub.controllers.queue_status import QueueStatus
 from hub.controllers.registrar import Registrar
@@ -45,6 +52,7 @@ from hub.controllers.watching import Watching
 from hub.controllers.workload_mirror import WorkloadMirror
 from hub.controllers.world import World
 from hub.controllers.writes import Writes
+from hub.planner.cycle import plan
 from hub.queueing.demand import Demand
 from hub.registration.heartbeats import Heartbeats
 
@@ -111,22 +119,65 @@ class Hub:
             on_change=self._scores_changed,
             watcher=self._scorer_called,
         )
+        self.dynamic = DynamicScoring(
+            api,
+            self.world,
+            self.writes,
+            self.metrics.dynamic,
+            Access(config.sources.allow, config.sources.tokens),
+            now=now,
+            on_change=self._scores_changed,
+            sync_every=config.scorers.dynamic.sync,
+            at_once=config.scorers.dynamic.atOnce,
+        )
+        self.scores.others = self.dynamic
+        self.slices = SliceRecord(self.world.note, now)
+        self.plugin_status = PluginStatus(api, self.writes, self.scores.installed, leads=self._may_decide, now=now)
         self.publishing = Publishing(self.scores, self.world, self.writes, config.scorers.publish, now)
-        self.cycle = Cycle(
+        queue, policy = config.queue, config.queue.policy
+        evicting = Evicting(self.table, self.writes, self.metrics, now, self._telling.told_to_go)
+        self.limits = Limits(self.world, queue.ready, policy.notice, now)
+        self.looking = Looking(
             self.table,
             self.world,
             self.holdings,
             self.delivery,
+            evicting,
+            self.limits,
             Mirror(self.table, self.writes, self.tempo, clock, now),
-            WorkloadMirror(self.table, self.world, self.writes, self.tempo, clock, now),
+            WorkloadMirror(self.table, self.world, self.writes, self.tempo, clock, now, waits=queue.ready is not None),
             self.tempo,
+            self.metrics,
+            now=now,
+            on_change=lambda: self.cycle.changed(),
+            on_orphan=self._orphaned,
+            on_state=self._on_state,
+            on_demand=self._asked,
+        )
+        self.deciding = Deciding(
+            self.table,
+            self.world,
+            self.holdings,
+            self.delivery,
+            evicting,
+            self.limits,
+            self.looking,
+            self.tempo,
+            self.metrics,
+            planner=plan,
+            policy=policy,
+            block=queue.ready is not None and queue.ready.block,
+            now=now,
+        )
+        self.cycle = Cycle(
+            self.table,
+            self.world,
+            self.looking,
+            self.deciding,
             self.metrics,
             may_decide=self._may_decide,
             config=config.cycle,
             now=now,
-            on_orphan=self._orphaned,
-            on_state=self._on_state,
-            on_demand=self._asked,
             on_turn=lambda: self.queue_status.news(),
         )
         self.table.on_mark = self.cycle.wake
@@ -141,6 +192,7 @@ class Hub:
             gap=timing.retry * 2 + 1.0,
             finalizers=(names.HUB_FINALIZER,) if connect is not None and config.lifecycle else (),
         )
+        self.world.on_problems = self.registrar.problems_seen
         self.placements = PlacementKeeper(
             self.world,
             self.writes,
@@ -152,7 +204,7 @@ class Hub:
         )
         self.watching = Watching(
             api, self.table, self.world, self.cycle, self.placements,
-            self.registrar, self.garbage, self.scores, self.publishing,
+            self.registrar, self.garbage, self.scores, self.publishing, self.dynamic,
         )  # fmt: skip
         self.queue_status = QueueStatus(self.table, self.world, self.holdings, self.writes, self.watching.store, now)
         self.lifecycle = (
@@ -198,7 +250,7 @@ class Hub:
                     prometheus.interval if prometheus else 15.0,
                     Access(self.config.sources.allow, self.config.sources.tokens),
                 )
-                self.cycle.scorers = self.scores.scorers()
+                self.deciding.scorers = self.scores.scorers()
                 self.ready.set()
                 _log.info("everything is known", jobs=len(self.table), clusters=len(self.world.clusters))
                 rooms: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
@@ -207,6 +259,8 @@ class Hub:
                     "placements": self.placements.run,
                     "garbage": self.garbage.run,
                     "publishing": self.publishing.run,
+                    "plugin status": self.plugin_status.run,
+                    "dynamic scorers": self.dynamic.run,
                     "queue status": self.queue_status.run,
                     "lag": self._measure_lag,
                 }
@@ -248,6 +302,8 @@ class Hub:
         if self.lifecycle is not None:
             self.lifecycle.stop()
         self.scores.stop()
+        self.dynamic.stop()
+        self.slices.stop()
         self.cycle.closing = self.writes.closing = True
         if self._may_decide():
             await self._settle()
@@ -255,6 +311,7 @@ class Hub:
         for task in running:
             if task is not elector:
                 task.cancel()
+        await self.dynamic.closed()
         await self.patcher.stop(_FLUSH)
         elector.cancel()
         await asyncio.gather(*running, return_exceptions=True)
@@ -283,6 +340,7 @@ class Hub:
         self.metrics.leader.set(0)
         self.registrar.stand_by()
         self.placements.stand_by()
+        self.dynamic.stop()
         if self._lifecycle_timer is not None:
             self._lifecycle_timer.cancel()
         if self.lifecycle is not None:
@@ -308,6 +366,7 @@ class Hub:
         self._first_term = 0
         for entry in self.table:
             entry.assumed.clear()
+            entry.evicting.clear()
             entry.said = entry.workload_said = ()
             entry.unsaid_since = entry.workload_since = entry.trouble = None
             entry.workload_asked, entry.pause_until, entry.pauses = False, 0.0, 0
@@ -315,6 +374,7 @@ class Hub:
         self.leading.set()
         self.registrar.take_over()
         self.placements.take_over()
+        self.dynamic.start()
         self.garbage.take_over()
         self.table.mark_all()
         self.cycle.decide_again()
@@ -341,19 +401,22 @@ class Hub:
     # What the cycle says.
 
     def _on_state(self, entry: JobEntry) -> None:
+        self.slices.job_state(entry)
         self._telling.job_state(entry)
         self.garbage.job_state(entry)
 
     def _orphaned(self, entry: JobEntry) -> None:
+        self.slices.job_gone(entry.uid)
         self._telling.forget(entry.uid)
         self.garbage.orphan(entry)
 
     def _scores_changed(self) -> None:
-        self.cycle.scorers = self.scores.scorers()
+        self.deciding.scorers = self.scores.scorers()
         self.cycle.decide_again()
         self.placements.wake()
 
     def _placement_decided(self, namespace: str, name: str, clusters: tuple[str, ...]) -> None:
+        self.dynamic.roster.placement_decided(namespace, name, clusters)
         if self.world.placement_decided(namespace, name, clusters):
             self.table.mark_open()
             self.cycle.wake()
@@ -361,7 +424,7 @@ class Hub:
     def _asked(self, demand: Demand) -> None:
         if self.scores.asked(demand.shape, demand.waiting):
             # For the decision that follows; what is placed already stays where it is.
-            self.cycle.scorers = self.scores.scorers()
+            self.deciding.scorers = self.scores.scorers()
 
     def _scorer_called(self, scorer: str, seconds: float, problem: str) -> None:
         self.metrics.scorer_seconds.labels(scorer).observe(seconds)

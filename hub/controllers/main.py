@@ -17,7 +17,7 @@ from pathlib import Path
 from hub.api.errors import QuarterdeckError
 from hub.client.session import Session
 from hub.controllers import logs
-from hub.controllers.config import HubConfig, load_config
+from hub.controllers.config import HubConfig, load_config, read_document
 from hub.controllers.identity import Identity
 
 
@@ -26,6 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         config = load_config(options.config)
         logs.configure(options.log_level or config.logs.level, config.logs.format)
+        if options.config is not None and (ignored := read_document(options.config)[1]):
+            logs.logger(__name__).warning(
+                "about Kueue's own process, without a meaning here", fields=", ".join(ignored)
+            )
         import uvloop
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from hub.controllers.scorer_metrics import ScorerMetrics
+
 _CYCLE_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _WAIT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0, 3600.0, 21600.0)
 
@@ -45,6 +47,18 @@ class HubMetrics:
             "quarterdeck_decisions_total",
             "Decisions by outcome: slices admitted, or the reason of the refusal.",
             ["outcome"],
+            registry=registry,
+        )
+        self.preemptions = Counter(
+            "quarterdeck_preemptions_total",
+            "Slices that were told to make way for another job, by the ClusterQueue that they were of and by why.",
+            ["queue", "reason"],
+            registry=registry,
+        )
+        self.evictions = Counter(
+            "quarterdeck_evictions_total",
+            "Slices that were told to go, by the ClusterQueue that they were of and by why.",
+            ["queue", "reason"],
             registry=registry,
         )
         self.admission_wait = Histogram(
@@ -89,6 +103,12 @@ class HubMetrics:
             ["state"],
             registry=registry,
         )
+        self.cluster_unreadable = Gauge(
+            "quarterdeck_cluster_unreadable",
+            "1 for a cluster whose ManagedCluster or ClusterCapacity cannot be read: what it said before counts.",
+            ["cluster"],
+            registry=registry,
+        )
         self.lease_age = Gauge(
             "quarterdeck_cluster_silence_seconds", "Since a cluster was last heard.", ["cluster"], registry=registry
         )
@@ -120,6 +140,7 @@ class HubMetrics:
             ["scorer"],
             registry=registry,
         )
+        self.dynamic = ScorerMetrics(registry)
         self.informer_silence = Gauge(
             "quarterdeck_informer_silence_seconds",
             "Since the API last said anything about a resource.",

@@ -77,6 +77,9 @@ def _clusters(hub: Hub) -> None:
             states[{"True": "available", "False": "unavailable"}.get(said, "unreachable")] += 1
     for state in ("available", "unavailable", "unreachable", "waiting", "leaving"):
         hub.metrics.clusters.labels(state).set(states[state])
+    hub.metrics.cluster_unreadable.clear()
+    for name in hub.world.fleet.problems:
+        hub.metrics.cluster_unreadable.labels(name).set(1)
     hub.metrics.lease_age.clear()
     for name, seconds in hub.registrar.silence.items():
         hub.metrics.lease_age.labels(name).set(seconds)

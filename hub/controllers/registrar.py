@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from hub.api import names
@@ -62,6 +62,7 @@ class Registrar:
         self._writes, self._rule, self._heartbeats = writes, rule, heartbeats
         self._clock, self._now, self._leads, self._heard_api, self._gap = clock, now, leads, heard_api, gap
         self._silent: set[str] = set()
+        self._unreadable: Mapping[str, str] = {}
         self._prepared: set[str] = set()
         self._leased: set[str] = set()
         self._cut_off = False
@@ -89,6 +90,13 @@ class Registrar:
             self._silent.discard(name)
         self._review(cluster)
         self._news.set()
+
+    def problems_seen(self, problems: Mapping[str, str]) -> None:
+        """What of the clusters' objects cannot be read, by cluster: all of it."""
+        before, self._unreadable = self._unreadable, problems
+        for name in sorted({*before, *problems} & self.clusters.keys()):
+            if before.get(name) != problems.get(name):
+                self._review(self.clusters[name])
 
     def cluster_gone(self, name: str) -> None:
         self.clusters.pop(name, None)
@@ -179,7 +187,7 @@ class Registrar:
         if is_accepted(cluster) and not is_leaving(cluster) and name not in self._prepared:
             self._prepared.add(name)
             self._prepare(name)
-        if status_patch(cluster, silent=name in self._silent, now=at):
+        if self._status_patch(cluster, at):
             key = WriteKey(MANAGED_CLUSTERS, None, name, "status")
             self._writes.submit(key, lambda: self._status(name), on_done=self._done)
 
@@ -205,10 +213,15 @@ class Registrar:
         cluster = self.clusters.get(name)
         if cluster is None:
             return None
-        patch = status_patch(cluster, silent=name in self._silent, now=format_time(from_timestamp(self._now())))
+        patch = self._status_patch(cluster, format_time(from_timestamp(self._now())))
         if patch is None:
             return None
         return MergePatch({**patch, "metadata": {**patch["metadata"], "uid": _uid(cluster)}})
+
+    def _status_patch(self, cluster: Json, at: str) -> Json | None:
+        name = cluster["metadata"]["name"]
+        unreadable = self._unreadable.get(name, "")
+        return status_patch(cluster, silent=name in self._silent, now=at, unreadable=unreadable)
 
     def _prepare(self, name: str) -> None:
         """The cluster's namespace, and then the Lease in it."""

@@ -15,6 +15,7 @@ from hub.controllers.guard import Guarded
 from hub.controllers.scores import Scores
 from hub.fleet.fleet import Fleet
 from hub.fleet.shape import TaskShape
+from hub.placement.filters import ADDON
 from hub.placement.score_sources import SourceScorer
 from hub.scoring.builtin import default_scorers
 from hub.scoring.combine import admit
@@ -31,20 +32,20 @@ def score_state(scores: Scores, fleet: Fleet, now: float, shapes: Sequence[TaskS
     entries = scores.scorers()
     typical = scores.typical
     own = {entry.scorer.name for entry in default_scorers(_ANY_MIX)}
-    columns: dict[str, Column] = {}
     plugins: dict[str, PluginState] = {}
-    ends = fleet.score_sources
+    # What counts nothing by itself may be weighed by a profile, or read by another scorer. AddOns' are objects.
+    columns = {
+        name: Column(known_values(fleet.names, fleet.scores(name, -math.inf)), until if math.isfinite(until) else None)
+        for name, until in fleet.score_sources.items()
+        if not name.startswith(ADDON)
+    }
     standing = {
         name: Standing(report.at, report.message if report.reason else "") for name, report in scores.reports.items()
     }
     started = time.perf_counter()
     for entry in entries:
         scorer, name = entry.scorer, entry.scorer.name
-        if isinstance(scorer, SourceScorer):
-            if name in ends:
-                until = ends[name] if math.isfinite(ends[name]) else None
-                columns[name] = Column(known_values(fleet.names, fleet.scores(name, -math.inf)), until)
-        elif name not in own:
+        if name not in own and not isinstance(scorer, SourceScorer):
             plugins[name] = _plugin(scorer, fleet, now, shapes[:MOST_SHAPES], started)
             age = scorer.age() if isinstance(scorer, Guarded) else None
             standing[name] = Standing(None if age is None else now - age, str(getattr(scorer, "problem", "")))

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from dataclasses import replace
+from typing import Any, Final, Protocol
 
 import numpy as np
 
@@ -22,7 +23,9 @@ from hub.api.timestamps import format_time, from_timestamp, parse_time
 from hub.controllers.asking import Asking, SourceReport
 from hub.controllers.config import Scorers as ScorerConfig
 from hub.controllers.guard import Guarded, Watcher
+from hub.controllers.isolated import Bounds, Isolated, Loader
 from hub.controllers.logs import logger
+from hub.controllers.plugin_status import Installed
 from hub.controllers.source_clients import Access, SourceClients
 from hub.controllers.world import World
 from hub.controllers.writes import MergePatch, Write, WriteKey, Writes
@@ -43,6 +46,16 @@ _REPORT_EVERY: Final = 30.0
 """Seconds between two writes of a source's status that only say that it still answers."""
 
 
+class OtherScores(Protocol):
+    """`ages` and `coverage` by scorer, as those of `Scores`."""
+
+    def scorers(self) -> tuple[WeightedScorer, ...]: ...
+
+    def ages(self) -> dict[str, float]: ...
+
+    def coverage(self) -> dict[str, float]: ...
+
+
 class Scores:
     """`scorers()` is what orders clusters now. `on_change` is called, in the loop, when a plan could differ."""
 
@@ -58,6 +71,8 @@ class Scores:
     ) -> None:
         self._world, self._writes, self._weights = world, writes, dict(config.weights)
         self._now, self._on_change = now, on_change
+        # Scorers that are asked by somebody else, in the hub's own loop.
+        self.others: OtherScores | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._asking: Asking | None = None
         self._sources: dict[str, Json] = {}
@@ -72,14 +87,32 @@ class Scores:
         self._gathering: asyncio.TimerHandle | None = None
         self._again: asyncio.TimerHandle | None = None
         defaults = default_scorers()
-        plugins = discover((entry.scorer.name for entry in defaults), settings=config.settings)
+        self._loader = Loader(
+            config.isolate,
+            Bounds(config.budget, config.isolation.startup, config.isolation.memory),
+            fleet=lambda: self._world.fleet,
+            on_ready=self._plugin_ready,
+        )
+        plugins = discover((entry.scorer.name for entry in defaults), settings=config.settings, load=self._loader)
         for name, problem in plugins.problems.items():
             _log.warning("a scorer cannot be used", scorer=name, why=problem)
         guarded = [
-            (Guarded(entry.scorer, budget=config.budget, keep=config.keep, watcher=watcher), entry.weight)
+            (
+                Guarded(entry.scorer, budget=self._patience(entry, config), keep=config.keep, watcher=watcher),
+                entry.weight,
+            )
             for entry in plugins.scorers
         ]
         self.plugins = tuple(plugin for plugin, _ in guarded)
+        self._installed = tuple(
+            Installed(name, plugins.sources[name], isinstance(entry.scorer, Isolated), entry.weight, plugin)
+            for name, entry, plugin in zip(plugins.points, plugins.scorers, self.plugins, strict=True)
+        )
+        self._unusable = tuple(
+            Installed(name, source, problem=plugins.problems[name])
+            for name, source in plugins.sources.items()
+            if name in plugins.problems
+        )
         self._mix = MixCounter()
         self._builtin = defaults
         self._fixed = (*(WeightedScorer(plugin, weight) for plugin, weight in guarded),)
@@ -98,7 +131,18 @@ class Scores:
         self._asking.start()
         self._again = loop.call_later(_REPORT_EVERY, self._look_again)
 
+    @staticmethod
+    def _patience(entry: WeightedScorer, config: ScorerConfig) -> float:
+        # One in a process of its own keeps its budget itself, and then has to be killed.
+        return config.budget + config.isolation.startup if isinstance(entry.scorer, Isolated) else config.budget
+
+    def _plugin_ready(self) -> None:
+        """From a plugin's thread: its process is there again."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._on_change)
+
     def stop(self) -> None:
+        self._loader.close()
         if self._again is not None:
             self._again.cancel()
         if self._asking is not None:
@@ -112,6 +156,7 @@ class Scores:
     def scorers(self) -> tuple[WeightedScorer, ...]:
         """In a fixed order, with the configured weights; what counts 0 is left out."""
         entries = [*self._builtin, *self._fixed, *(self._scorers[name] for name in sorted(self._scorers))]
+        entries += self.others.scorers() if self.others is not None else ()
         weighted = [WeightedScorer(e.scorer, self._weights.get(e.scorer.name, e.weight)) for e in entries]
         return tuple(entry for entry in weighted if entry.weight)
 
@@ -132,6 +177,17 @@ class Scores:
         fixed = [entry for entry in self._fixed if getattr(entry.scorer, "publish", False)]
         return tuple(entry if entry.weight else WeightedScorer(entry.scorer, 1.0) for entry in [*fixed, *sources])
 
+    def installed(self) -> tuple[Installed, ...]:
+        """Every plugin with the weight that it has now, those that cannot be used included."""
+        return (
+            *(
+                replace(one, weight=self._weights.get(one.plugin.name, one.weight))
+                for one in self._installed
+                if one.plugin
+            ),
+            *self._unusable,
+        )
+
     @property
     def reports(self) -> Mapping[str, SourceReport]:
         """How each ScoreSource does, by name."""
@@ -146,12 +202,14 @@ class Scores:
         """Seconds since each source or plugin last answered."""
         now = self._now()
         found = {name: now - report.at for name, report in self._reports.items() if report.at is not None}
+        found |= self.others.ages() if self.others is not None else {}
         return found | {plugin.name: age for plugin in self.plugins if (age := plugin.age()) is not None}
 
     def coverage(self) -> dict[str, float]:
         """For what part of the clusters each of them has a value (0–1)."""
         count = max(1, len(self._world.fleet))
         found = {name: min(1.0, report.clusters / count) for name, report in self._reports.items()}
+        found |= self.others.coverage() if self.others is not None else {}
         return found | {plugin.name: plugin.coverage for plugin in self.plugins}
 
     # ScoreSources.

@@ -89,7 +89,10 @@ class SeenWork:
 
 @dataclass(frozen=True, slots=True)
 class SeenWorkload:
-    """`owner` is the uid of the job it mirrors; empty when it is not ours."""
+    """`owner` is the uid of the job it mirrors; empty when it is not ours. `suspended_by_job`: that it is not active is
+    the job's own wish. `deactivated`: the reason for which the hub once deactivated it, and the epoch from which on
+    limits count since.
+    """
 
     namespace: str
     name: str
@@ -101,6 +104,8 @@ class SeenWorkload:
     queue: str = ""
     active: bool = True
     reserved: bool = False
+    suspended_by_job: bool = False
+    deactivated: tuple[str, int] = ("", 0)
 
     def status_object(self) -> Json:
         return orjson.loads(self.status) if self.status else {}
@@ -200,6 +205,8 @@ def read_workload(obj: Json, known: SeenWorkload | None = None) -> SeenWorkload:
     owners = meta.get("ownerReferences") or ()
     owner = next((str(o.get("uid")) for o in owners if o.get("controller")), "")
     status, spec = obj.get("status"), obj.get("spec") or {}
+    annotations = meta.get("annotations") or {}
+    reason, _, epoch = str(annotations.get(names.DEACTIVATED) or "").partition("/")
     return SeenWorkload(
         namespace=str(meta.get("namespace") or ""),
         name=str(meta["name"]),
@@ -211,6 +218,8 @@ def read_workload(obj: Json, known: SeenWorkload | None = None) -> SeenWorkload:
         queue=str(spec.get("queueName") or ""),
         active=spec.get("active") is not False,
         reserved=condition_is((status or {}).get("conditions"), "QuotaReserved"),
+        suspended_by_job=names.SUSPENDED_BY_JOB in annotations,
+        deactivated=(reason, int(epoch) if epoch.isdecimal() else 0),
     )
 
 

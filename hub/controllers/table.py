@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from hub.api.reasons import Reason
 from hub.controllers.seen import JobRef, SeenJob, SeenWork, SeenWorkload
 from hub.fleet.shape import TaskShape
-from hub.jobs.attempt import Attempt
+from hub.jobs.attempt import Attempt, Eviction
 from hub.jobs.state import JobState
 from hub.planner.plan import Refusal
 from hub.queueing.demand import Demand
@@ -29,7 +30,10 @@ class JobEntry:
     `assumed`: slices that were decided and whose ManifestWorks were not seen yet, by epoch. `departed`: what works said
     last that are gone, by epoch, until the job's status has it. `used`: the highest epoch that was ever given out here.
     `pause_until`: loop time before which nothing new is placed, after a refused write (`trouble`). `quarantined`: what
-    it asked for when no decision about it was possible. `gone`: its deletion was seen, so it is certain.
+    it asked for when no decision about it was possible. `gone`: its deletion was seen, so it is certain. `hold`: why
+    nothing of it may be placed for now; `deactivate`: why its Workload is to be deactivated. `evicting`: slices that
+    were decided to go, by epoch, until their works say so. `up`: slices that were up once, and since when (epoch
+    seconds) they are not; `recovered`: some were down and are up again.
     """
 
     ref: JobRef
@@ -56,6 +60,11 @@ class JobEntry:
     workload_since: float | None = None
     timer: asyncio.TimerHandle | None = None
     shape: TaskShape | None = None
+    hold: Refusal | None = None
+    deactivate: Reason | None = None
+    evicting: dict[int, Eviction] = field(default_factory=dict)
+    up: dict[int, float | None] = field(default_factory=dict)
+    recovered: bool = False
     gone: bool = False
 
     @property

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from hub.api.reasons import Reason
-from hub.controllers.events import Events
+from hub.controllers.events import Events, Subject
 from hub.controllers.logs import logger
 from hub.controllers.table import JobEntry
+from hub.jobs.attempt import Attempt, Eviction
 from hub.jobs.state import JobState
 from hub.jobs.verdict import retry_note
 
@@ -46,6 +47,18 @@ class Telling:
             self._attempts_over(entry, state, over - before[2])
         if state.ended and phase != before[0] and not seen.memory.ended:
             self._ended(entry, state)
+
+    def told_to_go(self, entry: JobEntry, attempt: Attempt, eviction: Eviction) -> None:
+        """A slice that must go: of the job, and of its Workload with Kueue's word for it."""
+        note = f"tasks {_short(str(attempt.open_tasks))} on {attempt.cluster}: {eviction.message}"
+        self._events.say(entry.ref, eviction.cause, note, "Evict", "Warning")
+        workload = entry.workload
+        if workload is not None:
+            about = Subject("Workload", workload.namespace, workload.name, workload.uid)
+            if eviction.cause == Reason.PREEMPTED.code:
+                self._events.say(about, eviction.cause, eviction.message, "Preempt", "Normal")
+            else:
+                self._events.say(about, f"EvictedDueTo{eviction.cause}", eviction.message, "Evict", "Normal")
 
     def _admitted(self, entry: JobEntry, state: JobState, epochs: frozenset[int]) -> None:
         attempts = [attempt for attempt in state.attempts if attempt.epoch in epochs]

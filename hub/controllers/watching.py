@@ -15,6 +15,8 @@ from hub.api.resource import (
     CLUSTER_CAPACITIES,
     CLUSTER_QUEUES,
     COHORTS,
+    DYNAMIC_SCORERS,
+    DYNAMIC_SCORING_CONFIGS,
     FLEET_JOBS,
     JOBS,
     LEASES,
@@ -28,6 +30,7 @@ from hub.api.resource import (
     PLACEMENTS,
     RESOURCE_FLAVORS,
     SCORE_SOURCES,
+    SCORER_POLICIES,
     TASK_LOG_REQUESTS,
     WORKLOAD_PRIORITY_CLASSES,
     WORKLOADS,
@@ -37,6 +40,7 @@ from hub.client.backoff import Backoff
 from hub.client.informer import Informer, object_key
 from hub.client.interface import KubeApi
 from hub.controllers.cycle import Cycle
+from hub.controllers.dynamic_scoring import DynamicScoring
 from hub.controllers.garbage import Garbage
 from hub.controllers.placements import PlacementKeeper
 from hub.controllers.publishing import Publishing
@@ -71,11 +75,12 @@ class Watching:
         garbage: Garbage,
         scores: Scores,
         publishing: Publishing,
+        dynamic: DynamicScoring,
     ) -> None:
         self._placements = placements
         self._table, self._world, self._cycle = table, world, cycle
         self._registrar, self._garbage, self._scores = registrar, garbage, scores
-        self._publishing = publishing
+        self._publishing, self._dynamic = publishing, dynamic
         make = self._make
         self.informers: tuple[Informer[Any], ...] = (
             self._informer(api, FLEET_JOBS, transform=self._read_job, on_event=self._on_job),
@@ -96,6 +101,9 @@ class Watching:
             make(api, ADDON_PLACEMENT_SCORES, self._on_addon, status=True),
             make(api, PLACEMENT_DECISIONS, self._on_decision, status=True, label_selector=names.PLACEMENT),
             make(api, SCORE_SOURCES, self._on_source, status=True),
+            make(api, DYNAMIC_SCORERS, self._on_scorer, status=True),
+            make(api, SCORER_POLICIES, self._on_policy, status=True),
+            make(api, DYNAMIC_SCORING_CONFIGS, self._on_scoring_config, status=True),
             make(api, TASK_LOG_REQUESTS, self._on_request, status=True),
             make(api, MANAGED_CLUSTER_SETS, self._on_set),
             make(api, MANAGED_CLUSTER_SET_BINDINGS, self._on_binding),
@@ -194,10 +202,12 @@ class Watching:
             self._registrar.cluster_gone(name)
             self._world.cluster_gone(name)
             self._table.mark_cluster(name)
+            self._dynamic.roster.cluster_changed(name)
             return
         self._registrar.cluster_seen(cluster)
         if self._world.cluster_seen(cluster):
             self._table.mark_cluster(name)
+        self._dynamic.roster.cluster_changed(name)
 
     def _on_capacity(self, capacity: Json, gone: bool) -> None:
         if gone:
@@ -247,6 +257,7 @@ class Watching:
 
     def _on_addon(self, obj: Json, gone: bool) -> None:
         self._publishing.seen(obj, gone=gone)
+        self._dynamic.publishing.seen(obj, gone=gone)
         if gone:
             self._scores.addon_gone(obj["metadata"]["namespace"], obj["metadata"]["name"])
         else:
@@ -257,6 +268,24 @@ class Watching:
             self._scores.source_gone(obj["metadata"]["name"])
         else:
             self._scores.source_seen(obj)
+
+    def _on_scorer(self, obj: Json, gone: bool) -> None:
+        if gone:
+            self._dynamic.scorer_gone(obj["metadata"]["namespace"], obj["metadata"]["name"])
+        else:
+            self._dynamic.scorer_seen(obj)
+
+    def _on_policy(self, obj: Json, gone: bool) -> None:
+        if gone:
+            self._dynamic.roster.policy_gone(obj["metadata"]["namespace"], obj["metadata"]["name"])
+        else:
+            self._dynamic.roster.policy_seen(obj)
+
+    def _on_scoring_config(self, obj: Json, gone: bool) -> None:
+        if gone:
+            self._dynamic.roster.config_gone(obj["metadata"]["namespace"], obj["metadata"]["name"])
+        else:
+            self._dynamic.roster.config_seen(obj)
 
     def _on_request(self, obj: Json, gone: bool) -> None:
         if gone:

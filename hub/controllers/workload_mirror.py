@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from hub.api import names
 from hub.api.errors import AlreadyExistsError
 from hub.api.mergepatch import create_merge_patch
 from hub.api.resource import WORKLOADS
@@ -19,6 +20,7 @@ from hub.controllers.table import JobEntry, JobTable
 from hub.controllers.tempo import Tempo
 from hub.controllers.world import World
 from hub.controllers.writes import Create, MergePatch, Write, WriteKey, Writes
+from hub.jobs.limits import is_up
 from hub.jobs.spec import JobSpec
 from hub.jobs.state import JobState
 from hub.jobs.workload import workload_object, workload_status
@@ -44,7 +46,11 @@ class WorkloadMirror:
         tempo: Tempo,
         clock: Callable[[], float],
         now: Callable[[], float],
+        *,
+        waits: bool = False,
     ) -> None:
+        """`waits`: whether it is watched that tasks are up in time."""
+        self._waits = waits
         self._table, self._world, self._writes, self._tempo = table, world, writes, tempo
         self._clock, self._now = clock, now
 
@@ -63,13 +69,33 @@ class WorkloadMirror:
         if workload.deleting:
             return
         if self._changes(entry, spec):
-            self._writes.submit(key, lambda: self._respecified(entry), delay=_NEWS, on_done=self._answered)
-        told = (state.ended, bool(state.live), None if state.live else state.reason, workload.uid)
+            delay = 0.0 if entry.deactivate is not None else _NEWS
+            self._writes.submit(key, lambda: self._respecified(entry), delay=delay, on_done=self._answered)
+        going = bool(state.live) and all(attempt.eviction is not None for attempt in state.live)
+        told = (
+            state.ended,
+            bool(state.live),
+            None if state.live else state.reason,
+            going,
+            state.evictions,
+            self._pods_ready(entry),
+            entry.hold,
+            workload.uid,
+        )
         if told != entry.workload_said:
             entry.workload_said = told
             if entry.workload_since is None:
                 entry.workload_since = self._clock()
             self._submit_status(entry, key._replace(subresource="status"), state)
+
+    def _pods_ready(self, entry: JobEntry) -> str:
+        """Kueue's reason of the condition PodsReady."""
+        state = entry.state
+        if not self._waits or state is None or not state.live:
+            return ""
+        if any(attempt.eviction is None and not is_up(attempt) for attempt in state.live):
+            return "WaitForRecovery" if any(since is not None for since in entry.up.values()) else "WaitForStart"
+        return "Recovered" if entry.recovered else "Started"
 
     def _create(self, entry: JobEntry, key: WriteKey, delay: float) -> None:
         def desired() -> Write | None:
@@ -95,7 +121,8 @@ class WorkloadMirror:
     def _wait(self, entry: JobEntry, state: JobState) -> float:
         if entry.workload_since is None or self._writes.closing:
             return 0.0
-        delay = _END if state.ended else self._tempo.stretched(_NEWS)
+        going = any(attempt.eviction is not None for attempt in state.live)
+        delay = _END if state.ended or going else self._tempo.stretched(_NEWS)
         return entry.workload_since + delay - self._clock()
 
     def _status(self, entry: JobEntry, key: WriteKey) -> Write | None:
@@ -107,24 +134,42 @@ class WorkloadMirror:
             return None
         entry.workload_since = None
         previous = workload.status_object()
-        patch = create_merge_patch(previous, workload_status(seen.spec, state, previous, self._now()))
+        ready = self._pods_ready(entry)
+        wanted = workload_status(seen.spec, state, previous, self._now(), hold=entry.hold, pods_ready=ready)
+        patch = create_merge_patch(previous, wanted)
         return None if patch is None else MergePatch({"metadata": {"uid": workload.uid}, "status": patch})
 
     def _changes(self, entry: JobEntry, spec: JobSpec) -> Json:
-        """What of the Workload's spec follows the job's; Kueue freezes the queue while quota is reserved."""
-        workload, changes = entry.workload, Json()
-        if workload is not None and workload.active == spec.suspend:
-            changes["active"] = not spec.suspend
-        if workload is not None and workload.queue != spec.queue and not workload.reserved:
+        """What of the Workload's spec follows the job's; Kueue freezes the queue while quota is reserved.
+
+        Who set `active` is noted: what a person or a limit has deactivated, no change of the job activates.
+        """
+        workload, changes, notes = entry.workload, Json(), Json()
+        if workload is None:
+            return {}
+        if workload.active and entry.deactivate is not None and entry.state is not None:
+            changes["active"] = False
+            notes[names.DEACTIVATED] = f"{entry.deactivate.code}/{entry.state.next_epoch}"
+        elif workload.active and spec.suspend:
+            changes["active"] = False
+            notes[names.SUSPENDED_BY_JOB] = "true"
+        elif workload.suspended_by_job and not spec.suspend:
+            notes[names.SUSPENDED_BY_JOB] = None
+            if not workload.active:
+                changes["active"] = True
+        if workload.queue != spec.queue and not workload.reserved:
             changes["queueName"] = spec.queue
-        return changes
+        patch: Json = {"spec": changes} if changes else {}
+        return patch | ({"metadata": {"annotations": notes}} if notes else {})
 
     def _respecified(self, entry: JobEntry) -> Write | None:
         seen, workload = entry.seen, entry.workload
         if seen is None or seen.spec is None or workload is None or workload.deleting:
             return None
         changes = self._changes(entry, seen.spec)
-        return MergePatch({"metadata": {"uid": workload.uid}, "spec": changes}) if changes else None
+        if not changes:
+            return None
+        return MergePatch({**changes, "metadata": {"uid": workload.uid, **changes.get("metadata", {})}})
 
     def _answered(self, answer: Object | None) -> None:
         if answer is None:

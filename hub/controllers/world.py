@@ -7,15 +7,17 @@ here, because they follow from these values alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import replace
 from typing import Any
 
 from hub.api.errors import InvalidObjectError
+from hub.api.reasons import Reason
 from hub.controllers.logs import logger
 from hub.fleet.changes import CapacityGone, CapacitySeen, ClusterGone, ClusterSeen, FleetChange
 from hub.fleet.fleet import Fleet
 from hub.fleet.shape import TaskShape, Toleration
+from hub.fleet.site import GpuOffer
 from hub.jobs.spec import JobSpec
 from hub.placement.profiles import with_profile
 from hub.placement.rule import ClusterRule
@@ -56,6 +58,8 @@ class World:
         self.lost_names: set[str] = set()
         self.lost = LostClusters(self)
         self.version = 0
+        # Told what of the clusters' objects cannot be read, by cluster, whenever that changes.
+        self.on_problems: Callable[[Mapping[str, str]], None] = lambda problems: None
         self._fleet_changes: list[FleetChange] = []
         self._quota_seen: list[Json] = []
         self._quota_gone: list[tuple[str, str, str]] = []
@@ -153,7 +157,10 @@ class World:
             self.fleet = self.fleet.apply(changes)
             for name, problem in self.fleet.problems.items():
                 if before.get(name) != problem:
-                    _log.warning("a cluster's report cannot be read", cluster=name, why=problem)
+                    advice = Reason.REPORT_UNREADABLE.advice
+                    _log.warning("a cluster's report cannot be read", cluster=name, why=problem, hint=advice)
+            if self.fleet.problems != before:
+                self.on_problems(self.fleet.problems)
         self._fold_quotas()
         if self._sets_changed:
             self._sets_changed = False
@@ -172,6 +179,8 @@ class World:
 
     def priority_of(self, spec: JobSpec) -> int | str:
         if not spec.priority_class:
+        if isinstance(found, ClusterRule) and (spec.profile or spec.data):
+            found = replace(found, profile=spec.profile or found.profile, data=spec.data or found.data)
             return 0
         found = self.quotas.priorities.get(spec.priority_class)
         if found is None:
@@ -191,6 +200,11 @@ class World:
                 labels.update(flavor.labels)
                 tolerations.update(flavor.tolerations)
         return tuple(sorted(labels.items())), tuple(sorted(tolerations))
+
+    def gpu_offer(self, cluster: str) -> GpuOffer:
+        """How the GPUs of `cluster` are asked for; a cluster that has not reported is asked as a site would be."""
+        site = self.fleet.site(cluster) if cluster in self.fleet else None
+        return GpuOffer() if site is None else site.gpu_offer
 
     def charged_shape(self, shape: TaskShape, cluster: str, flavors: tuple[tuple[str, str], ...]) -> TaskShape:
         """What a task of a slice asks of the nodes of its cluster: a label of the whole cluster need not be on them."""

@@ -17,6 +17,13 @@ from hub.fleet.shape import amount_of
 # 64 Pi of anything on one node: above what exists, far below what a sum over a site's nodes could wrap.
 MAX_AMOUNT = 1 << 56
 _MAX_PRICE = 10**21
+_MAX_DIGITS = 64
+# What an API server takes for a label's key and value, and Open Cluster Management for a claim's.
+MAX_KEY = 317
+MAX_LABEL = 63
+MAX_CLAIM = 1024
+# Of labels, taints, claims, conditions and the like of one object: far above what anybody has.
+MAX_ENTRIES = 1000
 
 
 def mapping(value: Any, field: str) -> Mapping[str, Any]:
@@ -31,21 +38,40 @@ def mapping(value: Any, field: str) -> Mapping[str, Any]:
     return value
 
 
-def entries(value: Any, field: str) -> Sequence[Mapping[str, Any]]:
-    """`value` as a list of maps; absent is empty. Raises `InvalidObjectError`."""
+def entries(value: Any, field: str, most: int = MAX_ENTRIES) -> Sequence[Mapping[str, Any]]:
+    """`value` as a list of at most `most` maps; absent is empty. Raises `InvalidObjectError`."""
     if value is None:
         return ()
     if not isinstance(value, list | tuple):
         raise InvalidObjectError(f"{shorten(value)} is not a list", field=field)
+    if len(value) > most:
+        # Before anything of it is read: who sends a hundred thousand sends them again and again.
+        raise InvalidObjectError(f"{len(value):,} entries, at most {most:,}", field=field)
     for position, entry in enumerate(value):
         if type(entry) is not dict and not isinstance(entry, Mapping):
             raise InvalidObjectError(f"{shorten(entry)} is not a map", field=f"{field}[{position}]")
     return value
 
 
-def texts(value: Any, field: str) -> dict[str, str]:
-    """A map of strings, such as labels."""
-    return dict(sorted((str(key), str(member)) for key, member in mapping(value, field).items()))
+def texts(value: Any, field: str, longest: int = MAX_LABEL) -> dict[str, str]:
+    """A map of strings, such as labels: of at most so many characters each. Raises `InvalidObjectError`."""
+    given = mapping(value, field)
+    if len(given) > MAX_ENTRIES:
+        raise InvalidObjectError(f"{len(given):,} entries, at most {MAX_ENTRIES:,}", field=field)
+    found = dict(sorted((str(key), str(member)) for key, member in given.items()))
+    for key, member in found.items():
+        short(key, MAX_KEY, field)
+        short(member, longest, f"{field}.{key}")
+    return found
+
+
+def short(text: str, longest: int, field: str) -> str:
+    """`text`, where it has at most `longest` characters. Raises `InvalidObjectError`."""
+    if len(text) > longest:
+        raise InvalidObjectError(
+            f"{len(text):,} characters that begin with {shorten(text[:20])}, at most {longest:,}", field=field
+        )
+    return text
 
 
 def whole(value: Any, field: str, most: int) -> int:
@@ -61,6 +87,8 @@ def amount(resource: str, value: Any, field: str) -> int:
         raise InvalidObjectError(f"{shorten(value)} is not a quantity", field=field)
     if isinstance(value, int) and value.bit_length() > 256:
         raise InvalidObjectError(f"{shorten(value)} is more than any node has", field=field)
+    if isinstance(value, str) and len(value) > _MAX_DIGITS:
+        raise InvalidObjectError(f"{shorten(value)} is not a quantity", field=field)
     try:
         found = _amount(resource, value)
     except InvalidObjectError as error:
@@ -77,10 +105,13 @@ def _amount(resource: str, value: str | int | float | Quantity) -> int:
 
 def totals(value: Any, field: str) -> dict[str, int]:
     """A resource list in `amount_of` units. Raises `InvalidObjectError` naming the entry."""
+    given = mapping(value, field)
+    if len(given) > MAX_ENTRIES:
+        raise InvalidObjectError(f"{len(given):,} entries, at most {MAX_ENTRIES:,}", field=field)
     return dict(
         sorted(
-            (str(resource), amount(str(resource), quantity, f"{field}.{resource}"))
-            for resource, quantity in mapping(value, field).items()
+            (str(resource), amount(str(resource), quantity, f"{field}.{short(str(resource), MAX_KEY, field)}"))
+            for resource, quantity in given.items()
         )
     )
 
@@ -88,6 +119,8 @@ def totals(value: Any, field: str) -> dict[str, int]:
 def price(value: Any, field: str) -> float:
     """Money an hour: finite and not negative. Raises `InvalidObjectError`."""
     if isinstance(value, bool) or not isinstance(value, str | int | float | Quantity):
+        raise InvalidObjectError(f"{shorten(value)} is not a price", field=field)
+    if isinstance(value, str) and len(value) > _MAX_DIGITS:
         raise InvalidObjectError(f"{shorten(value)} is not a price", field=field)
     try:
         nano = Quantity(value).nano

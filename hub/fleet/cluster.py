@@ -14,7 +14,7 @@ import numpy as np
 from hub.api import names
 from hub.fleet.facts import ClusterFacts
 from hub.fleet.held import Held, Holding
-from hub.fleet.nodes import WHOLE_GPU, NodeTable
+from hub.fleet.nodes import NodeTable
 from hub.fleet.shape import TaskShape
 from hub.fleet.site import Site
 
@@ -161,7 +161,7 @@ class Cluster:
         if self.held is None:
             return math.nan
         if resource == names.GPU:
-            return float(self.held.gpus_total.sum()) / WHOLE_GPU
+            return self.held.gpus_free()
         row = self.held.table.rows.get(resource)
         return 0.0 if row is None else float(np.maximum(self.held.free[row], 0).sum(dtype=np.float64))
 
@@ -173,8 +173,7 @@ class Cluster:
         rows = held.table.rows
         sums = np.maximum(held.free, 0).sum(axis=1, dtype=np.float64).tolist()
         return [
-            float(held.gpus_total.sum()) / WHOLE_GPU if name == names.GPU else sums[rows[name]] if name in rows else 0.0
-            for name in resources
+            held.gpus_free() if name == names.GPU else sums[rows[name]] if name in rows else 0.0 for name in resources
         ]
 
     def allocatable(self, resource: str) -> float:
@@ -182,7 +181,7 @@ class Cluster:
         if self.site is None:
             return math.nan
         if resource == names.GPU:
-            return float(sum(group.count * group.gpus.count for group in self.site.groups))
+            return float(sum(group.count * group.physical_gpus for group in self.site.groups))
         return float(sum(group.count * group.allocatable.get(resource, 0) for group in self.site.groups))
 
     def gpus_free(self, model: str) -> float:
@@ -192,7 +191,7 @@ class Cluster:
         table = self.held.table
         return float(
             sum(
-                int(self.held.whole[start : start + group.count].sum())
+                self.held.idle_gpus(start, group)
                 for start, group in zip(table.starts, table.groups, strict=True)
                 if model in group.models
             )

@@ -14,7 +14,7 @@ from typing import Any
 from hub.api.conditions import find_condition
 from hub.api.errors import InvalidObjectError
 from hub.api.timestamps import parse_time
-from hub.fleet.amounts import entries, mapping, texts, totals
+from hub.fleet.amounts import MAX_CLAIM, MAX_KEY, entries, mapping, short, texts, totals
 
 AVAILABLE = "ManagedClusterConditionAvailable"
 
@@ -108,7 +108,11 @@ def _totals(
 
 def _claims(claims: Any) -> dict[str, str]:
     listed = entries(claims, "status.clusterClaims")
-    return dict(sorted((str(claim.get("name")), str(claim.get("value"))) for claim in listed))
+    found = sorted((str(claim.get("name")), str(claim.get("value"))) for claim in listed)
+    for name, value in found:
+        short(name, MAX_KEY, "status.clusterClaims")
+        short(value, MAX_CLAIM, f"status.clusterClaims[{name}]")
+    return dict(found)
 
 
 def _taints(taints: Any) -> tuple[Taint, ...]:

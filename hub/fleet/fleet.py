@@ -177,6 +177,15 @@ class Fleet:
         found = self._hidden.get(cluster) if position is None else self._clusters[position]
         return {} if found is None else found.holdings
 
+    def held_otherwise(self, other: Fleet) -> list[str]:
+        """The clusters, of this fleet or of the other, on which other charges may be held; in name order."""
+        if self.names is other.names:
+            return [self.names[at] for at in np.flatnonzero(self._versions != other._versions).tolist()]
+        known = dict(zip(other.names, other._versions.tolist(), strict=True))
+        own = zip(self.names, self._versions.tolist(), strict=True)
+        differ = [name for name, version in own if known.pop(name, None) != version]
+        return sorted([*differ, *known])
+
     @property
     def charges(self) -> Mapping[str, str]:
         """The cluster of every charge, by key."""

@@ -16,8 +16,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from hub.api import names
 from hub.fleet.nodes import MOST_CPU, WHOLE_GPU, Ask, Ints, NodeTable
 from hub.fleet.shape import TaskShape
+from hub.fleet.site import NodeGroup
 from hub.fleet.waste import WasteScale
 
 _NONE: Ints = np.zeros(0, np.int64)
@@ -106,6 +108,24 @@ class Held:
 
     def slots(self, ask: Ask, nodes: Ints | None) -> Ints:
         return self.table.slots(ask, self.free, self.gpus, self.whole, nodes)
+
+    def gpus_free(self) -> float:
+        """Whole GPUs and parts of them, summed; a slot counts as its part of a GPU."""
+        total = float(self.gpus_total.sum())
+        if self.table.slotted:
+            for start, group in self.table.slotted:
+                counted = float(self.gpus_total[start : start + group.count].sum())
+                total += self.idle_gpus(start, group) * WHOLE_GPU - counted
+        return total / WHOLE_GPU
+
+    def idle_gpus(self, start: int, group: NodeGroup) -> float:
+        """GPUs of the group, which starts at node `start`, that nothing runs on; slots as their part of a GPU."""
+        nodes = slice(start, start + group.count)
+        if group.gpus.renamed:
+            slots = np.maximum(self.free[self.table.rows[names.GPU_SHARED], nodes], 0)
+        else:
+            slots = self.whole[nodes]
+        return int(slots.sum()) / group.gpus.replicas
 
     def next_node(self, ask: Ask) -> int:
         """The node that one task more would take, or −1: there is no room."""

@@ -1,7 +1,8 @@
-"""The nodes of one cluster as columns: which a shape may use, how many of it fit, and which ones are taken first.
+"""The nodes of one cluster as columns: how many of a shape fit, and which nodes are taken first.
 
-One table a capacity report; what is free now is kept beside it by hub/fleet/held.py and passed in. All amounts are
-int64 in `amount_of` units, GPUs are thousandths of each single GPU, because halves on two GPUs are not one whole.
+Which nodes it may use at all is hub/fleet/admission.py. One table a capacity report; what is free now is kept beside it
+by hub/fleet/held.py and passed in. All amounts are int64 in `amount_of` units, GPUs are thousandths of each single GPU,
+because halves on two GPUs are not one whole.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hub.api import names
+from hub.fleet.admission import admitted_nodes, group_refusal
 from hub.fleet.shape import TaskShape
-from hub.fleet.site import NodeGroup, Site
+from hub.fleet.site import BY_SITE, NodeGroup, Site
 from hub.fleet.waste import WasteScale
 
 Ints = NDArray[np.int64]
@@ -24,6 +26,8 @@ _UNLIMITED = 1 << 60
 WHOLE_GPU = 1000
 # Thousandths that count where nodes are compared; products with it stay within an int64.
 MOST_CPU = 10**9
+# Counted by the GPU; and without a limit where no node names one.
+_APART = (names.GPU, "pods")
 # Shapes that a table remembers; a fleet of more asks again.
 _KEPT = 512
 
@@ -32,7 +36,8 @@ _KEPT = 512
 class Ask:
     """What a shape means on one table. `nodes`: those that may run it by model, labels and taints; None: all.
 
-    `needs`: (row, amount of it) a task, pods included. `gpus` whole ones or `share` thousandths of one; `milli` either.
+    `needs`: (row, amount of it) a task, pods included. `gpus` whole ones (or slots of GPUs that are shared by time) or
+    `share` thousandths of one; `milli` either, 0 where a share is a resource of its own.
     `impossible`: it asks for something that no node has.
     """
 
@@ -48,11 +53,13 @@ class NodeTable:
     """`free` [resource, node], `gpus` [node, gpu], `whole` [node]: what is there less what others use; frozen."""
 
     __slots__ = (
-        "_asks", "count", "cpu", "free", "gpus", "gpus_total", "groups", "rows", "starts", "waste", "whole",
+        "_asks", "count", "cpu", "free", "gpus", "gpus_total", "groups", "rows", "share_by", "slotted", "starts",
+        "waste", "whole",
     )  # fmt: skip
 
     def __init__(self, site: Site) -> None:
         groups = self.groups = site.groups
+        self.share_by = site.share_by
         resources = sorted({name for group in groups for name in group.allocatable})
         self.rows = {name: row for row, name in enumerate(resources)}
         self.cpu = self.rows.get("cpu")
@@ -66,6 +73,10 @@ class NodeTable:
             self.starts.append(start)
             self._fill(group, start)
             start += group.count
+        # Groups whose GPUs tasks share by time: what is counted there are slots, not GPUs.
+        self.slotted = tuple(
+            (at, group) for at, group in zip(self.starts, groups, strict=True) if group.gpus.replicas > 1
+        )
         self.gpus_total: Ints = self.gpus.sum(axis=1)
         self.whole: Ints = (self.gpus == WHOLE_GPU).sum(axis=1)
         self._asks: dict[TaskShape, Ask] = {}
@@ -138,42 +149,39 @@ class NodeTable:
         return np.minimum(np.maximum(found, 0), MAX_SLOTS)
 
     def _ask(self, shape: TaskShape) -> Ask:
-        needs = [(name, amount) for name, amount in shape.requests if name != names.GPU and amount > 0]
-        if "pods" in self.rows and not shape.request("pods"):
-            needs.append(("pods", 1))
+        needs = [(name, amount) for name, amount in shape.requests if name not in _APART and amount > 0]
+        if "pods" in self.rows:
+            needs.append(("pods", shape.request("pods") or 1))
+        gpus, share = (0, shape.gpu_share) if shape.gpu_share else (shape.gpus, 0)
+        if share and self.share_by == names.GPU:
+            gpus, share = 1, 0
+        elif share and self.share_by not in (BY_SITE, ""):
+            needs.append((self.share_by, share if self.share_by == names.GPU_MILLI else 1))
+            share = 0
         return Ask(
             nodes=self._eligible(shape),
             needs=tuple((self.rows[name], amount) for name, amount in needs if name in self.rows),
-            gpus=0 if shape.gpu_share else shape.gpus,
-            share=shape.gpu_share,
-            milli=shape.gpu_milli,
+            gpus=gpus,
+            share=share,
+            milli=share or gpus * WHOLE_GPU,
             impossible=any(name not in self.rows for name, _ in needs),
         )
 
     def _eligible(self, shape: TaskShape) -> Ints | None:
-        groups = list(zip(self.starts, self.groups, strict=True))
-        allowed = [(start, group) for start, group in groups if group_refusal(group, shape) is None]
-        if len(allowed) == len(groups):
+        parts: list[Ints] = []
+        every = True
+        for start, group in zip(self.starts, self.groups, strict=True):
+            if group_refusal(group, shape, self.share_by) is not None:
+                every = False
+                continue
+            admitted = admitted_nodes(group, shape)
+            every = every and admitted is None
+            parts.append(
+                np.arange(start, start + group.count) if admitted is None else np.array(admitted, np.int64) + start
+            )
+        if every:
             return None
-        parts = [np.arange(start, start + group.count) for start, group in allowed]
         return np.concatenate(parts) if parts else np.zeros(0, np.int64)
-
-
-def group_refusal(group: NodeGroup, shape: TaskShape) -> tuple[str, str] | None:
-    """Why no node of `group` may run `shape`, whatever is free: (``model|memory|selector|taint``, in words)."""
-    if shape.gpu_milli:
-        models = group.models
-        if shape.gpu_models and not set(shape.gpu_models) & set(models):
-            return "model", " / ".join(models) if group.gpus.count else "no GPU"
-        if shape.gpu_min_memory and group.gpus.memory < shape.gpu_min_memory:
-            return "memory", str(group.gpus.memory)
-    for key, value in shape.node_selector:
-        if group.labels.get(key) != value and not (key == names.GPU_PRODUCT and value in group.models):
-            return "selector", f"{key}={value}"
-    for key, value, effect in group.taints:
-        if not shape.tolerates(key, value, effect):
-            return "taint", f"{key}={value}:{effect}" if value else f"{key}:{effect}"
-    return None
 
 
 def _least(found: Ints | None, more: Ints) -> Ints:

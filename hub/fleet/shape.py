@@ -12,6 +12,7 @@ from typing import Any
 
 from hub.api import names
 from hub.api.errors import InvalidObjectError
+from hub.api.nodeaffinity import HOSTNAME, NodeTerm, required_terms
 from hub.api.quantity import Quantity
 
 # Taints with these effects keep tasks away; PreferNoSchedule does not.
@@ -40,7 +41,10 @@ class Toleration:
 # More than any cluster has of anything, and still an int64 beside another one: what asks for more fits nowhere all the
 # same, and must not end a decision about everyone.
 MOST = 2**62
-_HASHED = ("requests", "gpu_share", "gpu_models", "gpu_min_memory", "node_selector", "tolerations", "images")
+_HASHED = (
+    "requests", "gpu_share", "gpu_models", "gpu_min_memory", "node_selector", "tolerations", "images", "node_affinity",
+    "gpu_slot",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,8 @@ class TaskShape:
     """`requests`: sorted (resource, amount), cpu in thousandths, all else in whole units; GPUs as ``nvidia.com/gpu``.
 
     `gpu_share` is thousandths of one GPU and excludes ``nvidia.com/gpu``; `gpu_min_memory` is bytes of each GPU.
+    `node_affinity`: alternatives, one of which a node must meet; none: any node. `gpu_slot`: its one GPU was asked for
+    by the resource's name only, so one that others have a slice of time of is as good.
     """
 
     requests: tuple[tuple[str, int], ...] = ()
@@ -57,6 +63,8 @@ class TaskShape:
     node_selector: tuple[tuple[str, str], ...] = ()
     tolerations: tuple[Toleration, ...] = ()
     images: tuple[str, ...] = ()
+    node_affinity: tuple[NodeTerm, ...] = ()
+    gpu_slot: bool = False
     # The key of every cache of fits: hashed once, not at each look.
     _hash: int = field(init=False, repr=False, compare=False, default=0)
 
@@ -129,13 +137,19 @@ def task_shape(template: Mapping[str, Any], gpu: Mapping[str, Any] | None = None
     for name, value in (spec.get("overhead") or {}).items():
         running[name] = running.get(name, 0) + amount_of(name, value, f"template.spec.overhead.{name}")
     share = 0
+    slot = not gpu and running.get(names.GPU) == 1
     gpu = gpu or {}
     if gpu.get("share") is not None:
         share = amount_of("cpu", gpu["share"], "gpu.share")
         running.pop(names.GPU, None)
     elif gpu:
         running[names.GPU] = int(gpu["count"]) if gpu.get("count") is not None else 1
+    elif running.get(names.GPU_MILLI, 0) <= 1000 and not running.get(names.GPU):
+        # As the slices of a FleetJob with a share ask for it.
+        share = running.pop(names.GPU_MILLI, 0)
     selector = {str(key): str(value) for key, value in (spec.get("nodeSelector") or {}).items()}
+    if spec.get("nodeName"):
+        selector[HOSTNAME] = str(spec["nodeName"])
     tolerations = tuple(
         Toleration(
             str(t.get("key") or ""),
@@ -153,6 +167,8 @@ def task_shape(template: Mapping[str, Any], gpu: Mapping[str, Any] | None = None
         node_selector=tuple(sorted(selector.items())),
         tolerations=tuple(sorted(set(tolerations))),
         images=tuple(sorted({str(c["image"]) for c in _containers(spec) if c.get("image")})),
+        node_affinity=required_terms(spec.get("affinity"), "template.spec.affinity"),
+        gpu_slot=slot,
     )
 
 

@@ -11,9 +11,9 @@ import numpy as np
 from hub.api import names
 from hub.api.quantity import Quantity
 from hub.api.reasons import Reason
+from hub.fleet.admission import Refusal, admitted_nodes, group_refusal
 from hub.fleet.cluster import Cluster
 from hub.fleet.held import Held
-from hub.fleet.nodes import group_refusal
 from hub.fleet.shape import TaskShape
 from hub.fleet.site import NodeGroup
 
@@ -65,7 +65,7 @@ def explain_cluster(cluster: Cluster, shape: TaskShape) -> FitVerdict:
             tasks = "1 task" if held.waiting == 1 else f"{held.waiting} tasks"
             detail += f"; still waiting here for room: {tasks}"
         return FitVerdict(cluster.name, 0, capacity, Reason.NO_FREE_SLOT, {"detail": detail}, groups)
-    if shape.gpu_milli and not shape.gpu_models and not any(g.count and g.gpus.count for g in site.groups):
+    if shape.gpu_milli and not shape.gpu_models and not any(g.count and _has_gpus(g) for g in site.groups):
         return FitVerdict(cluster.name, 0, 0, Reason.SHAPE_NEVER_FITS, {"detail": "no node has a GPU"}, groups)
     if groups and all(g.reason is Reason.GPU_MODEL_ABSENT for g in groups):
         facts = {"found": _found(site.groups), "wanted": _wanted(shape)}
@@ -76,17 +76,13 @@ def explain_cluster(cluster: Cluster, shape: TaskShape) -> FitVerdict:
 
 def _group(group: NodeGroup, start: int, held: Held, shape: TaskShape) -> GroupVerdict:
     table = held.table
-    refusal = group_refusal(group, shape)
+    refusal = group_refusal(group, shape, table.share_by)
     if refusal is not None:
-        kind, detail = refusal
-        if kind in ("model", "memory"):
-            detail = detail if kind == "model" else _gpus(group)
-            return GroupVerdict(group.name, group.count, 0, 0, Reason.GPU_MODEL_ABSENT, detail)
-        words = {"selector": "its nodes do not have label {}", "taint": "its nodes have taint {}"}[kind]
-        return GroupVerdict(group.name, group.count, 0, 0, Reason.SHAPE_NEVER_FITS, words.format(detail))
+        return _refused(group, refusal)
     if not group.count:
         return GroupVerdict(group.name, 0, 0, 0, Reason.SHAPE_NEVER_FITS, "it has no nodes")
-    nodes = np.arange(start, start + group.count)
+    admitted = admitted_nodes(group, shape)
+    nodes = start + (np.arange(group.count) if admitted is None else np.array(admitted, np.int64))
     ask = table.ask(shape)
     fit = int(held.slots(ask, nodes).sum())
     capacity = int(table.slots(ask, table.free, table.gpus, table.whole, nodes).sum())
@@ -97,11 +93,18 @@ def _group(group: NodeGroup, start: int, held: Held, shape: TaskShape) -> GroupV
     return GroupVerdict(group.name, group.count, 0, capacity, reason, shortages)
 
 
+def _refused(group: NodeGroup, refusal: Refusal) -> GroupVerdict:
+    if refusal.kind not in ("model", "memory"):
+        return GroupVerdict(group.name, group.count, 0, 0, Reason.SHAPE_NEVER_FITS, refusal.detail)
+    detail = refusal.detail if refusal.kind == "model" else _gpus(group)
+    return GroupVerdict(group.name, group.count, 0, 0, Reason.GPU_MODEL_ABSENT, detail)
+
+
 def _shortages(group: NodeGroup, held: Held, shape: TaskShape, nodes: Any) -> str:
     """What no node has enough of: of each thing the most that one has."""
     words: list[str] = []
     for name, amount in shape.requests:
-        if name == names.GPU:
+        if name == names.GPU or (name == "pods" and name not in held.table.rows):
             continue
         row = held.table.rows.get(name)
         most = 0 if row is None else max(int(held.free[row, nodes].max()), 0)
@@ -110,7 +113,16 @@ def _shortages(group: NodeGroup, held: Held, shape: TaskShape, nodes: Any) -> st
             words.append(
                 _short_of(show_amount(name, most), show_amount(name, offered), name, show_amount(name, amount))
             )
-    if shape.gpu_share:
+    if shape.gpu_share and held.table.share_by in (names.GPU_MILLI, names.GPU_SHARED):
+        name = held.table.share_by
+        row, needed = held.table.rows[name], shape.gpu_share if name == names.GPU_MILLI else 1
+        most = max(int(held.free[row, nodes].max()), 0)
+        if most < needed:
+            words.append(_short_of(str(most), str(group.allocatable.get(name, 0)), name, str(needed)))
+    elif shape.gpu_share and held.table.share_by == names.GPU:
+        if int(held.whole[nodes].max()) < 1:
+            words.append(_short_of("0", str(group.gpus.count), "slots of a GPU", "1"))
+    elif shape.gpu_share:
         most = int(held.gpus[nodes].max(initial=0))
         if most < shape.gpu_share:
             found = f"at most {most / 1000:g} of a GPU free on a node" if group.gpus.count else "no GPU"
@@ -139,13 +151,17 @@ def _joined(groups: Any) -> str:
     return "; ".join(f"{g.group} ({g.nodes} {'node' if g.nodes == 1 else 'nodes'}): {g.detail}" for g in groups)
 
 
+def _has_gpus(group: NodeGroup) -> bool:
+    return bool(group.physical_gpus) or names.GPU_MILLI in group.allocatable
+
+
 def _found(groups: tuple[NodeGroup, ...]) -> str:
-    found = sorted({_gpus(group) for group in groups if group.gpus.count and group.count})
+    found = sorted({_gpus(group) for group in groups if group.physical_gpus and group.count})
     return ", ".join(found) or "no GPU"
 
 
 def _gpus(group: NodeGroup) -> str:
-    if not group.gpus.count:
+    if not group.physical_gpus:
         return "no GPU"
     memory = f" with {Quantity(group.gpus.memory)}" if group.gpus.memory else " of unknown memory"
     return (" / ".join(group.models) or "GPUs of unknown model") + memory

@@ -7,6 +7,7 @@ is hub/jobs/ledger.py, sentences are hub/jobs/verdict.py; what is written of all
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Set
 from dataclasses import replace
 from typing import Final
@@ -61,16 +62,19 @@ def fold(
         _recorded(attempt, ledger.stale[position], superseded=ledger.superseded[position])
         for position, attempt in enumerate(known)
     ]
-    active = held = 0
+    active = held = leaving = 0
     for attempt in known:
         if attempt.live:
             active += min(attempt.active, len(attempt.open_tasks))
-            held += attempt.holds
+        if _leaves(attempt, lost):
+            leaving += attempt.holds
+        held += attempt.holds if attempt.live else 0
     groups = _groups(spec, known, ledger) if verdict is None else ()
     slots = 0
     if verdict is None:
         slots = 0 if spec.suspend else max(0, spec.parallelism - held)
         verdict = waiting_for(spec, known, ledger, groups, active=active, slots=slots, refusal=refusal)
+        slots = max(0, slots - leaving)
     recorded = {attempt.epoch for attempt in memory.attempts if not attempt.live}
     fenced = tuple(attempt for attempt in known if attempt.fenced and not attempt.gone)
     used = max([retries_from - 1, 0, *(attempt.epoch for attempt in known)])
@@ -83,7 +87,7 @@ def fold(
         succeeded=ledger.indexes(book.SUCCEEDED),
         failed=ledger.indexes(book.FINAL),
         active=active,
-        waiting=groups,
+        waiting=_free(groups, known, lost),
         slots=slots,
         attempts=tuple(known),
         next_epoch=used + 1,
@@ -110,6 +114,10 @@ def demand_of(spec: JobSpec, state: JobState, priority: int, rule: ClusterRule |
     if not state.slots or not state.waiting:
         return None
     live = state.live
+    rule = rule or spec.rule or ClusterRule()
+    placed: Counter[str] = Counter()
+    for attempt in live if rule.spread else ():
+        placed[attempt.cluster] += attempt.holds
     return Demand(
         key=spec.key,
         uid=spec.uid,
@@ -120,10 +128,11 @@ def demand_of(spec: JobSpec, state: JobState, priority: int, rule: ClusterRule |
         shape=spec.shape,
         groups=state.waiting,
         slots=state.slots,
-        rule=rule or spec.rule or ClusterRule(),
+        rule=rule,
         active=sum(attempt.holds for attempt in live),
         running=tuple(sorted({attempt.cluster for attempt in live})),
         expected=spec.expected_duration,
+        placed=tuple(sorted(placed.items())),
     )
 
 
@@ -254,6 +263,10 @@ def _groups(spec: JobSpec, known: list[Attempt], ledger: Ledger) -> tuple[TaskGr
     found: dict[tuple[int, tuple[str, ...]], list[tuple[int, int]]] = {}
     avoid: dict[int, set[str]] = {}
     for attempt in known:
+        if attempt.state == "Evicted" and attempt.reason == Reason.PODS_READY_TIMEOUT.code:
+            for task in attempt.open_tasks:
+                if task < spec.tasks and ledger.codes[task] == book.WAITING:
+                    avoid.setdefault(task, set()).add(attempt.cluster)
         if attempt.failed and (spec.retry.elsewhere or attempt.reason == Reason.WORK_REFUSED.code):
             for task in attempt.failed - attempt.stale:
                 if task < spec.tasks and ledger.codes[task] in (book.WAITING, book.FAILED):
@@ -270,6 +283,22 @@ def _groups(spec: JobSpec, known: list[Attempt], ledger: Ledger) -> tuple[TaskGr
     return tuple(
         TaskGroup(IndexSet.of_ranges(ranges), number, clusters) for (number, clusters), ranges in sorted(found.items())
     )
+
+
+def _leaves(attempt: Attempt, lost: Set[str]) -> bool:
+    """Whether its processes may still be there, to be gone soon."""
+    return attempt.state == "Evicted" and not attempt.gone and attempt.cluster not in lost
+
+
+def _free(groups: tuple[TaskGroup, ...], known: list[Attempt], lost: Set[str]) -> tuple[TaskGroup, ...]:
+    """What may be placed: a task that was told to go is asked for again when it is gone, not before."""
+    leaving = IndexSet()
+    for attempt in known:
+        if _leaves(attempt, lost):
+            leaving = leaving | attempt.open_tasks
+    if not leaving:
+        return groups
+    return tuple(replace(group, tasks=left) for group in groups if (left := group.tasks - leaving))
 
 
 def _usage(known: list[Attempt], before: Usage) -> Usage:

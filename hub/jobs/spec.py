@@ -51,8 +51,9 @@ class Retry:
 class JobSpec:
     """`created` is epoch seconds, durations are seconds. `template` and `gpu` are as the object has them.
 
-    `rule` is None when the clusters are named by the Placement `placement_ref` instead. `job_deadline` is of the job
-    from its first task's start (batch/v1), `slice_deadline` of one slice on its cluster. `cancelled`: why its owner
+    `rule` is None when the clusters are named by the Placement `placement_ref` instead; `profile` and `data` are then
+    the job's own, which go before the Placement's. `job_deadline` is of the job from its first task's start (batch/v1),
+    `slice_deadline` of one slice on its cluster. `cancelled`: why its owner
     ended it, empty if it goes on. `retry_failed` is the annotation as it is. `indexed` False: tasks have no number of
     their own. `per_index`: a plain Job's failures count for each index alone. `checkpoint`: between states to go on
     from; `restart_cost`: what a stop costs besides; `max_execution`: how long it may hold quota in all.
@@ -73,6 +74,8 @@ class JobSpec:
     gpu: Mapping[str, Any] | None = field(default=None, hash=False)
     rule: ClusterRule | None = ClusterRule()
     placement_ref: str = ""
+    profile: str = ""
+    data: tuple[tuple[str, int], ...] = ()
     priority_class: str = ""
     indexed: bool = True
     per_index: bool = False
@@ -118,6 +121,7 @@ class JobSpec:
         gpu = spec.get("gpu")
         tasks = _count(spec, "tasks", 1, low=1, high=MAX_TASKS)
         reference = str((spec.get("placementRef") or {}).get("name") or "")
+        own = with_profile(ClusterRule(), annotations)
         if reference and spec.get("placement"):
             raise InvalidObjectError("write placement or placementRef, not both", field="spec.placementRef")
         restart = template["spec"].get("restartPolicy") or "Never"
@@ -137,6 +141,8 @@ class JobSpec:
             gpu=gpu,
             rule=None if reference else _rule(meta, spec),
             placement_ref=reference,
+            profile=own.profile if reference else "",
+            data=own.data if reference else (),
             priority_class=str(spec.get("priorityClassName") or ""),
             retry=_retry(spec.get("retry") or {}),
             suspend=spec.get("suspend") is True,

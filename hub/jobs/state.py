@@ -26,7 +26,7 @@ class Refused(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class JobState:
-    """`tasks` in all; `succeeded` and `failed` are settled, `active` run now, `waiting` are to be placed.
+    """`tasks` in all; `succeeded` and `failed` are settled, `active` run now, `waiting` may be placed.
 
     `slots`: how many more may run at once (0: nothing is to be placed). `attempts`: all that are known, by epoch,
     as each is to be recorded. `next_epoch` is what the next slice gets. `delete`: attempts whose ManifestWorks may be

@@ -6,7 +6,8 @@ only one. Elsewhere Kubernetes cannot compute it without a shell in the image: t
 the ``JOB_COMPLETION_INDEX``-th of ``QUARTERDECK_TASKS``, from 0. The edge runtime sets both variables itself, always.
 
 GPUs: ``nvidia.com/gpu`` as request and limit of the first container. A share is ``fleet.quarterdeck.dev/gpu-milli``
-(thousandths) there instead: a cluster whose nodes do not offer it says so, rather than running tasks without a GPU.
+(thousandths) there instead, or one slot of a GPU that tasks share by time, where the cluster's device plugin offers
+those; its nodes must then give each task at least so much. Whole GPUs of a cluster that shares some are not those.
 Models and memory are required node affinity on the labels ``nvidia.com/gpu.product`` and ``nvidia.com/gpu.memory``
 (MiB), one model alone is a nodeSelector; both are annotations of the pod as well, for runtimes that know no affinity.
 """
@@ -18,14 +19,23 @@ from typing import Any, Final
 
 from hub.api import names
 from hub.api.indexset import IndexSet
+from hub.fleet.site import GpuOffer
 from hub.jobs.spec import JobSpec
 
 Json = dict[str, Any]
 _INDEX_FIELD: Final = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
 _MIB: Final = 2**20
+DIVIDED: Final = GpuOffer()
 
 
-def pod_template(spec: JobSpec, cluster: str, tasks: IndexSet, attempt: int, annotations: Mapping[str, str]) -> Json:
+def pod_template(
+    spec: JobSpec,
+    cluster: str,
+    tasks: IndexSet,
+    attempt: int,
+    annotations: Mapping[str, str],
+    offer: GpuOffer = DIVIDED,
+) -> Json:
     """A new PodTemplateSpec; the job's own is not changed. `annotations` and the job's labels are put on the pod."""
     own, pod = spec.template, dict(spec.template["spec"])
     environment = _environment(spec, cluster, tasks, attempt)
@@ -35,7 +45,7 @@ def pod_template(spec: JobSpec, cluster: str, tasks: IndexSet, attempt: int, ann
         pod["initContainers"] = [_with_environment(container, environment) for container in pod["initContainers"]]
     notes = dict(annotations)
     if spec.gpu is not None:
-        _ask_for_gpus(spec, pod, notes)
+        _ask_for_gpus(spec, pod, notes, offer)
     meta = own.get("metadata") or {}
     return {
         **{key: value for key, value in own.items() if key not in ("metadata", "spec")},
@@ -53,7 +63,7 @@ def counted_template(spec: JobSpec) -> Json:
     pod = {**spec.template["spec"], "restartPolicy": "Never"}
     notes: dict[str, str] = {}
     if spec.gpu is not None:
-        _ask_for_gpus(spec, pod, notes)
+        _ask_for_gpus(spec, pod, notes, DIVIDED)
     meta = spec.template.get("metadata") or {}
     if notes:
         meta = {**meta, "annotations": {**(meta.get("annotations") or {}), **notes}}
@@ -83,9 +93,13 @@ def _with_environment(container: Mapping[str, Any], environment: list[Json]) -> 
     return {**container, "env": [*environment, *kept]}
 
 
-def _ask_for_gpus(spec: JobSpec, pod: Json, notes: dict[str, str]) -> None:
+def _ask_for_gpus(spec: JobSpec, pod: Json, notes: dict[str, str], offer: GpuOffer) -> None:
     shape = spec.shape
-    amount = {names.GPU_MILLI: str(shape.gpu_share)} if shape.gpu_share else {names.GPU: str(shape.gpus)}
+    slot = bool(shape.gpu_share) and offer.share_by in (names.GPU, names.GPU_SHARED)
+    if slot:
+        amount = {offer.share_by: "1"}
+    else:
+        amount = {names.GPU_MILLI: str(shape.gpu_share)} if shape.gpu_share else {names.GPU: str(shape.gpus)}
     containers = [_without(container, names.GPU) for container in pod["containers"]]
     if shape.gpu_milli:
         first = containers[0]
@@ -97,7 +111,17 @@ def _ask_for_gpus(spec: JobSpec, pod: Json, notes: dict[str, str]) -> None:
         }
     pod["containers"] = containers
     required: list[Json] = []
-    if len(shape.gpu_models) == 1:
+    if slot:
+        # A slot is a part of at least the share: no more tasks on a GPU than there are such parts in it, but several.
+        required.append({"key": names.GPU_REPLICAS, "operator": "Lt", "values": [str(1000 // shape.gpu_share + 1)]})
+        required.append({"key": names.GPU_REPLICAS, "operator": "Gt", "values": ["1"]})
+    elif offer.shared and shape.gpus:
+        required.append({"key": names.GPU_SHARING, "operator": "NotIn", "values": ["time-slicing", "mps"]})
+    if slot and shape.gpu_models:
+        # Where slots go by the whole GPU's name the model is labelled as shared.
+        models = [name for model in shape.gpu_models for name in (model, f"{model}-SHARED")]
+        required.append({"key": names.GPU_PRODUCT, "operator": "In", "values": models})
+    elif len(shape.gpu_models) == 1:
         pod["nodeSelector"] = {**(pod.get("nodeSelector") or {}), names.GPU_PRODUCT: shape.gpu_models[0]}
     elif shape.gpu_models:
         required.append({"key": names.GPU_PRODUCT, "operator": "In", "values": list(shape.gpu_models)})
@@ -127,12 +151,18 @@ def _without(container: Mapping[str, Any], resource: str) -> Json:
 
 
 def _require(affinity: Mapping[str, Any], expressions: list[Json]) -> Json:
-    """The terms of a node selector are alternatives: each gets our requirements."""
+    """The terms of a node selector are alternatives, so each gets our requirements.
+
+    But for one that says nothing: it holds nowhere, and must not come to hold where ours do.
+    """
     node = dict(affinity.get("nodeAffinity") or {})
     selector = dict(node.get("requiredDuringSchedulingIgnoredDuringExecution") or {})
-    terms = selector.get("nodeSelectorTerms") or [{}]
+    own = selector.get("nodeSelectorTerms") or ()
     selector["nodeSelectorTerms"] = [
-        {**term, "matchExpressions": [*(term.get("matchExpressions") or ()), *expressions]} for term in terms
-    ]
+        {**term, "matchExpressions": [*(term.get("matchExpressions") or ()), *expressions]}
+        if term.get("matchExpressions") or term.get("matchFields")
+        else term
+        for term in own
+    ] or [{"matchExpressions": expressions}]
     node["requiredDuringSchedulingIgnoredDuringExecution"] = selector
     return {**affinity, "nodeAffinity": node}

@@ -7,15 +7,16 @@ admission is the sum over the job's live slices and is not shrunk while quota is
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from hub.api import names
-from hub.api.conditions import condition_is, find_condition, with_condition
 from hub.api.quantity import Quantity
 from hub.api.reasons import Reason
 from hub.api.resource import FLEET_JOBS, JOBS, WORKLOAD_PRIORITY_CLASSES, WORKLOADS
 from hub.fleet.shape import TaskShape
 from hub.jobs.attempt import Attempt
+from hub.jobs.kueue_conditions import PODS_UP, Conditions
+from hub.jobs.limits import held_time
 from hub.jobs.spec import JobSpec
 from hub.jobs.state import JobState
 from hub.jobs.status import stamp
@@ -23,10 +24,26 @@ from hub.jobs.template import counted_template
 
 Json = dict[str, Any]
 POD_SET: Final = "main"
+_PODS_READY: Final = {
+    "WaitForStart": "Not all pods are ready or succeeded",
+    "WaitForRecovery": "At least one pod has failed, waiting for recovery",
+    "Started": "All pods reached readiness and the workload is running",
+    "Recovered": "All pods reached readiness and the workload is running",
+}
 _EVICTIONS: Final = {
     Reason.SUSPENDED: "Deactivated",
     Reason.CLUSTER_LOST: "NodeFailures",
 }
+
+
+class Held(Protocol):
+    """Why a job may not be placed for now (hub/planner's Refusal)."""
+
+    @property
+    def reason(self) -> Reason: ...
+
+    @property
+    def facts(self) -> tuple[tuple[str, Any], ...]: ...
 
 
 def workload_object(spec: JobSpec, priority: int = 0) -> Json:
@@ -35,8 +52,10 @@ def workload_object(spec: JobSpec, priority: int = 0) -> Json:
     pods: Json = {"name": POD_SET, "count": max(spec.parallelism, 0), "template": counted_template(spec)}
     if spec.parallelism > 1:
         # Some of its tasks may start before there is room for all.
-        pods["minCount"] = 1
+        pods["minCount"] = min(spec.min_parallelism or 1, pods["count"])
     wanted: Json = {"queueName": spec.queue, "podSets": [pods], "priority": priority, "active": not spec.suspend}
+    if spec.max_execution is not None:
+        wanted["maximumExecutionTimeSeconds"] = max(1, round(spec.max_execution))
     if spec.priority_class:
         wanted["priorityClassRef"] = {
             "group": WORKLOAD_PRIORITY_CLASSES.group,
@@ -50,6 +69,7 @@ def workload_object(spec: JobSpec, priority: int = 0) -> Json:
             "name": spec.workload,
             "namespace": spec.namespace,
             "labels": {names.KUEUE_JOB_UID: spec.uid},
+            **({"annotations": {names.SUSPENDED_BY_JOB: "true"}} if spec.suspend else {}),
             "ownerReferences": [
                 {
                     "apiVersion": owner.api_version,
@@ -65,44 +85,106 @@ def workload_object(spec: JobSpec, priority: int = 0) -> Json:
     }
 
 
-def workload_status(spec: JobSpec, state: JobState, previous: Mapping[str, Any], now: float) -> Json:
-    """The status that the Workload is to have, given the one it has. `now` is epoch seconds."""
-    conditions: Sequence[Mapping[str, Any]] = previous.get("conditions") or ()
+def workload_status(
+    spec: JobSpec,
+    state: JobState,
+    previous: Mapping[str, Any],
+    now: float,
+    *,
+    hold: Held | None = None,
+    pods_ready: str = "",
+) -> Json:
+    """The status that the Workload is to have, given the one it has. `now` is epoch seconds.
+
+    `hold`: why the job may not be placed for now. `pods_ready`: Kueue's reason of the condition PodsReady; empty where
+    nobody waits for that.
+    """
+    said = Conditions(previous.get("conditions") or (), stamp(now), spec.generation or None)
     status: Json = {key: value for key, value in previous.items() if key not in ("conditions", "admission")}
     before = previous.get("admission")
-    at = stamp(now)
-
-    def put(kind: str, verdict: str, reason: str, message: str) -> None:
-        nonlocal conditions
-        conditions = with_condition(
-            conditions, kind, verdict, reason, message, now=at, generation=spec.generation or None
-        )
-
     live = state.live
+    evictions = eviction_stats(state)
+    fewer = evictions != (previous.get("schedulingStats") or {}).get("evictions", [])
+    if evictions:
+        status["schedulingStats"] = {"evictions": evictions}
+    if spec.max_execution is not None and (past := int(held_time(_over(state), 0, now))):
+        status["accumulatedPastExecutionTimeSeconds"] = past
     if state.ended:
         if before is not None:
             status["admission"] = before
-        if find_condition(conditions, "Finished") is None or not condition_is(conditions, "Finished"):
-            put("Finished", "True", "Succeeded" if state.phase == "Succeeded" else "Failed", state.message)
+        if state.evictions and _last_eviction(state) is None:
+            said.admitted_again(_newest_evicted(state))
+        if not said.true("Finished"):
+            said.put("Finished", True, "Succeeded" if state.phase == "Succeeded" else "Failed", state.message)
     elif live:
         queue = live[-1].queue
-        status["admission"] = _admission(spec.shape, live, before)
+        status["admission"] = _admission(spec.shape, live, None if fewer else before)
         reserved = Reason.QUOTA_RESERVED.message(queue=queue)
-        put("QuotaReserved", "True", Reason.QUOTA_RESERVED.code, reserved)
-        put("Admitted", "True", "Admitted", f"The workload is admitted by ClusterQueue {queue}")
-        for kind in ("Evicted", "Finished"):
-            if condition_is(conditions, kind):
-                put(kind, "False", Reason.QUOTA_RESERVED.code, reserved)
+        said.put("QuotaReserved", True, Reason.QUOTA_RESERVED.code, reserved)
+        said.put("Admitted", True, "Admitted", f"The workload is admitted by ClusterQueue {queue}")
+        if said.true("Finished"):
+            said.put("Finished", False, Reason.QUOTA_RESERVED.code, reserved)
+        going = [attempt.eviction for attempt in live if attempt.eviction is not None]
+        if len(going) == len(live):
+            # As with Kueue it has its quota until what runs is gone.
+            said.evicted(going[-1].cause, going[-1].reason, going[-1].message)
+        else:
+            said.admitted_again(_newest_evicted(state))
+        if pods_ready:
+            said.put("PodsReady", pods_ready in PODS_UP, pods_ready, _PODS_READY[pods_ready])
+            if pods_ready in PODS_UP:
+                status.pop("requeueState", None)
     else:
-        if condition_is(conditions, "Admitted"):
-            put("Admitted", "False", "NoReservation", "The workload has no reservation")
-            if (why := _EVICTIONS.get(state.reason)) is not None:
-                put("Evicted", "True", why, state.message)
-        if condition_is(conditions, "Finished"):
-            put("Finished", "False", state.reason.code, state.message)
-        put("QuotaReserved", "False", state.reason.code, state.message)
-    status["conditions"] = [dict(condition) for condition in conditions]
+        last = _last_eviction(state)
+        if said.true("Admitted"):
+            said.put("Admitted", False, "NoReservation", "The workload has no reservation")
+            if last is None and (why := _EVICTIONS.get(state.reason)) is not None:
+                said.evicted(why, "", state.message)
+        if last is not None:
+            said.evicted(last.reason, _kind(said, last), last.message)
+            said.requeued(last.reason, last.message, held=hold is not None or state.reason is Reason.QUEUE_INACTIVE)
+        if said.true("Finished"):
+            said.put("Finished", False, state.reason.code, state.message)
+        if pods_ready or said.true("PodsReady"):
+            said.put("PodsReady", False, "WaitForStart", _PODS_READY["WaitForStart"])
+        said.put("QuotaReserved", False, state.reason.code, state.message)
+        if hold is not None and hold.reason is Reason.BACKING_OFF:
+            facts = dict(hold.facts)
+            status["requeueState"] = {"count": facts["count"], "requeueAt": facts["at"]}
+    status["conditions"] = said.conditions
     return status
+
+
+def eviction_stats(state: JobState) -> list[Json]:
+    """Kueue's schedulingStats.evictions: how often, by reason and what is behind it."""
+    found: dict[tuple[str, str], int] = {}
+    for code, count in state.evictions:
+        reason, _, cause = code.partition("DueTo")
+        found[reason, cause] = found.get((reason, cause), 0) + count
+    return [
+        {"reason": reason, "underlyingCause": cause, "count": count} for (reason, cause), count in sorted(found.items())
+    ]
+
+
+def _over(state: JobState) -> list[Attempt]:
+    return [attempt for attempt in state.attempts if not attempt.live]
+
+
+def _last_eviction(state: JobState) -> Attempt | None:
+    """The newest slice that had to go, unless a newer one ended otherwise."""
+    over = _over(state)
+    return over[-1] if over and over[-1].state == "Evicted" else None
+
+
+def _newest_evicted(state: JobState) -> Attempt | None:
+    return next((attempt for attempt in reversed(state.attempts) if attempt.state == "Evicted"), None)
+
+
+def _kind(said: Conditions, last: Attempt) -> str:
+    """Of a preemption: as the work says it, or as was said while there was one."""
+    if last.eviction is not None:
+        return last.eviction.reason
+    return said.reason("Preempted") if last.reason == Reason.PREEMPTED.code else ""
 
 
 def _admission(shape: TaskShape, live: Sequence[Attempt], before: Any) -> Json:

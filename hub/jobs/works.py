@@ -17,11 +17,12 @@ from hub.api.indexset import IndexSet
 from hub.api.reasons import Reason
 from hub.api.resource import JOBS, MANIFEST_WORKS
 from hub.api.timestamps import parse_time
+from hub.fleet.site import GpuOffer
 from hub.jobs.attempt import Attempt, AttemptState
 from hub.jobs.eviction import SIGNALLED, read_eviction
 from hub.jobs.feedback import Report, feedback_values, is_finished, last_change, refusal_of
 from hub.jobs.spec import JobSpec
-from hub.jobs.template import pod_template
+from hub.jobs.template import DIVIDED, pod_template
 
 Json = dict[str, Any]
 _NO_BACKOFF_LIMIT: Final = 2147483647
@@ -53,10 +54,11 @@ def slice_to_work(
     queue: str,
     epoch: int,
     decision: str = "",
+    offer: GpuOffer = DIVIDED,
 ) -> Json:
     """The ManifestWork, without status, for the namespace `cluster`. `flavors` are (resource, flavor).
 
-    `decision` is kept for people who ask later why it is there.
+    `decision` is kept for people who ask later why it is there; `offer` is what the cluster says of its GPUs.
     """
     name = names.work_name(spec.name, spec.uid, epoch)
     labels = {**spec.labels, names.EPOCH: str(epoch)}
@@ -77,7 +79,7 @@ def slice_to_work(
     }
     if spec.slice_deadline is not None:
         job["activeDeadlineSeconds"] = max(1, round(spec.slice_deadline))
-    job["template"] = pod_template(spec, cluster, tasks, attempt, notes)
+    job["template"] = pod_template(spec, cluster, tasks, attempt, notes, offer)
     job["template"]["metadata"]["labels"][names.EPOCH] = str(epoch)
     manifest = {
         "apiVersion": JOBS.api_version,

@@ -182,14 +182,16 @@ def avoided(fleet: Fleet, rule: ClusterRule) -> Flags:
     """Clusters that a taint PreferNoSelect asks to leave out while there are others: where nothing tolerates it."""
     tolerations = rule.tolerations
 
-    def avoids(facts: ClusterFacts) -> bool:
-        return any(
-            taint.effect == "PreferNoSelect" and not any(_tolerates(toleration, taint) for toleration in tolerations)
-            for taint in facts.taints
-        )
+    def avoiding(facts: ClusterFacts) -> bool:
+        return any(avoids(taint, tolerations) for taint in facts.taints)
 
-    found: Flags = fleet.facts_column(("avoided", tolerations), avoids, np.bool_)
+    found: Flags = fleet.facts_column(("avoided", tolerations), avoiding, np.bool_)
     return found
+
+
+def avoids(taint: Taint, tolerations: tuple[ClusterToleration, ...]) -> bool:
+    """Whether the taint asks whoever has these tolerations to go elsewhere first."""
+    return taint.effect == "PreferNoSelect" and not any(_tolerates(toleration, taint) for toleration in tolerations)
 
 
 def describe(rule: ClusterRule) -> str:

@@ -49,8 +49,8 @@ class ScoreWeight:
 
 @dataclass(frozen=True, slots=True)
 class SpreadConstraint:
-    """Over the values of `key`, a label of the clusters or with `claim` a claim, the numbers of chosen clusters differ
-    by at most `skew`: always if `hard`, else as far as clusters allow."""
+    """Over the values of `key`, a label of the clusters or with `claim` a claim, the numbers of chosen clusters (of a
+    job: of its tasks there) differ by at most `skew`: always if `hard`, else as far as clusters allow."""
 
     key: str
     claim: bool
@@ -77,7 +77,8 @@ class ClusterRule:
     One of `predicates` must hold (none: all clusters do). `weights` are added to the hub's own scorers, or with `exact`
     replace them (hub/placement/prioritizers.py). `limit`: at most so many clusters. `reference` is the
     Placement it came from, for messages. `chosen`: only these clusters, which that Placement has decided on.
-    `profile`: named weights of the hub's own scorers (hub/placement/profiles.py).
+    `profile`: named weights of the hub's own scorers (hub/placement/profiles.py). `data`: what its jobs read, and how
+    many bytes of it (hub/scoring/locality.py).
     """
 
     namespace: str = ""
@@ -92,3 +93,4 @@ class ClusterRule:
     missing: MissingScore = WORST
     chosen: tuple[str, ...] | None = None
     profile: str = ""
+    data: tuple[tuple[str, int], ...] = ()

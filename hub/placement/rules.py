@@ -1,7 +1,7 @@
 """A PlacementSpec, as people write it, becomes a rule, or an error that names the field and what is allowed there.
 
-For a job (`jobs` true) what a job cannot have yet is refused rather than ignored: Balance and Steady look at other
-placements' decisions, which a job has none of. Nothing here looks at a cluster.
+For a job (`jobs` true) what a job cannot have is refused rather than ignored: Balance and Steady look at decisions of
+Placements, which a job has none of. Nothing here looks at a cluster.
 """
 
 from __future__ import annotations
@@ -37,11 +37,6 @@ def parse_rule(namespace: str, placement: Mapping[str, Any], reference: str = ""
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
         raise InvalidObjectError(f"{limit!r} is not a number of clusters: write 0 or more", field="numberOfClusters")
     spread = _spread(mapping(placement.get("spreadPolicy"), "spreadPolicy"))
-    if spread and jobs:
-        raise InvalidObjectError(
-            "spreading is not supported for a job's own placement: name a Placement in placementRef that spreads",
-            field="spreadPolicy",
-        )
     exact, weights = _prioritizers(mapping(placement.get("prioritizerPolicy"), "prioritizerPolicy"), jobs=jobs)
     return ClusterRule(
         namespace=namespace,
@@ -150,7 +145,8 @@ def _prioritizers(policy: Mapping[str, Any], *, jobs: bool) -> tuple[bool, tuple
         )
         if jobs and weight and name in (BALANCE, STEADY):
             raise InvalidObjectError(
-                f"{name} is not supported for jobs yet: it compares the decisions of Placements; leave it out",
+                f"{name} compares decisions of Placements, and a job has none: leave it out, or name a Placement that "
+                "says it in placementRef",
                 field=f"{field}.scoreCoordinate.builtIn",
             )
         if name in found:

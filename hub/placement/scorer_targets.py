@@ -20,7 +20,7 @@ from hub.fleet.fleet import Fleet
 from hub.placement.rule import Requirement
 from hub.placement.selectors import matches, parse_label_selector
 from hub.scoring.dynamic.plan import ScorerPlan
-from hub.scoring.dynamic.spec import SecretKey, is_address, read_token, text
+from hub.scoring.dynamic.spec import SecretKey, is_address, read_path, read_token, text
 from hub.scoring.interface import ScoreRequest
 from hub.scoring.normalise import Normaliser
 from hub.scoring.source import CLUSTER
@@ -159,7 +159,7 @@ def _endpoint(entry: Mapping[str, Any], name: str, field: str) -> Endpoint:
     host = text(part, "host", f"{field}.{name}").rstrip("/")
     if host and not is_address(host.replace(CLUSTER, "cluster")):
         raise InvalidObjectError(f"{host!r} is no address: write http:// or https://", field=f"{field}.{name}.host")
-    return Endpoint(host, text(part, "path", f"{field}.{name}"), read_token(part.get("auth"), f"{field}.{name}.auth"))
+    return Endpoint(host, read_path(part, f"{field}.{name}"), read_token(part.get("auth"), f"{field}.{name}.auth"))
 
 
 def _patterns(part: Mapping[str, Any], name: str, field: str) -> tuple[str, ...]:

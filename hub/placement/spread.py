@@ -16,7 +16,7 @@ from hub.fleet.fleet import Fleet
 from hub.placement.rule import SpreadConstraint
 
 # A topology of clusters that have none: no skew is counted there.
-_NOWHERE = ""
+NOWHERE = ""
 
 
 def spread(
@@ -26,10 +26,10 @@ def spread(
 
     `candidates` are all clusters that could be chosen: their topologies are those that count as empty.
     """
-    topologies = [_topologies(fleet, constraint) for constraint in constraints]
+    topologies = [topologies_of(fleet, constraint) for constraint in constraints]
     candidates = list(candidates)
     taken: list[Counter[str]] = [
-        Counter({column[position]: 0 for position in candidates if column[position] != _NOWHERE})
+        Counter({column[position]: 0 for position in candidates if column[position] != NOWHERE})
         for column in topologies
     ]
     # Clusters of the same topologies differ in rank only: of each such class only the first is ever looked at.
@@ -42,7 +42,7 @@ def spread(
         best: tuple[int, int] | None = None
         found: tuple[str, ...] | None = None
         for where, waiting in classes.items():
-            broken = _broken(constraints, where, taken, least)
+            broken = breaks(constraints, where, taken, least)
             if broken is not None and (best is None or (broken, waiting[0][0]) < best):
                 best, found = (broken, waiting[0][0]), where
         if found is None:
@@ -51,22 +51,22 @@ def spread(
         if not classes[found]:
             del classes[found]
         for topology, counts in zip(found, taken, strict=True):
-            if topology != _NOWHERE:
+            if topology != NOWHERE:
                 counts[topology] += 1
         chosen.append(position)
     return chosen
 
 
-def _broken(
+def breaks(
     constraints: Sequence[SpreadConstraint],
     where: tuple[str, ...],
     taken: Sequence[Counter[str]],
     least: Sequence[int],
 ) -> int | None:
-    """How many soft constraints one more cluster there would break; None: a hard one."""
+    """How many soft constraints one more there (a cluster, or a task) would break; None: a hard one."""
     broken = 0
     for constraint, topology, counts, fewest in zip(constraints, where, taken, least, strict=True):
-        if topology != _NOWHERE and counts[topology] + 1 - fewest <= constraint.skew:
+        if topology != NOWHERE and counts[topology] + 1 - fewest <= constraint.skew:
             continue
         if constraint.hard:
             return None
@@ -74,11 +74,12 @@ def _broken(
     return broken
 
 
-def _topologies(fleet: Fleet, constraint: SpreadConstraint) -> Sequence[str]:
+def topologies_of(fleet: Fleet, constraint: SpreadConstraint) -> Sequence[str]:
+    """The topology of each cluster, in the order of `fleet.names`; `NOWHERE` where it has none."""
     column = fleet.facts_column(("topology", constraint.key, constraint.claim), partial(_topology, constraint), object)
     found: list[str] = column.tolist()
     return found
 
 
 def _topology(constraint: SpreadConstraint, facts: ClusterFacts) -> str:
-    return (facts.claims if constraint.claim else facts.labels).get(constraint.key, _NOWHERE)
+    return (facts.claims if constraint.claim else facts.labels).get(constraint.key, NOWHERE)

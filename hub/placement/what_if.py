@@ -45,7 +45,7 @@ def smallest_change(
     stability: Stability = RESTLESS,
 ) -> Change | None:
     """For a cluster that is not chosen; None: no single change of these would do."""
-    for change in _changes(fleet, sets, rule, now, cluster, current):
+    for change in lifts(fleet, sets, rule, now, cluster, current):
         outcome = decide_placement(
             change.fleet, change.sets, change.rule, now, current=current, counts=counts, stability=stability
         )
@@ -56,10 +56,10 @@ def smallest_change(
     return _by_score(fleet, sets, rule, now, cluster, current, counts, stability)
 
 
-def _changes(
-    fleet: Fleet, sets: ClusterSets, rule: ClusterRule, now: float, cluster: str, current: Collection[str]
+def lifts(
+    fleet: Fleet, sets: ClusterSets, rule: ClusterRule, now: float, cluster: str, current: Collection[str] = ()
 ) -> Iterator[Change]:
-    """What could lift the filter that removes the cluster."""
+    """What could lift the filter that removes the cluster: single changes, whether they do or not."""
     at, facts = fleet.position(cluster), fleet.facts(cluster)
     if not facts.accepted:
         spec = {**(facts.object.get("spec") or {}), "hubAcceptsClient": True}

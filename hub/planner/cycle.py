@@ -1,28 +1,37 @@
-"""One decision over the whole fleet: who gets quota, and where. `plan` is pure; the shell carries out what it returns.
+"""One decision over the whole fleet: who gets quota, where, and who makes way. `plan` is pure; the shell acts on it.
 
-Jobs are asked in their order; each takes what quota and room allow, at once, so the next sees what is left. Quota and
-room only shrink within a cycle: what was refused stays refused, which is why ten thousand equal jobs that do not fit
-cost one look. For the same reason nothing is left to decide once a plan is carried out.
+Jobs are asked turn by turn (hub/planner/turns.py): first for what they are entitled to, which follows from all jobs and
+quotas whoever runs, then for more. Each takes what quota and room allow, at once, so the next sees what is left. Quota
+and room only shrink within a cycle: what was refused stays refused, which is why ten thousand equal jobs that do not
+fit cost one look. Only who is entitled may send others away, and only those who are not: why that cannot go on for ever
+is in docs/no-livelock.md.
 
-What it does not do: take quota back from anyone, or order by anything but priority, age and name. How a "no" is put
-into words is hub/planner/refusals.py.
+How a "no" is put into words is hub/planner/refusals.py, who is sent away hub/planner/victims.py.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from operator import attrgetter
 
-from hub.api.indexset import IndexSet
 from hub.api.reasons import Reason
-from hub.planner.places import Option, Places, Wish
-from hub.planner.plan import Admission, Plan, Refusal, Slice, Snapshot
+from hub.planner.claims import Claims
+from hub.planner.places import Counts, Mask, Option, Places, Wish
+from hub.planner.plan import Admission, HeldSlice, Plan, Preemption, Refusal, Snapshot
+from hub.planner.preempting import kept_for, preemption, waits_for
+from hub.planner.progress import Part, Progress, Take
 from hub.planner.record import choice_of
 from hub.planner.refusals import shortage
-from hub.planner.split import deal, shares
+from hub.planner.reservations import Reservations
+from hub.planner.split import WAVES
+from hub.planner.spreading import spread_slots
+from hub.planner.turns import Return, Turn, turns
+from hub.planner.victims import Victim, Victims
+from hub.planner.views import View, Views, affordable, part, room
 from hub.queueing.assign import choices
-from hub.queueing.demand import Demand, TaskGroup
+from hub.queueing.demand import Demand
 from hub.queueing.ledger import QuotaLedger
 from hub.queueing.objects import ClusterQueue
 from hub.queueing.quotas import Denial
@@ -32,25 +41,14 @@ _PASSES = (Reason.PARALLELISM_REACHED,)
 
 
 def plan(snapshot: Snapshot) -> Plan:
-    """The admissions and refusals of one cycle, in order of decision."""
+    """The admissions, refusals and preemptions of one cycle, in order of decision."""
     cycle = Cycle(snapshot)
-    for demand in in_order(snapshot.demands):
-        cycle.decide(demand)
-    return Plan(tuple(cycle.admissions), tuple(cycle.refusals))
+    cycle.run()
+    return cycle.plan()
 
 
 def in_order(demands: Iterable[Demand]) -> list[Demand]:
     return sorted(demands, key=attrgetter("order"))
-
-
-@dataclass(frozen=True, slots=True)
-class _Take:
-    """`slots` of one cluster (its position; −1: no place was asked for)."""
-
-    cluster: int
-    slots: int
-    option: Option
-    decision: str = ""
 
 
 class Cycle:
@@ -60,22 +58,83 @@ class Cycle:
         self.snapshot = snapshot
         self.ledger = QuotaLedger(snapshot.quotas, snapshot.usage)
         self.places = Places(snapshot)
-        self.admissions: list[Admission] = []
-        self.refusals: list[Refusal] = []
+        self.preemptions: list[Preemption] = []
+        self.progress: dict[str, Progress] = {}
         self._routes: dict[tuple[str, str], ClusterQueue | Denial] = {}
         self._options: dict[tuple[str, int], tuple[Option, ...] | Denial] = {}
         self._blocked: dict[str, str] = {}
         self._refused: dict[tuple[object, ...], Denial] = {}
         self._numbers: dict[object, int] = {}
         self._seen: dict[int, int] = {}
+        self.claims = Claims(snapshot, self.places, self.route, self.options)
+        self.turns: list[Turn | Return] = turns(self.claims, in_order(snapshot.demands), self.route)
+        self._next = 0
+        self._victims = Victims(snapshot, self.claims)
+        self._views = Views(View(self.ledger, self.places), snapshot.held)
+        self._reservations = Reservations(snapshot, self._views)
+        self._leaving = [held.key for held in snapshot.held if held.leaving]
 
-    def decide(self, demand: Demand) -> None:
+    def run(self, until: str | None = None, through: str | None = None) -> None:
+        """Decides turn by turn: all, those before the first turn of job `until`, or up to the last of job `through`."""
+        end = len(self.turns)
+        if through is not None:
+            own = (n for n, turn in enumerate(self.turns) if isinstance(turn, Turn) and turn.demand.key == through)
+            end = max(own, default=-1) + 1
+        while self._next < end:
+            turn = self.turns[self._next]
+            if isinstance(turn, Return):
+                self._keep(turn)
+            elif turn.demand.key == until:
+                return
+            else:
+                self.decide(turn)
+            self._next += 1
+
+    @property
+    def ordered(self) -> list[Demand]:
+        """Who is asked, each once, in the order of their first turns."""
+        return list({turn.demand.key: turn.demand for turn in self.turns if isinstance(turn, Turn)}.values())
+
+    def slots(self, key: str) -> int:
+        """How many the job got."""
+        found = self.progress.get(key)
+        return found.slots if found is not None else 0
+
+    def plan(self) -> Plan:
+        admissions: list[Admission] = []
+        refusals: list[Refusal] = []
+        for key, progress in self.progress.items():
+            admission, denial = progress.outcome(self.places.names)
+            if admission is not None:
+                admissions.append(admission)
+            if denial is not None:
+                refusals.append(Refusal(key, denial.reason, denial.facts))
+        wake_at = min(self._victims.wake_at, self._reservations.wake_at)
+        return Plan(
+            tuple(admissions), tuple(refusals), tuple(self.preemptions), None if math.isinf(wake_at) else wake_at
+        )
+
+    def decide(self, turn: Turn) -> None:
         """Takes what the job can have, and notes why it has no more."""
-        denial, queue = self._answer(demand)
-        if denial is None:
+        demand = turn.demand
+        if not demand.groups:
             return
-        self.refusals.append(Refusal(demand.key, denial.reason, denial.facts))
-        if queue is not None and queue.strict and denial.reason not in _PASSES:
+        progress = self.progress.get(demand.key)
+        if progress is None:
+            progress = self.progress[demand.key] = self._begin(demand)
+        queue = progress.queue
+        if queue is None or (progress.denial is not None and not (turn.entitled and progress.promised)):
+            return
+        ahead = self._blocked.get(queue.name)
+        if ahead is not None and ahead != demand.key:
+            progress.denial = Denial(Reason.BEHIND_OLDER_JOB, (("queue", queue.name), ("ahead", ahead)))
+            return
+        if demand.gang:
+            self._together(turn, progress, queue)
+        else:
+            self._apart(turn, progress, queue)
+        denial = progress.denial
+        if denial is not None and queue.strict and denial.reason not in _PASSES:
             self._blocked[queue.name] = demand.key
 
     def route(self, demand: Demand) -> ClusterQueue | Denial:
@@ -90,122 +149,216 @@ class Cycle:
         """The job that a StrictFIFO queue waits for."""
         return self._blocked.get(queue.name)
 
-    def options(self, queue: ClusterQueue, demand: Demand) -> tuple[Option, ...] | Denial:
+    def options(self, queue: ClusterQueue, asking: Demand | HeldSlice) -> tuple[Option, ...] | Denial:
         """Every way to pay for a task of the job, in the order in which they are tried."""
-        key = (queue.name, self._number(demand.shape))
+        key = (queue.name, self._number(asking.shape))
         found = self._options.get(key)
         if found is None:
-            ways = choices(self.snapshot.quotas, queue, demand.shape)
+            ways = choices(self.snapshot.quotas, queue, asking.shape)
             if isinstance(ways, Denial):
                 found = ways
             else:
-                found = tuple(self.places.option(demand.shape, choice) for choice in ways)
+                found = tuple(self.places.option(asking.shape, choice) for choice in ways)
             self._options[key] = found
         return found
 
-    def _answer(self, demand: Demand) -> tuple[Denial | None, ClusterQueue | None]:
-        if not demand.groups:
-            return None, None
+    def _begin(self, demand: Demand) -> Progress:
         if demand.problem:
-            return Denial(Reason.INVALID_SPEC, (("detail", demand.problem),)), None
-        queue = self.route(demand)
-        if isinstance(queue, Denial):
-            return queue, None
-        ahead = self._blocked.get(queue.name)
-        if ahead is not None:
-            return Denial(Reason.BEHIND_OLDER_JOB, (("queue", queue.name), ("ahead", ahead))), None
-        if demand.gang:
-            return self._together(demand, queue), queue
-        return self._apart(demand, queue), queue
+            denial = Denial(Reason.INVALID_SPEC, (("detail", demand.problem),))
+        else:
+            queue = self.route(demand)
+            if not isinstance(queue, Denial):
+                return Progress(demand, queue)
+            denial = queue
+        progress = Progress(demand, None)
+        progress.denial = denial
+        return progress
 
-    def _apart(self, demand: Demand, queue: ClusterQueue) -> Denial | None:
-        """Each task on its own: as many as there is quota and room for. None when no task waits any more."""
-        slots, held, slices = demand.slots, demand.running, list[Slice]()
-        left, denial = False, None
-        for group in demand.groups if len(demand.groups) == 1 else sorted(demand.groups, key=_group_order):
+    def _apart(self, turn: Turn, progress: Progress, queue: ClusterQueue) -> None:
+        """Each task on its own: as many as there is quota and room for."""
+        slots = turn.slots
+        for tasks in progress.parts:
             if slots <= 0:
-                left = left or bool(group.tasks)
-                continue
-            key = self._key(demand, queue, group.avoid, 1, held)
-            known = self._refused.get(key)
-            if known is None:
-                wish = Wish(demand, queue, group.avoid, 1, held)
-                takes = self._take(wish, min(slots, len(group.tasks)))
-                parts = self._slices(group, takes)
-                slices += parts
-                held += tuple(part.cluster for part in parts if part.cluster not in held)
-                slots -= sum(take.slots for take in takes)
-                if sum(len(part.tasks) for part in parts) == len(group.tasks):
-                    continue
-                left = True
-                if slots <= 0:
-                    continue
-                known = shortage(self.places, self.ledger, wish, self.options(queue, demand))
-                self._refused[key] = known
-            left = True
-            denial = denial or known
-        if slices:
-            self.admissions.append(Admission(demand.key, queue.name, tuple(slices)))
-        if left and denial is None:
-            denial = Denial(Reason.PARALLELISM_REACHED, (("active", demand.active + demand.slots - slots),))
-        return denial
+                return
+            wanted = min(slots, tasks.wanted)
+            if wanted > 0:
+                wish = Wish(turn.demand, queue, tasks.group.avoid, 1, progress.held, progress.placed)
+                slots -= self._get(turn, progress, wish, wanted, [tasks])
 
-    def _together(self, demand: Demand, queue: ClusterQueue) -> Denial | None:
+    def _together(self, turn: Turn, progress: Progress, queue: ClusterQueue) -> None:
         """All tasks that may run at once on one cluster, or none."""
+        demand = turn.demand
         together = min(demand.slots, demand.waiting)
         if together <= 0:
-            return Denial(Reason.PARALLELISM_REACHED, (("active", demand.active),)) if demand.waiting else None
+            return
         avoid = tuple(sorted({name for group in demand.groups for name in group.avoid}))
-        key = self._key(demand, queue, avoid, together, demand.running)
+        self._get(turn, progress, Wish(demand, queue, avoid, together, demand.running), together, progress.parts)
+
+    def _get(self, turn: Turn, progress: Progress, wish: Wish, wanted: int, parts: Sequence[Part]) -> int:
+        """How many slots the parts of the job got, or were promised."""
+        views, waves = self._views.for_run(self.snapshot.now, _lasts(wish))
+        key = (self._key(wish), len(self.preemptions) if turn.entitled else -1, len(views), waves)
         known = self._refused.get(key)
         if known is not None:
-            return known
-        wish = Wish(demand, queue, avoid, together, demand.running)
-        takes = self._take(wish, together)
-        if not takes:
-            known = shortage(self.places, self.ledger, wish, self.options(queue, demand))
-            self._refused[key] = known
-            return known
-        slices: list[Slice] = []
-        slots = together
-        for group in sorted(demand.groups, key=_group_order):
-            part = min(slots, len(group.tasks))
-            if part > 0:
-                slices.append(self._slice(group.tasks, group.attempt, replace(takes[0], slots=part)))
-                slots -= part
-        self.admissions.append(Admission(demand.key, queue.name, tuple(slices)))
-        if sum(len(part.tasks) for part in slices) < demand.waiting:
-            return Denial(Reason.PARALLELISM_REACHED, (("active", demand.active + together),))
-        return None
+            progress.denial = known
+            return 0
+        takes = self._take(wish, wanted, turn.option, views, waves)
+        got = sum(take.slots for take in takes)
+        progress.note(takes, self.places.names)
+        if wish.demand.gang:
+            for take in takes:
+                _share_out(take, parts)
+        else:
+            parts[0].add(takes)
+        if got < wanted and turn.entitled and not self._uneven(replace(wish, placed=progress.placed)):
+            got += self._promise(turn, progress, wish, wanted - got, parts[0])
+        if got < wanted and (wish.demand.gang or not parts[0].dealt):
+            short = replace(wish, placed=progress.placed)
+            if turn.entitled and not progress.promised:
+                self._reserve(turn, short)
+            known = self._kept_for_others(short, len(views)) or shortage(
+                self.places, self.ledger, short, self.options(wish.queue, wish.demand)
+            )
+            if short.placed == wish.placed:
+                # Else it is about tasks that another job with the same wish does not have.
+                self._refused[key] = known
+            progress.denial = progress.denial or known
+        return got
 
-    def _take(self, wish: Wish, wanted: int) -> list[_Take]:
-        """Up to `wanted` slots, charged as they are taken: flavors in their order, the best clusters first."""
+    def _promise(self, turn: Turn, progress: Progress, wish: Wish, wanted: int, into: Part) -> int:
+        """How many slots the job gets once those who are on their way out, or are sent away now, are gone."""
+        got, tried = 0, False
+        while got < wanted:
+            if self._views.waits:
+                spread = replace(wish, placed=progress.placed)
+                takes = self._take(spread, wanted - got, turn.option, self._views.then())
+                got += sum(take.slots for take in takes)
+                tried = tried and not takes
+                progress.note(takes, self.places.names)
+                if got >= wanted:
+                    break
+            if tried or not self._send_away(turn, wish):
+                break
+            tried = True
+        if got:
+            into.promised += got
+            progress.denial = waits_for(sorted({*self._leaving}))
+        return got
+
+    def _send_away(self, turn: Turn, wish: Wish) -> bool:
+        options = self._ways(wish, turn.option)
+        among = self.places.candidates(wish, options) if wish.demand.place else None
+        view = self._views.later() if self._views.waits else self._views.now
+        found = self._victims.find(wish, options, view, among)
+        if found and self._views.shadows and not self._would_do(found, wish, options, among):
+            return False
+        for victim in found:
+            self.preemptions.append(preemption(victim, wish))
+            self._views.release(victim.held, victim.kept)
+            self._leaving.append(victim.held.key)
+        self._victims.take(found)
+        return bool(found)
+
+    def _would_do(self, found: Sequence[Victim], wish: Wish, options: Iterable[Option], among: Mask | None) -> bool:
+        """Whether the job would start without the victims, promises to others kept."""
+        views = [view.apart() for view in self._views.then()]
+        for view in views:
+            for victim in found:
+                view.release(victim.held, victim.kept)
+        return any(
+            affordable(views, wish.queue.name, option.choice.requests, wish.together) >= wish.together
+            and (among is None or (among & (room(views, option) >= wish.together)).any())
+            for option in options
+        )
+
+    def _keep(self, turn: Return) -> None:
+        """What a job is entitled to of a slice that is on its way out is not for others."""
+        slots = turn.slots
+        for held in turn.leaving:
+            kept = min(slots, held.slots)
+            if kept > 0:
+                slots -= kept
+                for view in self._views.then():
+                    view.ledger.add(held.queue, part(held, kept))
+                    if held.place and held.cluster in view.places.fleet:
+                        view.places.keep(held.work, held.cluster, held.shape, kept)
+
+    def _ways(self, wish: Wish, first: Option | None) -> tuple[Option, ...]:
+        """Ways to pay that could ever do, in the order in which they are tried."""
         options = self.options(wish.queue, wish.demand)
         if isinstance(options, Denial):
-            return []
-        demand, queue = wish.demand, wish.queue.name
+            return ()
+        queue = wish.queue.name
         options = tuple(o for o in options if self.ledger.possible(queue, o.choice.requests, wish.together))
-        takes: list[_Take] = []
+        if len(options) > 1 and not wish.queue.fungibility.borrowing_stops:
+            options = tuple(sorted(options, key=lambda o: self.ledger.borrows(queue, o.choice.requests, wish.together)))
+        if first is not None and first in options and options[0] is not first:
+            options = (first, *(option for option in options if option is not first))
+        return options
+
+    def _reserve(self, turn: Turn, wish: Wish) -> None:
+        options = self._ways(wish, turn.option)
+        among = self.places.candidates(wish, options) if wish.demand.place else None
+        self._reservations.keep(
+            wish, options, among, lambda view: bool(self._take(wish, wish.together, turn.option, [view]))
+        )
+
+    def _kept_for_others(self, wish: Wish, views: int) -> Denial | None:
+        """Where quota and room are there, but promised to others."""
+        jobs = [job for job in self._kept_for if job != wish.demand.key]
+        if views < 2 or not jobs:
+            return None
+        now = [self._views.now]
+        options = self._ways(wish, None)
+        among = self.places.candidates(wish, options) if wish.demand.place else None
+        for option in options:
+            if affordable(now, wish.queue.name, option.choice.requests, wish.together) >= wish.together and (
+                among is None or (among & (room(now, option) >= wish.together)).any()
+            ):
+                return kept_for(jobs)
+        return None
+
+    @property
+    def _kept_for(self) -> list[str]:
+        promised = [key for key, progress in self.progress.items() if progress.promised]
+        return promised + self._reservations.kept_for
+
+    def _take(
+        self, wish: Wish, wanted: int, first: Option | None, views: Sequence[View], waves: int = WAVES
+    ) -> list[Take]:
+        """Up to `wanted` slots, charged as they are taken: flavors in their order, the best clusters first."""
+        demand, queue = wish.demand, wish.queue.name
+        options = self._ways(wish, first)
+        takes: list[Take] = []
         held = set(wish.held)
         among = self.places.candidates(wish, options) if demand.place else None
         for option in options:
-            paid = self.ledger.affordable(queue, option.choice.requests, wanted)
+            paid = affordable(views, queue, option.choice.requests, wanted)
             if paid < wish.together:
                 continue
             if among is None:
-                self._charge(queue, _Take(-1, paid, option), takes)
+                self._charge(views, queue, Take(-1, paid, option, waves=waves), takes)
                 wanted -= paid
             else:
-                room = self.places.room(option)
-                fits = among & (room >= wish.together)
-                order, ranking = self.places.best_first(demand.rule, option, paid, fits)
+                rooms = room(views, option)
+                fits = among & (rooms >= wish.together)
+                order, ranking = views[0].places.best_first(demand.rule, option, paid, fits)
+                parts = self._spread(wish, among, order, rooms, paid, takes, held)
                 for index, cluster in enumerate(order):
                     name = self.places.names[cluster]
                     if demand.rule.limit is not None and name not in held and len(held) >= demand.rule.limit:
                         continue
-                    slots = min(paid, int(room[cluster]))
+                    if index and self.places.limited:
+                        rooms = room(views, option)
+                        if rooms[cluster] < wish.together:
+                            continue
+                    slots = min(paid, int(rooms[cluster]))
+                    if parts is not None:
+                        slots = min(slots, parts.get(cluster, 0))
+                        if not slots:
+                            continue
                     decision = choice_of(order, index, ranking, self.places.names).text()
-                    self._charge(queue, _Take(cluster, slots, option, decision), takes)
+                    self._charge(views, queue, Take(cluster, slots, option, decision, waves), takes)
                     held.add(name)
                     paid -= slots
                     wanted -= slots
@@ -215,28 +368,48 @@ class Cycle:
                 break
         return takes
 
-    def _charge(self, queue: str, take: _Take, takes: list[_Take]) -> None:
-        self.ledger.add(queue, ((resource, each * take.slots) for resource, each in take.option.choice.requests))
-        if take.cluster >= 0:
-            self.places.charge(take.cluster, take.option, take.slots)
+    def _uneven(self, wish: Wish) -> bool:
+        """Whether it is the job's own spread that holds it back: nobody is sent away for that."""
+        if not wish.demand.rule.spread or not wish.demand.place:
+            return False
+        options = self.options(wish.queue, wish.demand)
+        return shortage(self.places, self.ledger, wish, options).reason is Reason.SPREAD_UNEVEN
+
+    def _spread(
+        self,
+        wish: Wish,
+        among: Mask,
+        order: Sequence[int],
+        rooms: Counts,
+        wanted: int,
+        takes: Sequence[Take],
+        held: Iterable[str],
+    ) -> dict[int, int] | None:
+        """Tasks by cluster, as the rule spreads them beside what runs and what was taken with other flavors; None: it
+        does not. What has to start together on one cluster cannot be spread."""
+        rule, places = wish.demand.rule, self.places
+        if not rule.spread or wish.together > 1:
+            return None
+        placed = [*wish.placed, *((places.names[take.cluster], take.slots) for take in takes)]
+        return spread_slots(
+            places.fleet, rule.spread, among.nonzero()[0].tolist(), order,
+            {cluster: int(rooms[cluster]) for cluster in order}, wanted, placed,
+            clusters=rule.limit,
+            held=[places.fleet.position(name) for name in held if name in places.fleet],
+        )  # fmt: skip
+
+    def _charge(self, views: Iterable[View], queue: str, take: Take, takes: list[Take]) -> None:
+        for view in views:
+            view.charge(queue, take.option.choice.requests, take.slots, take.cluster, take.option)
         takes.append(take)
 
-    def _slices(self, group: TaskGroup, takes: Sequence[_Take]) -> list[Slice]:
-        if not takes:
-            return []
-        counts = shares(len(group.tasks), [take.slots for take in takes])
-        dealt = deal(group.tasks, counts)
-        return [self._slice(tasks, group.attempt, take) for tasks, take in zip(dealt, takes, strict=True)]
-
-    def _slice(self, tasks: IndexSet, attempt: int, take: _Take) -> Slice:
-        name = self.places.names[take.cluster] if take.cluster >= 0 else ""
-        return Slice(name, tasks, attempt, take.slots, take.option.choice.flavors, take.decision)
-
-    def _key(
-        self, demand: Demand, queue: ClusterQueue, avoid: tuple[str, ...], together: int, held: tuple[str, ...]
-    ) -> tuple[object, ...]:
+    def _key(self, wish: Wish) -> tuple[object, ...]:
+        demand = wish.demand
         shape, rule = self._number(demand.shape), self._number(demand.rule)
-        return (queue.name, shape, rule, avoid, together, held, demand.running, demand.place)
+        return (
+            wish.queue.name, shape, rule, wish.avoid, wish.together, wish.held, wish.placed, demand.running,
+            demand.place,
+        )  # fmt: skip
 
     def _number(self, value: object) -> int:
         """Equal values have equal numbers; an object that was seen before costs no hash."""
@@ -248,6 +421,19 @@ class Cycle:
         return number
 
 
-def _group_order(group: TaskGroup) -> tuple[int, tuple[str, ...], tuple[tuple[int, int], ...]]:
-    """Retries first, so that what fails for good is known early."""
-    return (-group.attempt, group.avoid, group.tasks.ranges)
+def _share_out(take: Take, parts: Sequence[Part]) -> None:
+    """The slots of a gang over its tasks, the first of them first."""
+    slots = take.slots
+    for tasks in parts:
+        here = min(slots, len(tasks.group.tasks))
+        if here > 0:
+            tasks.add([Take(take.cluster, here, take.option, take.decision)])
+            slots -= here
+
+
+def _lasts(wish: Wish) -> float | None:
+    """Seconds that the job holds what it gets at least, if every slot runs one task; None: nobody knows."""
+    demand = wish.demand
+    if demand.expected is None:
+        return None
+    return demand.expected * (-(-demand.waiting // wish.together) if demand.gang else 1)

@@ -7,9 +7,12 @@ hub/planner/whatif.py. From the least to the most, so that the first that helps 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from hub.api import names
 from hub.api.reasons import Reason
@@ -18,12 +21,16 @@ from hub.fleet.facts import AVAILABLE
 from hub.fleet.shape import TaskShape
 from hub.placement.filters import describe, eligible, verdicts
 from hub.placement.rule import ClusterRule, ClusterToleration
+from hub.placement.what_if import lifts
 from hub.planner.plan import Refusal, Snapshot
 from hub.queueing.amount import readable
 from hub.queueing.assign import counted
 from hub.queueing.demand import Demand
 from hub.queueing.objects import ClusterQueue
 
+Counts = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+Room = Callable[[TaskShape], Counts]
 # Holders of room that are tried, and clusters of a kind.
 _TRIED = 20
 
@@ -99,27 +106,44 @@ def room_edits(snapshot: Snapshot, demand: Demand, refusal: Refusal) -> Iterator
                 tried += 1
                 freed = replace(snapshot, fleet=snapshot.fleet.apply([Release(key)]))
                 yield Edit(f"wait until {key} on {name} has ended", freed, demand)
+    yield from _smaller(snapshot, demand, snapshot.fleet.fit)
+    for name in snapshot.fleet.names[:_TRIED]:
+        others = [key for key in snapshot.fleet.held(name) if own not in key]
+        if len(others) > 1:
+            freed = replace(snapshot, fleet=snapshot.fleet.apply([Release(key) for key in sorted(others)]))
+            yield Edit(f"wait until the {len(others)} slices of others on {name} have ended", freed, demand)
+
+
+def spread_edits(snapshot: Snapshot, demand: Demand, refusal: Refusal) -> Iterator[Edit]:
+    """The job's own evenness, relaxed; then what would make room where it is missing."""
+    for number, constraint in enumerate(demand.rule.spread):
+        if not constraint.hard:
+            continue
+        kind = "claim" if constraint.claim else "label"
+        for words, looser in (
+            (f"raise maxSkew over {kind} {constraint.key} by 1", replace(constraint, skew=constraint.skew + 1)),
+            (f"write ScheduleAnyway for the spread over {kind} {constraint.key}", replace(constraint, hard=False)),
+        ):
+            spread = (*demand.rule.spread[:number], looser, *demand.rule.spread[number + 1 :])
+            yield Edit(words, snapshot, replace(demand, rule=replace(demand.rule, spread=spread)))
+    yield from room_edits(snapshot, demand, refusal)
 
 
 def place_edits(snapshot: Snapshot, demand: Demand, refusal: Refusal) -> Iterator[Edit]:
     """What keeps clusters out, then what the task asks of them."""
     against = verdicts(snapshot.fleet, snapshot.sets, demand.rule, snapshot.now, demand.running)
     for name in [n for n, v in against.items() if v is not None and v[0] is Reason.CLUSTER_NOT_ACCEPTED][:_TRIED]:
-        yield Edit(f"accept cluster {name}", _as_if(snapshot, name), demand)
+        yield Edit(f"accept cluster {name}", as_if_back(snapshot, name), demand)
     yield from _wishes(snapshot, demand)
-    shape = demand.shape
-    for resource, amount in shape.requests:
-        most = _most(snapshot, demand, resource, amount)
-        if most:
-            words = f"ask for at most {readable(resource, most)} {resource} a task"
-            yield Edit(words, snapshot, replace(demand, shape=_asking(shape, resource, most)))
-    if demand.gang:
-        together = _most_together(snapshot, demand)
-        if together:
-            words = f"start at most {together} tasks at once"
-            yield Edit(words, snapshot, replace(demand, slots=together))
+    yield from _smaller(snapshot, demand, snapshot.fleet.capacity)
+    # What an empty cluster could hold need not have room now.
+    yield from _smaller(snapshot, demand, snapshot.fleet.fit)
+    for name in [n for n, v in against.items() if v is not None and v[0] is Reason.SELECTOR_MISMATCH][:_TRIED]:
+        for lift in lifts(snapshot.fleet, snapshot.sets, demand.rule, snapshot.now, name, demand.running):
+            changed = replace(snapshot, fleet=lift.fleet, sets=lift.sets)
+            yield Edit(f"have {lift.what}", changed, replace(demand, rule=lift.rule))
     for name in [n for n, v in against.items() if v is not None and v[0] is Reason.CLUSTER_UNREACHABLE][:_TRIED]:
-        yield Edit(f"bring cluster {name} back", _as_if(snapshot, name), demand)
+        yield Edit(f"bring cluster {name} back", as_if_back(snapshot, name), demand)
 
 
 def _wishes(snapshot: Snapshot, demand: Demand) -> Iterator[Edit]:
@@ -157,22 +181,64 @@ def _wishes(snapshot: Snapshot, demand: Demand) -> Iterator[Edit]:
         yield Edit(words, snapshot, replace(demand, shape=replace(shape, images=fewer_images)))
 
 
-def _most(snapshot: Snapshot, demand: Demand, resource: str, amount: int) -> int:
-    """The largest smaller request of `resource` of which any cluster could ever hold a task; 0: none."""
-    allowed = eligible(snapshot.fleet, snapshot.sets, demand.rule, snapshot.now, demand.running)
-    low, high = 0, amount
+def smaller_at(snapshot: Snapshot, demand: Demand, cluster: str) -> Iterator[Edit]:
+    """Less of what is asked for, so that this cluster has room for it now."""
+    only = np.zeros(len(snapshot.fleet.names), np.bool_)
+    only[snapshot.fleet.position(cluster)] = True
+    yield from _smaller(snapshot, demand, snapshot.fleet.fit, only)
+
+
+def _smaller(snapshot: Snapshot, demand: Demand, room: Room, allowed: Mask | None = None) -> Iterator[Edit]:
+    """Less of one resource a task, or fewer tasks at once: as much as `room` says that some cluster can take."""
+    shape = demand.shape
+    together = max(1, min(demand.slots, demand.waiting)) if demand.gang else 1
+    if allowed is None:
+        allowed = eligible(snapshot.fleet, snapshot.sets, demand.rule, snapshot.now, demand.running)
+    if demand.gang:
+        counts = room(shape)[allowed]
+        fewer = int(counts.max()) if len(counts) else 0
+        if 0 < fewer < together:
+            yield Edit(f"start at most {fewer} tasks at once", snapshot, replace(demand, slots=fewer))
+    for resource, amount in shape.requests:
+        most = _largest(amount, _Asked(shape, resource, room, allowed, together))
+        if most:
+            words = f"ask for at most {readable(resource, most)} {resource} a task"
+            yield Edit(words, snapshot, replace(demand, shape=_asking(shape, resource, most)))
+    if shape.gpu_share:
+        share = _largest(shape.gpu_share, lambda less: _fits(room(replace(shape, gpu_share=less)), allowed, together))
+        if share:
+            words = f"ask for at most {share / 1000:g} of a GPU a task"
+            yield Edit(words, snapshot, replace(demand, shape=replace(shape, gpu_share=share)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Asked:
+    """Whether somewhere there is room for tasks that ask for so much of the resource."""
+
+    shape: TaskShape
+    resource: str
+    room: Room
+    allowed: Mask
+    together: int
+
+    def __call__(self, amount: int) -> bool:
+        return _fits(self.room(_asking(self.shape, self.resource, amount)), self.allowed, self.together)
+
+
+def _fits(counts: Counts, allowed: Mask, together: int) -> bool:
+    return bool((counts[allowed] >= together).any())
+
+
+def _largest(below: int, enough: Callable[[int], bool]) -> int:
+    """The largest value below `below` that is enough; 0: none."""
+    low, high = 0, below
     while high - low > 1:
         middle = (low + high) // 2
-        if (snapshot.fleet.capacity(_asking(demand.shape, resource, middle)) > 0)[allowed].any():
+        if enough(middle):
             low = middle
         else:
             high = middle
     return low
-
-
-def _most_together(snapshot: Snapshot, demand: Demand) -> int:
-    counts = snapshot.fleet.capacity(demand.shape)
-    return int(counts.max()) if len(counts) else 0
 
 
 def _asking(shape: TaskShape, resource: str, amount: int) -> TaskShape:
@@ -181,7 +247,7 @@ def _asking(shape: TaskShape, resource: str, amount: int) -> TaskShape:
     return replace(shape, requests=tuple(pair for pair in requests if pair[1]), gpu_share=share)
 
 
-def _as_if(snapshot: Snapshot, name: str) -> Snapshot:
+def as_if_back(snapshot: Snapshot, name: str) -> Snapshot:
     """With that cluster accepted and available."""
     cluster: dict[str, Any] = copy.deepcopy(dict(snapshot.fleet.facts(name).object))
     cluster.setdefault("spec", {})["hubAcceptsClient"] = True

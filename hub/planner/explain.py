@@ -7,19 +7,21 @@ is found by deciding again (hub/planner/whatif.py).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hub.api.errors import UsageError
 from hub.api.reasons import Reason
-from hub.placement.filters import verdicts
-from hub.planner.cycle import Cycle, in_order
+from hub.placement.filters import avoided, avoids, verdicts
+from hub.planner.cycle import Cycle
 from hub.planner.explanation import ClusterLine, Explanation, FlavorLine, QuotaLine, ScoreLine
+from hub.planner.flips import nearest_flip
 from hub.planner.places import Option, Wish, shape_at
-from hub.planner.plan import Admission, Refusal, Snapshot
-from hub.planner.refusals import flavor_names
+from hub.planner.plan import Snapshot
+from hub.planner.refusals import flavor_names, uneven
+from hub.planner.spreading import held_back
 from hub.planner.whatif import smallest_change
 from hub.queueing.amount import minus
 from hub.queueing.demand import Demand
@@ -27,25 +29,23 @@ from hub.queueing.objects import ClusterQueue
 from hub.queueing.quotas import Denial
 from hub.scoring.combine import Ranking
 
-_Decided = TypeVar("_Decided", Admission, Refusal)
-
 
 def explain(snapshot: Snapshot, key: str) -> Explanation:
     """Of the job `key` (``namespace/name``), which must ask for something. Raises `UsageError` if none does."""
-    ordered = in_order(snapshot.demands)
+    cycle = Cycle(snapshot)
+    ordered = cycle.ordered
     position = next((number for number, demand in enumerate(ordered) if demand.key == key), None)
     if position is None:
         raise UsageError(f"{key} waits for nothing", hint="Only jobs with tasks to place are decided about.")
     demand, before = ordered[position], ordered[:position]
-    cycle = Cycle(snapshot)
-    for earlier in before:
-        cycle.decide(earlier)
+    cycle.run(until=key)
     queue = cycle.route(demand)
     name = queue.name if isinstance(queue, ClusterQueue) else dict(queue.facts).get("queue", "")
     ahead = 0
     quota: tuple[QuotaLine, ...] = ()
     flavors: tuple[FlavorLine, ...] = ()
     clusters: tuple[ClusterLine, ...] = ()
+    ranking: Ranking | None = None
     problems = {**snapshot.fleet.problems, **snapshot.quotas.problems, **snapshot.sets.problems}
     if isinstance(queue, ClusterQueue):
         ahead = sum(_same_queue(cycle, earlier, queue) for earlier in before)
@@ -55,11 +55,18 @@ def explain(snapshot: Snapshot, key: str) -> Explanation:
         quota = tuple(_quota(cycle, queue, options))
         flavors = tuple(_flavor(cycle, wish, option) for option in options)
         if demand.place:
-            clusters, scoring = _clusters(cycle, wish, options)
-            problems |= scoring
-    cycle.decide(demand)
-    admission = _last(cycle.admissions, key)
-    refusal = _last(cycle.refusals, key)
+            clusters, ranking = _clusters(cycle, wish, options)
+            problems |= dict(ranking.problems) if ranking is not None else {}
+    cycle.run()
+    decided = cycle.plan()
+    admission = next((entry for entry in decided.admissions if entry.key == key), None)
+    refusal = next((entry for entry in decided.refusals if entry.key == key), None)
+    change = smallest_change(snapshot, demand, refusal) if refusal is not None else None
+    next_best, flip = None, None
+    if admission is not None and demand.place:
+        chosen = {part.cluster for part in admission.slices}
+        next_best = _next_best(ranking, chosen)
+        flip = nearest_flip(snapshot, demand, chosen, ranking, _others(clusters, chosen))
     return Explanation(
         key=key,
         local_queue=demand.queue,
@@ -70,12 +77,34 @@ def explain(snapshot: Snapshot, key: str) -> Explanation:
         ahead=ahead,
         admission=admission,
         refusal=refusal,
-        change=smallest_change(snapshot, before, demand, refusal) if refusal is not None else "",
+        change="" if change is None else change.words,
         quota=quota,
         flavors=flavors,
         clusters=clusters,
         problems=tuple(sorted(problems.items())),
+        next_best=next_best,
+        flip=flip,
     )
+
+
+def _next_best(ranking: Ranking | None, chosen: Collection[str]) -> tuple[str, float] | None:
+    if ranking is None:
+        return None
+    last = next((name for name in reversed(ranking.ordered) if name in chosen), None)
+    best = next((name for name in ranking.ordered if name not in chosen), None)
+    if last is None or best is None:
+        return None
+    totals = dict(zip(ranking.names, ranking.total.tolist(), strict=True))
+    return best, totals[last] - totals[best]
+
+
+def _others(clusters: Iterable[ClusterLine], chosen: Collection[str]) -> list[str]:
+    """Who might be chosen instead: by rank, then those without room, then those that a filter removes."""
+    left = [line for line in clusters if line.cluster not in chosen]
+    return [
+        line.cluster
+        for line in sorted(left, key=lambda line: (not line.rank, line.rank, line.room is None, line.cluster))
+    ]
 
 
 def _same_queue(cycle: Cycle, demand: Demand, queue: ClusterQueue) -> bool:
@@ -90,7 +119,7 @@ def _wish(demand: Demand, queue: ClusterQueue) -> Wish:
     if demand.gang:
         avoid = tuple(sorted({name for group in demand.groups for name in group.avoid}))
         together = max(1, min(demand.slots, demand.waiting))
-    return Wish(demand, queue, avoid, together, demand.running)
+    return Wish(demand, queue, avoid, together, demand.running, demand.placed)
 
 
 def _quota(cycle: Cycle, queue: ClusterQueue, options: Sequence[Option]) -> Iterable[QuotaLine]:
@@ -135,8 +164,9 @@ def _flavor(cycle: Cycle, wish: Wish, option: Option) -> FlavorLine:
     )
 
 
-def _clusters(cycle: Cycle, wish: Wish, options: Sequence[Option]) -> tuple[tuple[ClusterLine, ...], dict[str, str]]:
-    """Every cluster in name order; ranked by the first flavors that have room, as the cycle would."""
+def _clusters(cycle: Cycle, wish: Wish, options: Sequence[Option]) -> tuple[tuple[ClusterLine, ...], Ranking | None]:
+    """Every cluster in name order, by the first flavors that have room, and how those with room are ranked, which is
+    against each other, as the cycle does it. Full ones are scored for people, against all that may be asked."""
     places, demand = cycle.places, wish.demand
     snapshot = cycle.snapshot
     against = verdicts(places.fleet, snapshot.sets, demand.rule, snapshot.now, demand.running)
@@ -150,12 +180,13 @@ def _clusters(cycle: Cycle, wish: Wish, options: Sequence[Option]) -> tuple[tupl
             shown = number
             break
     ranking: Ranking | None = None
+    everyone: Ranking | None = None
     ranks: dict[int, int] = {}
     if options:
-        # All that may be asked are scored, full ones too: a person compares them.
-        ranking = places.ranking(demand.rule, options[shown], demand.slots, among)
-        fitting = [c for c in ranking.order.tolist() if rooms[shown][c] >= wish.together]
-        ranks = {cluster: number + 1 for number, cluster in enumerate(fitting)}
+        fits = among & (rooms[shown] >= wish.together)
+        everyone = places.ranking(demand.rule, options[shown], demand.slots, among)
+        ranking = places.ranking(demand.rule, options[shown], demand.slots, fits)
+        ranks = {cluster: number for number, cluster in enumerate(ranking.order.tolist(), 1)}
     lines = []
     for cluster, name in enumerate(places.names):
         verdict = against[name]
@@ -166,7 +197,9 @@ def _clusters(cycle: Cycle, wish: Wish, options: Sequence[Option]) -> tuple[tupl
         elif options:
             room, capacity = int(rooms[shown][cluster]), int(options[shown].capacity[cluster])
             code, message = _fit(cycle, wish, options[shown], cluster, bool(among[cluster]), room)
-        scored = ranking is not None and bool(among[cluster])
+            if not code and among[cluster]:
+                code, message = _preference(cycle, wish, cluster, among)
+        by = (ranking if cluster in ranks else everyone) if among[cluster] else None
         lines.append(
             ClusterLine(
                 cluster=name,
@@ -175,11 +208,11 @@ def _clusters(cycle: Cycle, wish: Wish, options: Sequence[Option]) -> tuple[tupl
                 room=room,
                 capacity=capacity,
                 rank=ranks.get(cluster, 0),
-                total=float(ranking.total[cluster]) if scored and ranking is not None else None,
-                scores=_scores(ranking, cluster) if scored and ranking is not None else (),
+                total=float(by.total[cluster]) if by is not None else None,
+                scores=_scores(by, cluster) if by is not None else (),
             )
         )
-    return tuple(lines), dict(ranking.problems) if ranking is not None else {}
+    return tuple(lines), ranking
 
 
 def _fit(cycle: Cycle, wish: Wish, option: Option, cluster: int, asked: bool, room: int) -> tuple[str, str]:
@@ -206,6 +239,19 @@ def _fit(cycle: Cycle, wish: Wish, option: Option, cluster: int, asked: bool, ro
     return _said(Reason.NO_ROOM_TOGETHER, room=room, wanted=wanted)
 
 
+def _preference(cycle: Cycle, wish: Wish, cluster: int, among: NDArray[np.bool_]) -> tuple[str, str]:
+    """What keeps tasks from a cluster that has room for them: for now, or while there are others."""
+    rule, fleet, name = wish.demand.rule, cycle.places.fleet, cycle.places.names[cluster]
+    if rule.spread and wish.together == 1:
+        constraint = held_back(fleet, rule.spread, among.nonzero()[0].tolist(), [cluster], wish.placed)
+        if constraint is not None:
+            return _said(Reason.SPREAD_UNEVEN, **uneven(constraint, name))
+    if avoided(fleet, rule)[cluster]:
+        taint = next(taint for taint in fleet.facts(name).taints if avoids(taint, rule.tolerations))
+        return _said(Reason.CLUSTER_AVOIDED, taint=str(taint))
+    return "", ""
+
+
 def _said(reason: Reason, **facts: object) -> tuple[str, str]:
     return reason.code, reason.message(**facts)
 
@@ -225,7 +271,3 @@ def _scores(ranking: Ranking, cluster: int) -> tuple[ScoreLine, ...]:
 
 def _known(value: np.float64) -> float | None:
     return None if math.isnan(value) else float(value)
-
-
-def _last(found: Sequence[_Decided], key: str) -> _Decided | None:
-    return found[-1] if found and found[-1].key == key else None

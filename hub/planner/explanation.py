@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hub.planner.flips import Flip
 from hub.planner.plan import Admission, Refusal
 
 
@@ -79,7 +80,10 @@ class Explanation:
     """`position` of `waiting` jobs in the order of decision, from 1; `ahead`: jobs of the same ClusterQueue before it.
 
     `change`: the smallest change found that would have admitted it (more of it), tried by deciding again; empty when
-    nothing is refused or none was found. `problems`: what could not be read of clusters, queues and scorers.
+    nothing is refused or none was found. `next_best`: the best cluster with room that got nothing of it, and by how
+    many points it is behind the last that did. `flip`: a cluster that got nothing, and the smallest change found with
+    which it would have. Both None: there is no such cluster, or none was found. `problems`: what could not be read of
+    clusters, queues and scorers.
     """
 
     key: str
@@ -96,3 +100,5 @@ class Explanation:
     flavors: tuple[FlavorLine, ...]
     clusters: tuple[ClusterLine, ...]
     problems: tuple[tuple[str, str], ...]
+    next_best: tuple[str, float] | None = None
+    flip: Flip | None = None

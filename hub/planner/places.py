@@ -8,23 +8,25 @@ nothing of quota but which flavors' labels and tolerations go with a shape.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hub.fleet.changes import Charge
+from hub.fleet.changes import Charge, Release
 from hub.fleet.facts import ClusterFacts
 from hub.fleet.shape import TaskShape
-from hub.placement.filters import eligible, verdicts
+from hub.placement.filters import avoided, eligible, verdicts
 from hub.placement.prioritizers import scorers_for
 from hub.placement.rule import ClusterRule
 from hub.planner.plan import Snapshot
 from hub.queueing.assign import FlavorChoice
 from hub.queueing.demand import Demand
 from hub.queueing.objects import ClusterQueue
-from hub.scoring.combine import Ranking, admit, rank
+from hub.scoring.combine import Ranking, admit, most, rank
 from hub.scoring.interface import ScoreRequest, WeightedScorer
+from hub.scoring.reserving import limits
 
 Mask = NDArray[np.bool_]
 Counts = NDArray[np.int64]
@@ -55,7 +57,7 @@ class Wish:
     """What decides about some tasks of a job: equal wishes get equal answers.
 
     `together`: how many must start at once on one cluster; 1 where each may start alone. `held`: clusters the job has
-    already, where its rule limits how many.
+    already, where its rule limits how many. `placed`: tasks it has on clusters, where its rule spreads them.
     """
 
     demand: Demand
@@ -63,6 +65,7 @@ class Wish:
     avoid: tuple[str, ...]
     together: int
     held: tuple[str, ...]
+    placed: tuple[tuple[str, int], ...] = ()
 
 
 class Places:
@@ -75,7 +78,13 @@ class Places:
         self._scorers: dict[ClusterRule, tuple[WeightedScorer, ...]] = {}
         self._admitted: dict[tuple[ClusterRule, TaskShape], tuple[Mask | None, Mapping[int, str]]] = {}
         self._options: dict[tuple[TaskShape, FlavorChoice], Option] = {}
+        # Scorers that limit how much may run somewhere do so whoever asks, and whatever else a rule weighs.
+        self._limiting = tuple(entry for entry in snapshot.scorers if limits(entry.scorer))
         self._charges = 0
+
+    def apart(self) -> Places:
+        """The same, to try things on; what never changes within a cycle is shared."""
+        return copy(self)
 
     def allowed(self, rule: ClusterRule, current: tuple[str, ...] = ()) -> Mask:
         """Clusters that the rule admits and that may be given work; `current` are those that the job is on already."""
@@ -123,18 +132,38 @@ class Places:
 
     def filtered(self, rule: ClusterRule, shape: TaskShape) -> tuple[Mask | None, Mapping[int, str]]:
         """What the scorers' filters let through (None: all), and which of them keeps out each other cluster."""
-        found = self._admitted.get((rule, shape))
+        scorers = self.scorers(rule)
+        # What counts decisions says something else after each of them.
+        fixed = not any(getattr(entry.scorer, "live", False) for entry in scorers)
+        found = self._admitted.get((rule, shape)) if fixed else None
         if found is None:
-            request = ScoreRequest(shape, 1, self._snapshot.now)
-            found = self._admitted[rule, shape] = admit(self.fleet, request, self.scorers(rule))
+            request = ScoreRequest(shape, 1, self._snapshot.now, rule.data)
+            found = self._admitted[rule, shape] = admit(self.fleet, request, scorers)
         return found
+
+    @property
+    def limited(self) -> bool:
+        """Whether what a cluster may have can change by what another one got."""
+        return bool(self._limiting)
 
     def room(self, option: Option) -> Counts:
         """Tasks more that each cluster could start now."""
+        found = self.fit(option)
+        if self._limiting:
+            allowed, _ = self.limit(option)
+            found = found if allowed is None else np.minimum(found, allowed)
+        return found
+
+    def fit(self, option: Option) -> Counts:
+        """The same, whatever scorers allow."""
         variants = option.variants
         if len(variants) == 1 and variants[0].where is None:
             return self.fleet.fit(variants[0].shape)
         return self._merge(variants, [self.fleet.fit(variant.shape) for variant in variants])
+
+    def limit(self, option: Option) -> tuple[Counts | None, Mapping[int, str]]:
+        """How many tasks more scorers allow each cluster, and which of them allows least."""
+        return most(self.fleet, ScoreRequest(option.shape, 1, self._snapshot.now), self._limiting)
 
     def best_first(
         self, rule: ClusterRule, option: Option, count: int, among: Mask
@@ -148,9 +177,13 @@ class Places:
         return ranking.order.tolist(), ranking
 
     def ranking(self, rule: ClusterRule, option: Option, count: int, among: Mask) -> Ranking:
-        """The clusters of `among`, best first."""
-        request = ScoreRequest(option.asked, count, self._snapshot.now)
-        return rank(self.fleet, request, self.scorers(rule), among)
+        """The clusters of `among`, best first; those that a taint asks to leave out come after all others."""
+        request = ScoreRequest(option.asked, count, self._snapshot.now, rule.data)
+        ranking = rank(self.fleet, request, self.scorers(rule), among)
+        last = avoided(self.fleet, rule)[ranking.order]
+        if not last.any():
+            return ranking
+        return replace(ranking, order=np.concatenate([ranking.order[~last], ranking.order[last]]))
 
     def scorers(self, rule: ClusterRule) -> tuple[WeightedScorer, ...]:
         """The hub's scorers, as the rule weighs them."""
@@ -168,6 +201,14 @@ class Places:
         # Names of ManifestWorks have no slash, so this is nobody's.
         change = Charge(f"cycle/{self._charges}", self.names[cluster], shape, count)
         self.fleet = self.fleet.apply((change,))
+
+    def release(self, works: Iterable[str]) -> None:
+        """As if these were gone."""
+        self.fleet = self.fleet.apply([Release(work) for work in works])
+
+    def keep(self, key: str, cluster: str, shape: TaskShape, count: int) -> None:
+        """`count` tasks of what `key` held are still to be held."""
+        self.fleet = self.fleet.apply([Charge(f"cycle/kept/{key}", cluster, shape, count)])
 
     def mask(self, clusters: Iterable[str]) -> Mask:
         wanted = set(clusters)

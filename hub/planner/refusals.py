@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 from hub.api.reasons import Reason
+from hub.placement.rule import SpreadConstraint
 from hub.planner.places import Option, Places, Wish, shape_at
+from hub.planner.spreading import held_back
 from hub.queueing.amount import readable
 from hub.queueing.ledger import QuotaLedger
 from hub.queueing.quotas import Denial
@@ -35,12 +37,37 @@ def shortage(places: Places, ledger: QuotaLedger, wish: Wish, options: tuple[Opt
     fitting = [o for o in placeable if _pays(ledger, wish, o)]
     for option in fitting:
         if ledger.affordable(wish.queue.name, option.choice.requests, wish.together) >= wish.together:
+            held = _uneven(places, wish, option)
+            if held is not None:
+                return held
             return Denial(Reason.WAITING_FOR_CAPACITY, (_shape(wish), ("detail", _full(places, wish, option))))
     if fitting:
         return _no_quota(ledger, wish, fitting[0])
     if placeable:
         return _never_paid(ledger, wish, placeable[0])
     return Denial(Reason.NO_CLUSTER_FITS, (_shape(wish), ("detail", _nowhere(places, wish, options))))
+
+
+def _uneven(places: Places, wish: Wish, option: Option) -> Denial | None:
+    """Where there is room, but only where the job's own rule allows no more of it yet."""
+    rule = wish.demand.rule
+    if not any(constraint.hard for constraint in rule.spread):
+        return None
+    among = places.candidates(wish, (option,))
+    fitting = (among & (places.room(option) >= wish.together)).nonzero()[0].tolist()
+    if not fitting:
+        return None
+    constraint = held_back(places.fleet, rule.spread, among.nonzero()[0].tolist(), fitting, wish.placed)
+    if constraint is None:
+        return None
+    clusters = _listed([places.names[cluster] for cluster in fitting[:SHOWN]], len(fitting))
+    return Denial(Reason.SPREAD_UNEVEN, tuple(uneven(constraint, clusters).items()))
+
+
+def uneven(constraint: SpreadConstraint, clusters: str) -> dict[str, Any]:
+    """The facts of `Reason.SPREAD_UNEVEN`."""
+    kind = "claim" if constraint.claim else "label"
+    return {"key": f"{kind} {constraint.key}", "skew": constraint.skew, "clusters": clusters}
 
 
 def _pays(ledger: QuotaLedger, wish: Wish, option: Option) -> bool:
@@ -94,7 +121,16 @@ def _full(places: Places, wish: Wish, option: Option) -> str:
     among = places.candidates(wish, (option,)) & (option.capacity >= wish.together)
     room = places.room(option)
     order = sorted(among.nonzero()[0], key=lambda c: (-int(option.capacity[c]), places.names[c]))
+    allowed, by = places.limit(option)
     parts = [f"{places.names[c]} has room for {int(room[c])} of {int(option.capacity[c])}" for c in order[:SHOWN]]
+    if allowed is not None:
+        free = places.fit(option)
+        parts = [
+            f"{places.names[c]} has room for {int(free[c])}, and scorer {by[int(c)]} allows {int(allowed[c])} more"
+            if allowed[c] < free[c]
+            else part
+            for c, part in zip(order, parts, strict=False)
+        ]
     return _listed(parts, len(order))
 
 

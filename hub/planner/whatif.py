@@ -7,13 +7,13 @@ answer. Nothing is claimed that was not tried, so where too many jobs are ahead 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from hub.api.reasons import Reason
 from hub.planner.cycle import Cycle
-from hub.planner.edits import Edit, job_edits, place_edits, queue_edits, room_edits
+from hub.planner.edits import Edit, job_edits, place_edits, queue_edits, room_edits, spread_edits
 from hub.planner.plan import Refusal, Snapshot
 from hub.queueing.amount import UNLIMITED, quantity, readable
 from hub.queueing.demand import Demand
@@ -26,14 +26,16 @@ _LEAST_TRIES: Final = 8
 _STEPS: Final = {"cpu": 1, "memory": 2**20, "ephemeral-storage": 2**20}
 
 
-def smallest_change(snapshot: Snapshot, before: Sequence[Demand], demand: Demand, refusal: Refusal) -> str:
-    """In words, as an instruction; empty when none was found. `before`: the jobs that are decided earlier."""
-    trial = _Trial(snapshot, before, demand, max(_LEAST_TRIES, _BUDGET // (len(before) + 1)))
+def smallest_change(snapshot: Snapshot, demand: Demand, refusal: Refusal) -> Edit | None:
+    """The least change found with which the job gets more; None: none of those that were tried."""
+    jobs = len(snapshot.demands) + len(snapshot.held)
+    trial = _Trial(snapshot, demand, max(_LEAST_TRIES, _BUDGET // (jobs + 1)))
     if refusal.reason in (Reason.WAITING_FOR_QUOTA, Reason.EXCEEDS_MAX_QUOTA):
         return trial.first(job_edits(snapshot, demand, refusal)) or _more_quota(trial, refusal)
     edits: dict[Reason, Callable[[Snapshot, Demand, Refusal], Iterator[Edit]]] = {
         Reason.WAITING_FOR_CAPACITY: room_edits,
         Reason.NO_CLUSTER_FITS: place_edits,
+        Reason.SPREAD_UNEVEN: spread_edits,
     }
     return trial.first(edits.get(refusal.reason, queue_edits)(snapshot, demand, refusal))
 
@@ -41,13 +43,12 @@ def smallest_change(snapshot: Snapshot, before: Sequence[Demand], demand: Demand
 @dataclass(slots=True)
 class _Trial:
     snapshot: Snapshot
-    before: Sequence[Demand]
     demand: Demand
     tries: int
     baseline: int = -1
 
-    def first(self, edits: Iterator[Edit]) -> str:
-        return next((edit.words for edit in edits if self.admits(edit.snapshot, edit.demand)), "")
+    def first(self, edits: Iterator[Edit]) -> Edit | None:
+        return next((edit for edit in edits if self.admits(edit.snapshot, edit.demand)), None)
 
     def admits(self, snapshot: Snapshot, demand: Demand) -> bool:
         """Whether the job would get more than it got; False once too much was tried."""
@@ -59,38 +60,34 @@ class _Trial:
         return self._slots(snapshot, demand) > self.baseline
 
     def _slots(self, snapshot: Snapshot, demand: Demand) -> int:
-        cycle = Cycle(snapshot)
-        for earlier in self.before:
-            cycle.decide(earlier)
-        cycle.decide(demand)
-        return sum(p.slots for a in cycle.admissions if a.key == demand.key for p in a.slices)
+        demands = tuple(demand if known.key == demand.key else known for known in snapshot.demands)
+        cycle = Cycle(replace(snapshot, demands=demands))
+        cycle.run(through=demand.key)
+        return cycle.slots(demand.key)
 
 
-def _more_quota(trial: _Trial, refusal: Refusal) -> str:
+def _more_quota(trial: _Trial, refusal: Refusal) -> Edit | None:
     facts = dict(refusal.facts)
     queue, key = str(facts["queue"]), (str(facts["flavor"]), str(facts["resource"]))
-    quotas = trial.snapshot.quotas
-    known = quotas.queues[queue].quotas.get(key)
+    known = trial.snapshot.quotas.queues[queue].quotas.get(key)
     if known is None:
-        return ""
+        return None
 
-    def raised(nominal: int, limit: int | None) -> bool:
-        return trial.admits(_with_quota(trial.snapshot, queue, key, nominal, limit), trial.demand)
+    def with_quota(nominal: int, limit: int | None) -> Snapshot:
+        return _with_quota(trial.snapshot, queue, key, nominal, limit)
 
-    of = f"of {key[1]} in flavor {key[0]}"
-    if known.borrowing_limit is not None and raised(known.nominal, None):
-        limit = _least(known.borrowing_limit, key[1], lambda value: raised(known.nominal, value))
-        return (
-            f"raise the borrowingLimit {of} of ClusterQueue {queue} to {readable(key[1], limit, up=True)}"
-            if limit
-            else ""
+    def said(field: str, amount: int, after: Snapshot) -> Edit:
+        shown = readable(key[1], amount, up=True)
+        words = f"raise the {field} of {key[1]} in flavor {key[0]} of ClusterQueue {queue} to {shown}"
+        return Edit(words, after, trial.demand)
+
+    if known.borrowing_limit is not None and trial.admits(with_quota(known.nominal, None), trial.demand):
+        limit = _least(
+            known.borrowing_limit, key[1], lambda v: trial.admits(with_quota(known.nominal, v), trial.demand)
         )
-    nominal = _least(known.nominal, key[1], lambda value: raised(value, known.borrowing_limit))
-    return (
-        f"raise the nominalQuota {of} of ClusterQueue {queue} to {readable(key[1], nominal, up=True)}"
-        if nominal
-        else ""
-    )
+        return said("borrowingLimit", limit, with_quota(known.nominal, limit)) if limit else None
+    nominal = _least(known.nominal, key[1], lambda v: trial.admits(with_quota(v, known.borrowing_limit), trial.demand))
+    return said("nominalQuota", nominal, with_quota(nominal, known.borrowing_limit)) if nominal else None
 
 
 def _least(now: int, resource: str, enough: Callable[[int], bool]) -> int:

@@ -31,6 +31,7 @@ class Demand:
 
     `active` tasks of it run or are about to, on the clusters `running`: what a limit on its clusters counts. `place`
     False asks for quota only, for what somebody else runs. `expected`: seconds that a task takes; None: nobody said.
+    `placed`: how many of them each of these clusters holds, where the rule spreads them; else empty.
     """
 
     key: str
@@ -49,6 +50,7 @@ class Demand:
     running: tuple[str, ...] = ()
     place: bool = True
     expected: float | None = None
+    placed: tuple[tuple[str, int], ...] = ()
 
     @property
     def order(self) -> tuple[int, float, str, str]:

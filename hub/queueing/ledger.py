@@ -46,6 +46,12 @@ class QuotaLedger:
         """Whether the queue could ever pay for `count` tasks at once."""
         return all(self.potential(queue, resource) >= each * count for resource, each in requests)
 
+    def borrows(self, queue: str, requests: Iterable[tuple[FlavorResource, int]], count: int) -> bool:
+        """Whether the queue would use more than its own with `count` tasks more."""
+        tree = self._quotas.trees[queue]
+        usage, position = self.of(tree), tree.position[queue]
+        return any(usage.borrows(position, resource, each * count) for resource, each in requests)
+
     def used(self, queue: str, resource: FlavorResource) -> int:
         tree = self._quotas.trees[queue]
         return self.of(tree).used[tree.position[queue]].get(resource, 0)
@@ -72,6 +78,12 @@ class QuotaLedger:
     def remove(self, queue: str, amounts: Iterable[tuple[FlavorResource, int]]) -> None:
         tree = self._quotas.trees[queue]
         self.of(tree).remove(tree.position[queue], amounts)
+
+    def apart(self) -> QuotaLedger:
+        """The same, to try things on."""
+        other = QuotaLedger(self._quotas, self._initial)
+        other._used = {number: used.apart() for number, used in self._used.items()}
+        return other
 
     def of(self, tree: QuotaTree) -> TreeUsage:
         used = self._used.get(id(tree))

@@ -30,10 +30,23 @@ class TreeUsage:
         self._shares: list[Share | None] = [None] * len(tree.nodes)
         self._weights = [node.weight.nano / 1e9 for node in tree.nodes]
 
+    def apart(self) -> TreeUsage:
+        """The same usage, to try things on."""
+        other = TreeUsage.__new__(TreeUsage)
+        other.tree, other._weights = self.tree, self._weights
+        other.used = [dict(used) for used in self.used]
+        other._shares = list(self._shares)
+        return other
+
     def add(self, position: int, amounts: Amounts) -> None:
+        """A negative amount stays at the queue itself: nothing of it reaches its cohorts, as in Kueue."""
         nodes, used, shares = self.tree.nodes, self.used, self._shares
         for key, value in amounts:
             at = position
+            if value < 0:
+                used[at][key] = used[at].get(key, 0) + value
+                shares[at] = None
+                continue
             while at >= 0 and value > 0:
                 node, here = nodes[at], used[at]
                 before = here.get(key, 0)
@@ -48,6 +61,10 @@ class TreeUsage:
         nodes, used, shares = self.tree.nodes, self.used, self._shares
         for key, value in amounts:
             at = position
+            if value < 0:
+                used[at][key] = used[at].get(key, 0) - value
+                shares[at] = None
+                continue
             while at >= 0 and value > 0:
                 node, here = nodes[at], used[at]
                 before = here.get(key, 0)
@@ -60,6 +77,11 @@ class TreeUsage:
                 if stored < value:
                     value = stored
                 at = node.parent
+
+    def resume(self, other: TreeUsage) -> None:
+        """As things stand in another of the same tree."""
+        self.used = [dict(used) for used in other.used]
+        self._shares = [None] * len(self._shares)
 
     def available(self, position: int, key: FlavorResource) -> int:
         """How much more a queue there could use now, borrowing included; never negative."""

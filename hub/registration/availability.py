@@ -12,12 +12,16 @@ from typing import Any, Final
 
 from hub.api import names
 from hub.api.conditions import find_condition, with_condition
+from hub.api.reasons import Reason
 from hub.registration.acceptance import is_accepted, is_leaving
 
 Json = dict[str, Any]
 
 AVAILABLE: Final = "ManagedClusterConditionAvailable"
 ACCEPTED: Final = "HubAcceptedManagedCluster"
+READABLE: Final = f"{names.GROUP}/ReportReadable"
+# As long as an API server takes a condition's message to be.
+_MESSAGE: Final = 32768
 _TAINTS: Final = {"Unknown": names.TAINT_UNREACHABLE, "False": names.TAINT_UNAVAILABLE}
 _SILENT: Final = "Registration agent stopped updating its lease."
 
@@ -33,13 +37,22 @@ def is_lost(cluster: Mapping[str, Any]) -> bool:
     return available(cluster) == "Unknown" or not is_accepted(cluster) or is_leaving(cluster)
 
 
-def status_patch(cluster: Mapping[str, Any], *, silent: bool, now: str) -> Json | None:
+def status_patch(cluster: Mapping[str, Any], *, silent: bool, now: str, unreadable: str = "") -> Json | None:
     """A merge patch of the status subresource; None: nothing is to change. It replaces the list of conditions, so it
-    carries the resourceVersion it was made for: the agent writes the same list."""
+    carries the resourceVersion it was made for: the agent writes the same list.
+
+    `unreadable`: what of its objects cannot be read, in words; a cluster that never had such has no condition for it.
+    """
     before = list(_conditions(cluster))
     after = _with_acceptance(before, cluster, now)
     if silent and available(cluster) in ("True", "False"):
         after = with_condition(after, AVAILABLE, "Unknown", "ManagedClusterLeaseUpdateStopped", _SILENT, now=now)
+    if unreadable:
+        reason, advice = Reason.REPORT_UNREADABLE, Reason.REPORT_UNREADABLE.advice
+        message = f"{reason.message(detail=unreadable)} {advice}"[:_MESSAGE]
+        after = with_condition(after, READABLE, "False", reason.code, message, now=now)
+    elif find_condition(after, READABLE) is not None:
+        after = with_condition(after, READABLE, "True", Reason.REPORT_READ.code, Reason.REPORT_READ.message(), now=now)
     if after == before:
         return None
     version = cluster["metadata"].get("resourceVersion")

@@ -6,22 +6,25 @@ be placed: sums over a cluster hide that its free GPUs are in pieces.
 
 from __future__ import annotations
 
-import math
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hub.api import names
-from hub.fleet.facts import ClusterFacts
 from hub.fleet.fleet import Fleet
 from hub.fleet.shape import TaskShape
-from hub.fleet.site import Site
-from hub.scoring.interface import ScoreRequest, WeightedScorer
+from hub.scoring.energy import Carbon, Energy
+from hub.scoring.experience import failure_rate, start_delay
+from hub.scoring.interface import Scorer, ScoreRequest, WeightedScorer
+from hub.scoring.locality import DataLocality, Egress
 from hub.scoring.mix import NOTHING_SEEN, ShapeMix
 from hub.scoring.packing import Fragmentation, Scarcity
+from hub.scoring.price import Price, task_hour
+
+__all__ = ["ColumnScorer", "FreeShare", "FreeSlots", "Price", "default_scorers", "task_hour"]
 
 Floats = NDArray[np.float64]
-_GIB = float(1 << 30)
 
 
 class FreeSlots:
@@ -52,29 +55,6 @@ class FreeShare:
         return np.minimum(np.maximum(least, 0.0), 1.0)
 
 
-class Price:
-    """What an hour of one task costs, by the cluster's own prices, on the cheapest GPU model there that will do."""
-
-    name = "Price"
-    lower_is_better = True
-
-    def score(self, fleet: Fleet, request: ScoreRequest) -> Floats:
-        shape = request.shape
-        prices: Floats = fleet.site_column(("price", shape), lambda site: task_hour(site, shape), np.float64)
-        return prices
-
-
-class Carbon:
-    """Grams of CO2 for a kilowatt hour, as the cluster claims it (``gco2-per-kwh``); unknown where it does not."""
-
-    name = "Carbon"
-    lower_is_better = True
-
-    def score(self, fleet: Fleet, request: ScoreRequest) -> Floats:
-        grams: Floats = fleet.facts_column("gco2-per-kwh", _grams, np.float64)
-        return grams
-
-
 class ColumnScorer:
     """Values that came from outside: a PromQL query, an AddOnPlacementScore. Too old is unknown, as absent is."""
 
@@ -87,51 +67,23 @@ class ColumnScorer:
         return fleet.scores(self.source, request.now)
 
 
-def task_hour(site: Site | None, shape: TaskShape) -> float:
-    """NaN where nothing that the task asks for has a price.
-
-    What has none beside what has one is taken to be part of it, as clouds sell machines: memory with the CPU, both
-    with the GPU. A GPU without a price is never free.
-    """
-    if site is None:
-        return math.nan
-    prices = site.prices
-    gpu = 0.0
-    if shape.gpu_milli:
-        models = {model for group in site.groups if group.count and group.gpus.count for model in group.models}
-        wanted = models & set(shape.gpu_models) if shape.gpu_models else models
-        known = [prices.gpu_hour[model] for model in wanted if model in prices.gpu_hour]
-        if not known:
-            return math.nan
-        gpu = min(known) * shape.gpu_milli / 1000
-    total = gpu
-    for amount, price in (
-        (shape.request("cpu") / 1000, prices.cpu_hour),
-        (shape.request("memory") / _GIB, prices.memory_gib_hour),
-    ):
-        total += amount * (price or 0.0)
-    return total if shape.gpu_milli or prices.cpu_hour is not None or prices.memory_gib_hour is not None else math.nan
+# What has a weight only where somebody gives it one: the hub's configuration, or a profile.
+_ON_REQUEST: Final[tuple[Scorer, ...]] = (Energy(), Carbon(), DataLocality(), Egress(), failure_rate(), start_delay())
 
 
 def default_scorers(mix: ShapeMix = NOTHING_SEEN) -> tuple[WeightedScorer, ...]:
     """What decides where nobody configured anything. `mix`: what is typically asked for; it decides about GPUs only.
 
+    Those with weight 0 are there to be given one.
+
     Room for the exact shape and what is left for the tasks to come count most: `bench/openb` says what that is worth.
     The free share spreads load between sites of different size, and the price decides between equals without sending
     everything to the cheapest.
     """
-    scorers = (WeightedScorer(FreeSlots(), 2.0), WeightedScorer(FreeShare(), 1.0), WeightedScorer(Price(), 1.0))
-    if not mix.typical:
-        return scorers
-    return (*scorers, WeightedScorer(Fragmentation(mix), 2.0), WeightedScorer(Scarcity(mix), 2.0))
-
-
-def _grams(facts: ClusterFacts) -> float:
-    try:
-        value = float(facts.claims.get("gco2-per-kwh", "nan"))
-    except ValueError:
-        return math.nan
-    return value if 0 <= value < math.inf else math.nan
+    scorers = [WeightedScorer(FreeSlots(), 2.0), WeightedScorer(FreeShare(), 1.0), WeightedScorer(Price(), 1.0)]
+    if mix.typical:
+        scorers += [WeightedScorer(Fragmentation(mix), 2.0), WeightedScorer(Scarcity(mix), 2.0)]
+    return (*scorers, *(WeightedScorer(scorer, 0.0) for scorer in _ON_REQUEST))
 
 
 def _asked(shape: TaskShape) -> list[tuple[str, float]]:

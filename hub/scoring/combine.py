@@ -145,6 +145,33 @@ def admit(
     return mask, by
 
 
+def most(
+    fleet: Fleet, request: ScoreRequest, scorers: Sequence[WeightedScorer]
+) -> tuple[NDArray[np.int64] | None, dict[int, str]]:
+    """How many tasks more the scorers let each cluster have (None: none of them limits it), and which of them allows
+    least. A limit that cannot be asked, or is nonsense, limits nobody: it costs itself only."""
+    least: NDArray[np.int64] | None = None
+    by: dict[int, str] = {}
+    for entry in scorers:
+        limit = getattr(entry.scorer, "limit", None)
+        if limit is None:
+            continue
+        try:
+            answer = np.asarray(limit(fleet, request))
+        # Somebody else's code, as in `_ask`.
+        except Exception:
+            continue
+        if answer.shape != (len(fleet.names),) or answer.dtype != np.int64:
+            continue
+        if least is None:
+            least = np.full(len(fleet.names), np.iinfo(np.int64).max)
+        answer = np.maximum(answer, 0)
+        for position in (answer < least).nonzero()[0].tolist():
+            by[position] = entry.scorer.name
+        least = np.minimum(least, answer)
+    return least, by
+
+
 def _ask(
     entry: WeightedScorer,
     fleet: Fleet,

@@ -14,11 +14,12 @@ from typing import Any, Final
 import numpy as np
 
 from hub.api import names
-from hub.fleet.changes import Charge
+from hub.fleet.changes import Charge, Release
 from hub.fleet.fleet import Fleet
 from hub.fleet.shape import TaskShape
 from hub.scoring.interface import Scorer, ScoreRequest
 from hub.scoring.normalise import Normaliser
+from hub.scoring.reserving import Reserving, ready_made
 from hub.scoring.sample import changes, sample_fleet
 
 NOW: Final = 1_767_225_600.0
@@ -51,13 +52,16 @@ class _Broken(Exception):
 def check(make: Callable[[], Scorer], *, budget: float = BUDGET) -> list[Finding]:
     """Every check, in order. `make` gives a fresh scorer; it may raise, and so may all that it gives."""
     try:
-        scorer = make()
-        again = make()
+        scorer = ready_made(make)
+        again = ready_made(make)
     # Somebody else's constructor.
     except Exception as error:
         return [Finding("it can be made", _said(error))]
     findings = [Finding("it can be made", "")]
-    for title, run in _checks(scorer, again, budget):
+    checks = list(_checks(scorer, again, budget))
+    if isinstance(scorer, Reserving):
+        checks.insert(-1, ("what is reserved is given back whole, in any order", lambda: _reserved(make)))
+    for title, run in checks:
         try:
             run()
         except _Broken as error:
@@ -111,6 +115,12 @@ def _answers(scorer: Any, fleet: Fleet, shape: TaskShape, what: str) -> list[Any
     if len(broken):
         raise _Broken(f"{what}: answered {values[broken[0]]} for {fleet.names[broken[0]]}: unknown is NaN")
     found: list[Any] = [values]
+    allows = getattr(scorer, "limit", None)
+    if allows is not None:
+        limit = np.asarray(allows(fleet, request))
+        if limit.shape != (count,) or limit.dtype.kind not in "iu" or (limit < 0).any():
+            raise _Broken(f"{what}: limit answered {limit.dtype} {limit.shape}, expected ({count},) numbers from 0")
+        found.append(limit)
     for method, arguments in (("filter", (fleet, request)), ("concerns", (fleet,))):
         ask = getattr(scorer, method, None)
         if ask is None:
@@ -140,9 +150,35 @@ def _order(scorer: Scorer) -> None:
         _compare(_answers(scorer, one, shape, what), _answers(scorer, other, shape, what), f"{what}: it does")
 
 
+def _reserved(make: Callable[[], Any]) -> None:
+    """Through what a day of decisions does to a ledger: its answers are those of one that began with the result."""
+    start = sample_fleet(12)
+    shapes = [SHAPES["a CPU task"], SHAPES["a GPU task"], SHAPES["a share of an H100"]]
+    charges = [Charge(f"{number}", start.names[number % 7], shapes[number % 3], 1 + number % 4) for number in range(24)]
+    for what, shape in SHAPES.items():
+        used, fleet = Reserving(make), start
+        empty = _answers(used, fleet, shape, what)
+        for charge in charges:
+            fleet = fleet.apply([charge])
+            _answers(used, fleet, shape, what)
+        full = _answers(used, fleet, shape, what)
+        _compare(
+            full, _answers(Reserving(make), fleet, shape, what), f"{what}: told step by step it says another thing"
+        )
+        other = start.apply(reversed(charges))
+        _compare(full, _answers(Reserving(make), other, shape, what), f"{what}: told in another order it does too")
+        # A slice that goes on with less, one that moves, and then all of them end.
+        fleet = fleet.apply([Charge("3", start.names[3], shapes[0], 1), Charge("4", start.names[5], shapes[1], 2)])
+        _answers(used, fleet, shape, what)
+        for charge in charges:
+            fleet = fleet.apply([Release(charge.key)])
+            _answers(used, fleet, shape, what)
+        _compare(empty, _answers(used, fleet, shape, what), f"{what}: what was given back is not there again")
+
+
 def _compare(first: list[Any], second: list[Any], problem: str) -> None:
     for one, other in zip(first, second, strict=True):
-        if not np.array_equal(one, other, equal_nan=one.dtype != np.bool_):
+        if not np.array_equal(one, other, equal_nan=one.dtype.kind == "f"):
             raise _Broken(problem)
 
 

@@ -15,11 +15,15 @@ from hub.scoring.normalise import Normaliser
 
 @dataclass(frozen=True, slots=True)
 class ScoreRequest:
-    """What is to be placed. `now` is epoch seconds; a score that was valid until then is unknown."""
+    """What is to be placed. `now` is epoch seconds; a score that was valid until then is unknown.
+
+    `data`: the sets of data that the job names, with their sizes in bytes (hub/scoring/locality.py).
+    """
 
     shape: TaskShape
     count: int
     now: float
+    data: tuple[tuple[str, int], ...] = ()
 
 
 class Scorer(Protocol):
@@ -28,9 +32,11 @@ class Scorer(Protocol):
     Higher is better. A scorer of something that should be low, such as a price, gives the values as people know them
     and has a true attribute ``lower_is_better``. More that it may have: ``normaliser`` (a `Normaliser`: how its values
     become 0–100), ``concerns(fleet)`` (which clusters it is about at all, a mask; the others it neither helps nor
-    harms), ``filter(fleet, request)`` (which clusters may be chosen, a mask) and a true ``live``: asked anew for every
-    choice, where a plugin is otherwise asked once a decision and shape. A false ``publish`` keeps its values (for
-    a task that asks for nothing) out of the hub's own AddOnPlacementScores.
+    harms), ``filter(fleet, request)`` (which clusters may be chosen, a mask), ``limit(fleet, request)`` (how many tasks
+    of the shape more each may be given, whole numbers) and a true ``live``: asked anew for every choice, where a plugin
+    is otherwise asked once a decision and shape. With ``reserve(cluster, request)`` and ``unreserve(cluster, request)``
+    it is told of `request.count` tasks that are to run, or run no more, before it is asked (hub/scoring/reserving.py).
+    A false ``publish`` keeps its values (for a task that asks for nothing) out of the hub's own AddOnPlacementScores.
     """
 
     @property

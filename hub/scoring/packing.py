@@ -199,10 +199,10 @@ def _pressure(fleet: Fleet, mix: ShapeMix) -> dict[str, float]:
 def _count_of(model: str) -> Callable[[Site | None], float]:
     def count(site: Site | None) -> float:
         groups = site.groups if site is not None else ()
-        return float(sum(group.count * group.gpus.count for group in groups if model in group.models))
+        return float(sum(group.count * group.physical_gpus for group in groups if model in group.models))
 
     return count
 
 
 def _all_gpus(site: Site | None) -> float:
-    return float(sum(group.count * group.gpus.count for group in site.groups)) if site is not None else 0.0
+    return float(sum(group.count * group.physical_gpus for group in site.groups)) if site is not None else 0.0

@@ -9,8 +9,8 @@ scorer does wrong later is noticed where it is called (hub/controllers/guard.py,
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -18,30 +18,40 @@ from pydantic import BaseModel, ValidationError
 
 from hub.api.errors import PluginError
 from hub.scoring.interface import WeightedScorer
+from hub.scoring.reserving import Reserving, reserves
 
 GROUP = "quarterdeck.scorers"
 
 
+Load = Callable[[EntryPoint, Mapping[str, Any] | None], WeightedScorer]
+
+
 @dataclass(frozen=True, slots=True)
 class Plugins:
-    """`scorers` in the order of their entry points' names; `problems`: entry point → why it is not among them."""
+    """`scorers` in the order of their entry points' names, which are `points`; `problems`: entry point → why it is not
+    among them. `sources`: entry point → what it names, of all that are installed."""
 
     scorers: tuple[WeightedScorer, ...]
     problems: Mapping[str, str]
+    points: tuple[str, ...] = ()
+    sources: Mapping[str, str] = field(default_factory=dict)
 
 
 def discover(
     taken: Iterable[str] = (),
     found: Iterable[EntryPoint] | None = None,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
+    load: Load | None = None,
 ) -> Plugins:
-    """Loads the plugins; `taken` are names of scorers that exist already, `settings` by entry point's name.
+    """Loads the plugins; `taken` are names of scorers that exist already, `settings` by entry point's name. `load`: how
+    one is loaded; None: here.
 
     Never raises for what a plugin does; settings for plugins that are not there are among the problems.
     """
     used = set(taken)
     settings = settings or {}
     scorers: list[WeightedScorer] = []
+    made: list[str] = []
     problems: dict[str, str] = {}
     points = list(entry_points(group=GROUP) if found is None else found)
     for name in sorted(set(settings) - {point.name for point in points}):
@@ -49,7 +59,8 @@ def discover(
         problems[name] = f"settings for a scorer that is not installed; known: {known}"
     for point in sorted(points, key=lambda point: (point.name, point.value)):
         try:
-            entry = weighted(make(point.load(), settings.get(point.name)))
+            own = settings.get(point.name)
+            entry = plugin(point.load(), own) if load is None else load(point, own)
             if entry.scorer.name in used:
                 raise PluginError(f"there is a scorer {entry.scorer.name} already: give it another name")
         # An import or a constructor of somebody else's may raise anything.
@@ -59,7 +70,8 @@ def discover(
             continue
         used.add(entry.scorer.name)
         scorers.append(entry)
-    return Plugins(tuple(scorers), problems)
+        made.append(point.name)
+    return Plugins(tuple(scorers), problems, tuple(made), {point.name: point.value for point in points})
 
 
 def make(loaded: Any, settings: Mapping[str, Any] | None = None) -> Any:
@@ -79,6 +91,16 @@ def make(loaded: Any, settings: Mapping[str, Any] | None = None) -> Any:
         first = error.errors(include_url=False)[0]
         field = ".".join(str(part) for part in first["loc"])
         raise PluginError(f"settings: {field}: {first['msg']} (found {first['input']!r})") from error
+
+
+def plugin(loaded: Any, settings: Mapping[str, Any] | None = None) -> WeightedScorer:
+    """What an entry point names, as the hub asks it. Raises `PluginError`, and whatever its code raises."""
+    entry = weighted(make(loaded, settings))
+    if not reserves(entry.scorer):
+        return entry
+    if make(loaded, settings) is entry.scorer:
+        raise PluginError("one that reserves must be a class or a function that makes it: its ledger may begin anew")
+    return WeightedScorer(Reserving(lambda: make(loaded, settings)), entry.weight)
 
 
 def weighted(scorer: Any) -> WeightedScorer:

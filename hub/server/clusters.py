@@ -173,9 +173,9 @@ def _row(world: World, fleet: Fleet, name: str, running: int) -> ClusterRow:
     groups = site.groups if site is not None else ()
     totals: dict[str, int] = {}
     for group in groups:
-        if group.gpus.count and group.count:
+        if group.physical_gpus and group.count:
             model = group.gpus.model or "GPU"
-            totals[model] = totals.get(model, 0) + group.count * group.gpus.count
+            totals[model] = totals.get(model, 0) + math.ceil(group.count * group.physical_gpus)
     free = {model: _known(fleet.gpus_free(model)[at]) or 0 for model in totals}
     return ClusterRow(
         name=name,
@@ -247,9 +247,10 @@ def _groups(site: Site | None) -> Section:
 
 def _group_row(group: NodeGroup) -> tuple[Cell, ...]:
     gpus = ""
-    if group.gpus.count:
-        gpus = f"{group.gpus.count} × {group.gpus.model or 'GPU'}"
+    if group.physical_gpus:
+        gpus = f"{group.physical_gpus:g} × {group.gpus.model or 'GPU'}"
         gpus += f" ({_bytes(group.gpus.memory)})" if group.gpus.memory else ""
+        gpus += f", {group.gpus.replicas} tasks each" if group.gpus.replicas > 1 else ""
     used = [
         f"{part.nodes} × {{"
         + ", ".join(

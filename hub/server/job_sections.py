@@ -9,6 +9,7 @@ from hub.api import names
 from hub.api.errors import InvalidObjectError
 from hub.api.indexset import IndexSet
 from hub.api.reasons import Reason
+from hub.api.timestamps import format_duration
 from hub.jobs.attempt import Attempt
 from hub.jobs.memory import known_attempts, memory_of
 from hub.jobs.works import attempt_from_work
@@ -116,6 +117,7 @@ def _overview(job: Json, attempts: Sequence[Attempt], now: float) -> Section:
         ("Ended", _when(row.finished, now)),
         ("Took", span(row.started, row.finished, now)),
         ("Used", _usage(memory.usage.cpu, memory.usage.gpu, memory.usage.wall)),
+        ("Had to go", _evictions(memory.evictions)),
         ("Command", _command(spec)),
     ]
     return Section("", facts=tuple((label, value) for label, value in facts if value not in (None, "")))
@@ -161,6 +163,9 @@ def _attempts(attempts: Sequence[Attempt], now: float) -> Section:
     rows: list[tuple[Cell, ...]] = []
     for attempt in attempts:
         note = attempt.message
+        if attempt.live and attempt.eviction is not None:
+            left = max(0.0, attempt.eviction.stops - now)
+            note = f"has to go, in {format_duration(left)} at the latest: {attempt.eviction.message}"
         if attempt.stale:
             stale = Reason.STALE_RESULT.message(cluster=attempt.cluster, tasks=attempt.stale)
             note = f"{note}; {stale}" if note else stale
@@ -238,10 +243,12 @@ def _when(at: float | None, now: float) -> str:
 
 
 def _usage(cpu: float, gpu: float, wall: float) -> str:
-    from hub.api.timestamps import format_duration
-
     amounts = ((cpu, "of CPU"), (gpu, "of GPU"), (wall, "of running"))
     return ", ".join(f"{format_duration(amount)} {what}" for amount, what in amounts if amount)
+
+
+def _evictions(evictions: Iterable[tuple[str, int]]) -> str:
+    return ", ".join(f"{count} × {reason}" for reason, count in evictions)
 
 
 def _command(spec: Json) -> str:

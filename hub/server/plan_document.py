@@ -6,7 +6,7 @@ bytes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 from hub.api import names
@@ -14,7 +14,7 @@ from hub.api.reasons import Reason
 from hub.api.resource import PLACEMENT_DECISIONS, PLACEMENTS
 from hub.api.timestamps import format_micro_time, format_time, from_timestamp
 from hub.planner.cycle import in_order, plan
-from hub.planner.plan import Admission, Refusal, Snapshot
+from hub.planner.plan import Admission, Plan, Refusal, Snapshot
 from hub.queueing.amount import quantity
 from hub.queueing.demand import Demand
 from hub.queueing.ledger import QuotaLedger, Usage
@@ -54,10 +54,10 @@ def plan_document(objects: Objects, state: State, cycles: int | Literal["settle"
     for number in range(1, (SETTLE if cycles == "settle" else cycles) + 1):
         snapshot = state.snapshot()
         decided = plan(snapshot)
-        done.append(_cycle(number, state, snapshot, decided.admissions, decided.refusals))
+        done.append(_cycle(number, state, snapshot, decided))
         state.carry_out(decided)
         state.now += 1.0
-        settled = not decided.admissions
+        settled = not decided.admissions and not decided.preemptions
         if settled and cycles == "settle":
             break
     state.now -= 1.0
@@ -78,11 +78,9 @@ def plan_document(objects: Objects, state: State, cycles: int | Literal["settle"
     }
 
 
-def _cycle(
-    number: int, state: State, snapshot: Snapshot, admissions: Sequence[Admission], refusals: Sequence[Refusal]
-) -> Json:
+def _cycle(number: int, state: State, snapshot: Snapshot, decided: Plan) -> Json:
     demands = {demand.key: demand for demand in snapshot.demands}
-    pending = [_pending(state, snapshot, demands[refusal.key], refusal) for refusal in refusals]
+    pending = [_pending(state, snapshot, demands[refusal.key], refusal) for refusal in decided.refusals]
     pending += [
         _pending(state, snapshot, None, Refusal(key, Reason.SUSPENDED))
         for key in sorted(state.workloads)
@@ -90,8 +88,18 @@ def _cycle(
     ]
     return {
         "cycle": number,
-        "admitted": [_admitted(state, snapshot, demands[entry.key], entry) for entry in admissions],
-        "preempted": [],
+        "admitted": [_admitted(state, snapshot, demands[entry.key], entry) for entry in decided.admissions],
+        "preempted": [
+            {
+                "workload": entry.key,
+                "reason": entry.reason,
+                "clusterQueue": entry.queue,
+                "preemptor": entry.preemptor,
+                "cluster": entry.cluster,
+                "message": entry.message,
+            }
+            for entry in decided.preemptions
+        ],
         "pending": pending,
     }
 

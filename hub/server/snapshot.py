@@ -13,25 +13,28 @@ from typing import Any, Final
 
 from hub.api import resource
 from hub.api.errors import InvalidObjectError
+from hub.api.reasons import Reason
 from hub.api.timestamps import format_time, from_timestamp, parse_time
-from hub.controllers.holdings import Holdings
+from hub.controllers.holdings import Holdings, holder_of
 from hub.controllers.seen import JobRef, SeenJob, read_job, read_work
 from hub.controllers.table import JobEntry
 from hub.controllers.world import World
-from hub.fleet.changes import Charge, ScoresSeen
+from hub.fleet.changes import Charge, Release, ScoresSeen
 from hub.jobs.fold import demand_of, fold
 from hub.jobs.state import JobState
 from hub.jobs.works import attempt_from_work, slice_to_work
 from hub.placement.rule import ClusterRule
-from hub.planner.plan import Plan, Refusal, Slice, Snapshot
-from hub.queueing.assign import counted, flavored
+from hub.planner.plan import HeldSlice, Plan, Preemption, Refusal, Slice, Snapshot
+from hub.queueing.assign import flavored
 from hub.queueing.demand import Demand
+from hub.queueing.fleet.policy import FleetPolicy
 from hub.queueing.objects import FlavorResource
 from hub.queueing.quotas import quota_kinds
 from hub.scoring.interface import WeightedScorer
 from hub.scoring.state import ScoreState
 from hub.server.placements import chosen_by_placement
 from hub.server.reading import Json, Objects, Source
+from hub.server.reserved import Reserved, summed
 from hub.server.workloads import Holding, Waiting, mirrored, read_workload
 
 _FOR_EVER: Final = float("inf")
@@ -63,6 +66,7 @@ class State:
         *,
         live: bool = False,
         scores: ScoreState | None = None,
+        policy: FleetPolicy | None = None,
     ) -> None:
         """`live`: the objects are a hub's, so an empty fleet is one; from files it means that only quota is decided.
         `scores`: what that hub's scorers know; `scorers` are made of it then.
@@ -72,14 +76,14 @@ class State:
         self.now = now
         self.scorers = tuple(scorers)
         self.scores = scores
+        self.policy = policy or FleetPolicy()
         self.notes: set[str] = set()
         self.jobs: dict[str, Job] = {}
         self.workloads: dict[str, Waiting] = {}
         self.world = World()
         self.placing = live or bool(objects.of(resource.MANAGED_CLUSTERS))
         self._holdings = Holdings(self.world)
-        self._others: dict[str, dict[FlavorResource, int]] = {}
-        self._charges = 0
+        self._reserved = Reserved()
         self._read_world(objects)
         self._read_jobs(objects)
         self._read_workloads(objects)
@@ -96,6 +100,8 @@ class State:
             demands=tuple(demands if self.placing else (replace(demand, place=False) for demand in demands)),
             sets=self.world.sets,
             scorers=self.scorers,
+            held=self._held(),
+            policy=self.policy,
         )
 
     def demands(self) -> list[Demand]:
@@ -119,17 +125,19 @@ class State:
 
     def usage(self) -> dict[str, dict[FlavorResource, int]]:
         """What is held, by ClusterQueue."""
-        total = {queue: dict(used) for queue, used in self._holdings.usage.items()}
-        for queue, used in self._others.items():
-            into = total.setdefault(queue, {})
-            for key, amount in used.items():
-                into[key] = into.get(key, 0) + amount
-        return total
+        return summed(self._holdings.usage, self._reserved.usage)
 
     def carry_out(self, decided: Plan) -> None:
         """Assumes every slice, and remembers of every job why it waits."""
         by_key = {job.key: job for job in self.jobs.values()}
         refusals = {refusal.key: refusal for refusal in decided.refusals}
+        for preemption in decided.preemptions:
+            job = self.jobs.get(preemption.uid)
+            if job is not None:
+                _stop(job, preemption)
+        for work, waiting in self._reserved.leave(decided.preemptions):
+            self.world.charge([Release(work)])
+            self.workloads[waiting.key] = waiting
         for admission in decided.admissions:
             job = by_key.get(admission.key)
             if job is not None:
@@ -217,7 +225,7 @@ class State:
                 objects.problem(source, error)
                 continue
             if isinstance(found, Holding):
-                self._add(found.queue, found.amounts)
+                self._reserved.read(found)
             elif found is not None:
                 self.workloads[found.key] = found
                 self.notes |= {f"Workload {found.key}: {note}" for note in found.notes}
@@ -240,7 +248,14 @@ class State:
         lost = self.world.lost if self.placing else frozenset[str]()
         state = fold(spec, job.entry.attempts(), lost=lost, now=self.now, memory=job.seen.memory, refusal=job.refusal)
         job.entry.state = state
-        self._holdings.update(job.entry.uid, spec.shape, state.attempts)
+        rule, priority = self.world.rule_of(spec), self.world.priority_of(spec)
+        holder = holder_of(
+            spec,
+            priority if isinstance(priority, int) else 0,
+            state.preemptions,
+            rule if isinstance(rule, ClusterRule) else None,
+        )
+        self._holdings.update(holder, state.attempts)
 
     def _demand(self, job: Job) -> Demand | None:
         spec, state = job.seen.spec, job.entry.state
@@ -266,23 +281,34 @@ class State:
             )
             job.entry.assumed[epoch] = attempt_from_work(work)
 
-    def _reserve(self, waiting: Waiting, queue: str, parts: Iterable[Slice]) -> None:
+    def _reserve(self, waiting: Waiting, queue: str, parts: Sequence[Slice]) -> None:
         demand = waiting.demand
         assert demand is not None, "only what is in the queue is admitted"
-        amounts = counted(self.world.quotas.queues[queue], demand.shape)
-        for part in parts:
-            self._add(queue, (((flavor, r), amounts[r] * part.slots) for r, flavor in part.flavors))
-            if part.cluster:
+        self._reserved.admit(waiting, self.world.quotas.queues[queue], parts, self.now)
+        for held in self._reserved.slices:
+            part = next((part for part in parts if part.cluster and part.cluster == held.cluster), None)
+            if held.key == demand.key and part is not None:
                 labels = self.world.fleet.facts(part.cluster).labels
                 shape = flavored(self.world.quotas, demand.shape, part.flavors, labels)
-                self._charges += 1
-                # Names of ManifestWorks have no slash, so this is nobody's.
-                self.world.charge([Charge(f"workload/{self._charges}", part.cluster, shape, part.slots)])
+                self.world.charge([Charge(held.work, part.cluster, shape, part.slots)])
 
-    def _add(self, queue: str, amounts: Iterable[tuple[FlavorResource, int]]) -> None:
-        used = self._others.setdefault(queue, {})
-        for key, amount in amounts:
-            used[key] = used.get(key, 0) + amount
+    def _held(self) -> tuple[HeldSlice, ...]:
+        held = (*self._holdings.slices, *self._reserved.slices)
+        return held if self.placing else tuple(replace(one, place=False) for one in held)
+
+
+def _stop(job: Job, preemption: Preemption) -> None:
+    """As if its site had stopped it at once: its tasks wait again."""
+    entry = job.entry
+    attempt = next((known for known in entry.attempts() if known.epoch == preemption.epoch), None)
+    if attempt is None:
+        return
+    entry.assumed.pop(preemption.epoch, None)
+    for key in [key for key, work in entry.works.items() if work.epoch == preemption.epoch]:
+        del entry.works[key]
+    entry.departed[preemption.epoch] = replace(
+        attempt, state="Evicted", active=0, gone=True, reason=Reason.PREEMPTED.code, message=preemption.message
+    )
 
 
 def addon_columns(scores: Iterable[Json], now: float) -> dict[str, dict[str, float]]:

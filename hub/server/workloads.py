@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hub.api import names
-from hub.api.conditions import condition_is
+from hub.api.conditions import condition_is, find_condition
 from hub.api.conversion import V1BETA1, to_v1beta2
 from hub.api.errors import InvalidObjectError
 from hub.api.indexset import IndexSet
@@ -47,11 +47,18 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """A Workload with quota: `amounts` of `queue`."""
+    """A Workload with quota: `amounts` of `queue` for `slots` tasks that have not ended, since `since` (epoch seconds).
+
+    `leaving`: it was evicted and is not gone yet. `waiting`: what it is once it is.
+    """
 
     key: str
     queue: str
     amounts: tuple[tuple[FlavorResource, int], ...]
+    waiting: Waiting
+    slots: int
+    since: float
+    leaving: bool = False
 
 
 def read_workload(obj: Json, quotas: Quotas, *, place: bool) -> Waiting | Holding | None:
@@ -65,13 +72,14 @@ def read_workload(obj: Json, quotas: Quotas, *, place: bool) -> Waiting | Holdin
     conditions = status.get("conditions")
     if condition_is(conditions, "Finished"):
         return None
-    if condition_is(conditions, "QuotaReserved") and status.get("admission"):
-        return _holding(key, status)
-    if not spec.get("podSets"):
+    holds = condition_is(conditions, "QuotaReserved") and bool(status.get("admission"))
+    if not spec.get("podSets") and not holds:
         raise InvalidObjectError("at least one is needed", field="spec.podSets")
     pod_sets = tuple(_pod_set(entry, f"spec.podSets[{n}]") for n, entry in enumerate(spec.get("podSets") or ()))
-    demand = _demand(key, meta, spec, pod_sets, quotas, place=place) if spec.get("active") is not False else None
-    return Waiting(key, pod_sets, demand, tuple(_notes(spec, status)))
+    active = spec.get("active") is not False and bool(pod_sets)
+    demand = _demand(key, meta, spec, pod_sets, quotas, place=place) if active else None
+    waiting = Waiting(key, pod_sets, demand, tuple(_notes(spec, status)))
+    return _holding(key, status, waiting) if holds else waiting
 
 
 def mirrored(obj: Json, jobs: Iterable[str], keys: Container[str]) -> bool:
@@ -116,13 +124,15 @@ def _assignment(
     }
 
 
-def _holding(key: str, status: Json) -> Holding:
+def _holding(key: str, status: Json, waiting: Waiting) -> Holding:
     admitted = status["admission"]
     ended = {str(entry["name"]): int(entry["count"]) for entry in status.get("reclaimablePods") or ()}
     amounts: dict[FlavorResource, int] = {}
+    tasks = 0
     for number, part in enumerate(admitted.get("podSetAssignments") or ()):
         name, count = str(part.get("name") or "main"), int(part.get("count") or 0)
         left = max(0, count - ended.get(name, 0))
+        tasks += left
         for resource, value in (part.get("resourceUsage") or {}).items():
             flavor = (part.get("flavors") or {}).get(resource)
             if flavor is None:
@@ -131,7 +141,21 @@ def _holding(key: str, status: Json) -> Holding:
             total = amount_of(resource, value, field)
             used = total * left // count if count and left < count else total
             amounts[flavor, resource] = amounts.get((flavor, resource), 0) + used
-    return Holding(key, str(admitted.get("clusterQueue") or ""), tuple(sorted(amounts.items())))
+    conditions = status.get("conditions")
+    reserved = find_condition(conditions, "QuotaReserved") or {}
+    since = reserved.get("lastTransitionTime")
+    created = waiting.demand.created if waiting.demand is not None else 0.0
+    # What asks for quota as one sum is one task to the queue.
+    slots = min(tasks, waiting.demand.slots) if waiting.demand is not None else tasks
+    return Holding(
+        key=key,
+        queue=str(admitted.get("clusterQueue") or ""),
+        amounts=tuple(sorted(amounts.items())),
+        waiting=waiting,
+        slots=slots,
+        since=parse_time(str(since)).timestamp() if since else created,
+        leaving=condition_is(conditions, "Evicted"),
+    )
 
 
 def _pod_set(entry: Json, field: str) -> PodSet:
@@ -170,8 +194,15 @@ def _demand(key: str, meta: Json, spec: Json, pod_sets: Sequence[PodSet], quotas
         slots=tasks,
         gang=True,
         problem=problem or conflict,
+        expected=_limit(spec),
         place=place and len(pod_sets) == 1,
     )
+
+
+def _limit(spec: Json) -> float | None:
+    """It is ended after that, so nobody has to wait longer for what it holds."""
+    seconds = spec.get("maximumExecutionTimeSeconds")
+    return float(seconds) if isinstance(seconds, int) and not isinstance(seconds, bool) and seconds > 0 else None
 
 
 def _sum(pod_sets: Sequence[PodSet]) -> tuple[TaskShape, str]:
@@ -202,7 +233,7 @@ def _notes(spec: Json, status: Json) -> Iterable[str]:
     if any(pods.get("topologyRequest") for pods in spec.get("podSets") or ()):
         yield "topologyRequest: places within a cluster are the cluster's"
     if spec.get("preemptionGates"):
-        yield "preemptionGates: nothing is preempted"
+        yield "preemptionGates: others make way for it all the same"
     if any(((pods.get("template") or {}).get("spec") or {}).get("affinity") for pods in spec.get("podSets") or ()):
         yield "affinity: flavors are chosen by nodeSelector and tolerations only"
     if (status.get("requeueState") or {}).get("requeueAt"):

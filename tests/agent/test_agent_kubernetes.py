@@ -333,6 +333,48 @@ def test_memory_that_differs_a_little_is_one_group_with_the_least() -> None:
     assert group["taints"] == [{"key": "gpu", "value": "only", "effect": "NoSchedule"}]
 
 
+@pytest.mark.parametrize(
+    ("offered", "labels", "gpu"),
+    [
+        ({names.GPU: "8"}, {}, {"count": 8, "memory": "40960Mi"}),
+        # Shared by time: the GPUs are counted, and how many have a slot of each; a GPU may be out of order.
+        ({names.GPU: "80"}, {names.GPU_REPLICAS: "10", names.GPU_SHARING: "time-slicing"},
+         {"count": 8, "replicas": 10, "memory": "40960Mi"}),
+        ({names.GPU_SHARED: "70"}, {names.GPU_REPLICAS: "10", names.GPU_SHARING: "time-slicing"},
+         {"count": 7, "replicas": 10, "memory": "40960Mi"}),
+        ({names.GPU: "16"}, {names.GPU_REPLICAS: "4", names.GPU_SHARING: "mps"},
+         {"count": 4, "replicas": 4, "memory": "10240Mi"}),
+        ({names.GPU: "8"}, {names.GPU_REPLICAS: "1", names.GPU_SHARING: "none"}, {"count": 8, "memory": "40960Mi"}),
+        ({names.GPU: "8"}, {names.GPU_REPLICAS: "many", names.GPU_MEMORY: "lots"}, {"count": 8}),
+        # MIG: resources of their own, beside the GPUs that are not cut.
+        ({names.GPU: "4", "nvidia.com/mig-1g.5gb": "28"}, {}, {"count": 4, "memory": "40960Mi"}),
+        ({"nvidia.com/mig-1g.5gb": "56"}, {}, None),
+    ],
+)  # fmt: skip
+def test_gpus_as_device_plugins_offer_them(
+    offered: dict[str, str], labels: dict[str, str], gpu: dict[str, Any] | None
+) -> None:
+    product = "NVIDIA-A100" + ("-SHARED" if names.GPU in offered and len(labels) == 2 else "")
+    labels = {names.GPU_PRODUCT: product, names.GPU_MEMORY: "40960", **labels}
+    (group,) = node_groups(facts(node("a", labels=labels, allocatable=offered)), {})
+    assert group.get("gpu") == (None if gpu is None else {"model": "NVIDIA-A100", **gpu})
+    assert {name: group["allocatable"][name] for name in offered} == offered
+
+
+def test_nodes_are_named_in_the_order_in_which_they_are_used() -> None:
+    nodes = facts(*(node(f"n{i}") for i in range(4)))
+    (group,) = node_groups(nodes, {"n3": amounts({"cpu": 1}), "n1": amounts({"cpu": 2}), "n0": amounts({"cpu": 1})})
+    assert group["nodes"] == ["n0", "n3", "n1", "n2"]
+    assert [entry["nodes"] for entry in group["used"]] == [2, 1]
+    many = facts(*(node(f"{i:04}" + "x" * 240) for i in range(600)))
+    assert all("nodes" not in found for found in node_groups(many, {}))
+
+
+def test_a_negative_amount_hides_nobody() -> None:
+    (group,) = node_groups(facts(node("a", allocatable={"cpu": "-4", "example.com/x": "lots"})), {})
+    assert set(group["allocatable"]) == {"memory", "pods"}
+
+
 @given(st.lists(st.tuples(st.sampled_from(["", "T4", "A100"]), st.integers(0, 3)), max_size=12), st.randoms())
 def test_grouping_is_the_same_in_any_order_and_counts_everyone(
     machines: list[tuple[str, int]], shuffle: random.Random

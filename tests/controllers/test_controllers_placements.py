@@ -7,11 +7,12 @@ import time
 from typing import Any
 
 import pytest
-from controllers_scene import Line, Scene, until
+from controllers_scene import Line, Scene, Told, until
 
 from hub.api import names
 from hub.api.conditions import find_condition
 from hub.api.errors import ConflictError, NotFoundError, RefusedError
+from hub.api.indexset import IndexSet
 from hub.api.resource import (
     ADDON_PLACEMENT_SCORES,
     EVENTS,
@@ -592,6 +593,26 @@ async def test_jobs_of_a_placement_that_spreads_go_where_it_has_chosen(scene: Sc
     for number in range(3):
         await scene.submit(f"j{number}", placementRef={"name": "p"})
         assert (await scene.phase(f"j{number}", "Succeeded"))["clusters"] == ["ash"]
+
+
+async def test_a_job_spreads_its_own_tasks_and_goes_on_where_it_is_uneven(scene: Scene) -> None:
+    """Two slots, one zone each; whenever one is free the next task starts where the fewest are."""
+    await scene.hub()
+    for name, zone in (("ash", "one"), ("elm", "one"), ("fir", "two")):
+        agent = await scene.agent(name, labels={"zone": zone})
+        agent.plan = lambda work, tasks: Told(seconds=0.3)
+    await scene.available("ash", "elm", "fir")
+    spread = {"spreadConstraints": [
+        {"topologyKey": "zone", "topologyKeyType": "Label", "whenUnsatisfiable": "DoNotSchedule"}
+    ]}  # fmt: skip
+    await scene.submit("job", tasks=8, placement={"spreadPolicy": spread})
+    await scene.phase("job", "Succeeded")
+    zones = {"ash": "one", "elm": "one", "fir": "two"}
+    tasks = {"one": 0, "two": 0}
+    for work in await scene.works():
+        count = len(IndexSet.parse(work["metadata"]["annotations"][names.TASKS]))
+        tasks[zones[work["metadata"]["namespace"]]] += count
+    assert tasks == {"one": 4, "two": 4}
 
 
 async def test_conflicts_and_lost_answers_do_not_lose_a_decision(scene: Scene) -> None:

@@ -16,10 +16,13 @@ from hub.api.resource import (
     FLEET_JOBS,
     JOBS,
     LOCAL_QUEUES,
+    MANAGED_CLUSTERS,
     MANIFEST_WORKS,
 )
-from hub.controllers import cycle as cycle_module
+from hub.controllers import looking as looking_module
+from hub.controllers.readings import refresh
 from hub.planner.plan import Plan, Snapshot
+from hub.registration.availability import READABLE
 
 
 def without_limits(spec: dict[str, Any]) -> dict[str, Any]:
@@ -140,18 +143,52 @@ async def test_broken_queues_and_reports_concern_only_those_who_use_them(scene: 
     await scene.phase("right", "Succeeded")
 
 
+async def test_a_report_that_cannot_be_is_said_where_people_and_alarms_look(scene: Scene) -> None:
+    hub = await scene.hub()
+    await scene.agent("ash")
+    await scene.available("ash")
+    report = await scene.api.get(CLUSTER_CAPACITIES, "ash", "ash")
+    spoilt = {"status": {"nodeGroups": [{"name": "n", "count": 1, "allocatable": {"cpu": "-4"}}]}}
+    await scene.api.patch(CLUSTER_CAPACITIES, "ash", spoilt, "ash")
+
+    async def said() -> dict[str, Any] | None:
+        cluster = await scene.api.get(MANAGED_CLUSTERS, "ash")
+        return find_condition(cluster["status"]["conditions"], READABLE)
+
+    found = await until(said)
+    assert (found["status"], found["reason"]) == ("False", "ReportUnreadable")
+    assert "status.nodeGroups[0].allocatable.cpu: -4 is negative" in found["message"]
+    assert "device plugin" in found["message"]
+    refresh(hub)
+    sample = ("quarterdeck_cluster_unreadable", {"cluster": "ash"})
+    assert hub.metrics.registry.get_sample_value(*sample) == 1
+    # What it said before counts: jobs run there.
+    await scene.submit("right")
+    await scene.phase("right", "Succeeded")
+
+    await scene.api.patch(CLUSTER_CAPACITIES, "ash", {"status": report["status"]}, "ash")
+
+    async def mended() -> bool:
+        found = await said()
+        return found is not None and found["status"] == "True"
+
+    await until(mended)
+    refresh(hub)
+    assert hub.metrics.registry.get_sample_value(*sample) is None
+
+
 async def test_an_exception_in_one_jobs_handling_stops_no_other(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     hub = await scene.hub()
     await scene.agent("ash")
     await scene.available("ash")
-    real = cycle_module.fold
+    real = looking_module.fold
 
     def fold(spec: Any, *arguments: Any, **named: Any) -> Any:
         if spec.name == "cursed":
             raise ZeroDivisionError("ours")
         return real(spec, *arguments, **named)
 
-    monkeypatch.setattr(cycle_module, "fold", fold)
+    monkeypatch.setattr(looking_module, "fold", fold)
     await scene.submit("cursed")
     for number in range(3):
         await scene.submit(f"fine-{number}")
@@ -162,17 +199,17 @@ async def test_an_exception_in_one_jobs_handling_stops_no_other(scene: Scene, mo
 
 
 async def test_a_job_that_no_decision_survives_waits_alone(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    await scene.hub()
+    hub = await scene.hub()
     await scene.agent("ash")
     await scene.available("ash")
-    real = cycle_module.plan
+    real = hub.deciding.planner
 
     def plan(snapshot: Snapshot) -> Plan:
         if any(demand.key.startswith("default/cursed") and demand.priority == 0 for demand in snapshot.demands):
             raise ZeroDivisionError("ours")
         return real(snapshot)
 
-    monkeypatch.setattr(cycle_module, "plan", plan)
+    monkeypatch.setattr(hub.deciding, "planner", plan)
     await scene.submit("cursed-1")
     await scene.submit("fine-1")
     await scene.submit("cursed-2")

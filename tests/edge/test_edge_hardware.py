@@ -80,7 +80,7 @@ async def test_gpus_of_the_machine(nvidia: None) -> None:
     readings = await read_gpus()
     assert readings == parse_smi(SMI)
     assert [(gpu.index, gpu.utilization, gpu.power) for gpu in readings] == [(0, 37, 120.5), (1, 0, None), (2, 0, 10)]
-    group = this_machine(readings)
+    group = this_machine(readings, Path("/"))
     assert group.gpus is not None
     assert (group.gpus.model, group.gpus.count, group.gpus.memory) == ("A100", 2, 40 << 30)
     assert (group.cpu, group.memory) == (len(os.sched_getaffinity(0)) * 1000, memory_total())
@@ -88,7 +88,7 @@ async def test_gpus_of_the_machine(nvidia: None) -> None:
 
 async def test_without_gpus_there_are_none() -> None:
     assert await read_gpus() == []
-    assert this_machine([]).gpus is None
+    assert this_machine([], Path("/")).gpus is None
 
 
 async def test_a_real_machine_s_metrics_are_real(rigs: Callable[..., Rig], nvidia: None) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from agent.edge.description import Description
 from agent.edge.images import Images
 from agent.edge.nodes import GROUP_LABEL, WHOLE, Need, Nodes, Place
+from agent.edge.podplan import plan_pod
 from agent.edge.selection import NodeRule, node_rule
 from agent.edge.sitefile import Gpus, NodeGroup, SiteFile, Taint, parse_site
 from hub.api import names
@@ -112,6 +113,76 @@ def _gpu(need: Need) -> dict[str, Any] | None:
     return {"count": need.gpus} if need.gpus else None
 
 
+def affinity(*expressions: dict[str, Any]) -> dict[str, Any]:
+    terms = [{"matchExpressions": list(expressions)}]
+    selector = {"nodeSelectorTerms": terms}
+    return {"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": selector}}}
+
+
+def expression(key: str, operator: str, *values: str) -> dict[str, Any]:
+    return {"key": key, "operator": operator, "values": list(values)}
+
+
+_FPGA = "example.com/fpga"
+_ENTRIES = st.lists(
+    st.fixed_dictionaries(
+        {
+            "count": st.integers(0, 3),
+            "cpu": st.integers(1, 4),
+            "memory": st.just("4Gi"),
+            "labels": st.dictionaries(st.sampled_from(["zone", "gen"]), st.sampled_from(["a", "7"])),
+            "resources": st.dictionaries(st.sampled_from([_FPGA, "ephemeral-storage", "pods"]), st.integers(0, 3)),
+        }
+    ),
+    min_size=1,
+    max_size=3,
+)
+_LINES = st.one_of(
+    st.builds(
+        lambda operator, value: expression("zone", operator, value), st.sampled_from(["In", "NotIn"]), st.just("a")
+    ),
+    st.sampled_from([expression("gen", "Exists"), expression("gen", "Gt", "6"), expression("zone", "DoesNotExist")]),
+)
+_PODS = st.builds(
+    lambda requests, lines, node: {
+        "containers": [{"name": "m", "resources": {"requests": requests}}],
+        **(affinity(*lines) if lines else {}),
+        **({"nodeName": node} if node else {}),
+    },
+    st.dictionaries(st.sampled_from(["cpu", _FPGA, "ephemeral-storage"]), st.integers(0, 2)),
+    st.lists(_LINES, max_size=2),
+    st.sampled_from(["", "", "", "x-1-1", "x-2"]),
+)
+
+
+@settings(max_examples=120, deadline=None)
+@given(_ENTRIES, st.lists(_PODS, min_size=1, max_size=10))
+def test_labels_names_and_resources_mean_the_same_to_hub_and_site(
+    entries: list[dict[str, Any]], pods: list[dict[str, Any]]
+) -> None:
+    site = parse_site({"name": "x", "runtime": "simulated", "nodes": entries})
+    nodes = Nodes(site.groups)
+    status = Description(site, nodes, Images({})).capacity()
+    cluster = {"metadata": {"name": "x"}, "spec": {"hubAcceptsClient": True}}
+    fleet = Fleet.empty().apply(
+        [ClusterSeen(cluster), CapacitySeen({"metadata": {"name": "x", "namespace": "x"}, "status": status})]
+    )
+    assert not fleet.problems
+    order = [node.name for node in sorted(nodes, key=lambda node: node.order)]
+    for number, spec in enumerate(pods):
+        shape = task_shape({"spec": spec})
+        need = plan_pod({}, spec, Images({}), simulated=True, default_restart="Never").need
+        place = nodes.choose(need)
+        assert (int(fleet.fit(shape)[0]) > 0) == (place is not None)
+        if place is None:
+            assert fleet.explain_fit("x", shape).message
+            continue
+        nodes.take(need, place)
+        fleet = fleet.apply([Charge(f"w{number}", "x", shape, 1)])
+        # And it is the same node.
+        assert order[int(fleet.held("x")[f"w{number}"].nodes[0])] == place.node
+
+
 def test_cpu_tasks_leave_gpu_nodes_alone() -> None:
     nodes = Nodes([NodeGroup("a", 1, 8000, 8, Gpus("L4", 1)), NodeGroup("b", 2, 8000, 8)])
     chosen = []
@@ -137,16 +208,6 @@ def test_what_never_fits_is_said(need: Need, says: str) -> None:
     nodes.take(Need(cpu=8000), Place("a"))
     found = nodes.ever_fits(need)
     assert (says in found) if says else not found
-
-
-def affinity(*expressions: dict[str, Any]) -> dict[str, Any]:
-    terms = [{"matchExpressions": list(expressions)}]
-    selector = {"nodeSelectorTerms": terms}
-    return {"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": selector}}}
-
-
-def expression(key: str, operator: str, *values: str) -> dict[str, Any]:
-    return {"key": key, "operator": operator, "values": list(values)}
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def group(name: str = "g", count: int = 1, gpus: int = 0, model: str = "A100", *
     }
     if gpus:
         entry["gpu"] = {"model": model, "memory": more.get("gpu_memory", "80Gi"), "count": gpus}
-    for key in ("labels", "taints", "used"):
+    for key in ("labels", "taints", "used", "nodes"):
         if key in more:
             entry[key] = more[key]
     return entry

@@ -123,7 +123,7 @@ def test_nothing_fits_where_nothing_is_reported() -> None:
         ([group()], shape(gpus=1, gpu_models=("A100",)), Reason.GPU_MODEL_ABSENT, "has no GPU, not A100"),
         ([group()], shape(gpu_share=500), Reason.SHAPE_NEVER_FITS, "no node has a GPU"),
         ([group("small", count=2, cpu=4)], shape(6000), Reason.SHAPE_NEVER_FITS,
-         "no node is large enough: small (2 nodes): at most 4 cpu on a node, 6 needed"),
+         "no node can run it: small (2 nodes): at most 4 cpu on a node, 6 needed"),
         ([group(gpus=2)], shape(gpus=4), Reason.SHAPE_NEVER_FITS, "at most 2 GPUs on a node, 4 needed"),
         ([group(memory="16Gi")], shape(0, 20 * GI), Reason.SHAPE_NEVER_FITS, "at most 16Gi memory on a node, 20Gi"),
         ([group(taints=[TAINT])], shape(1), Reason.SHAPE_NEVER_FITS, "its nodes have taint dedicated=ml:NoSchedule"),

@@ -14,6 +14,7 @@ from hub.api import jsonpath, names
 from hub.api.errors import InvalidObjectError
 from hub.api.indexset import IndexSet
 from hub.api.work import ManifestWork
+from hub.fleet.site import GpuOffer
 from hub.jobs.feedback import parse_exit_codes
 from hub.jobs.spec import JobSpec
 from hub.jobs.works import attempt_from_work, slice_to_work
@@ -141,7 +142,8 @@ def test_gpus_are_limits_and_models_are_labels_of_nodes() -> None:
         {"key": names.GPU_PRODUCT, "operator": "In", "values": ["A100", "H100"]},
         {"key": names.GPU_MEMORY, "operator": "Gt", "values": ["40959"]},
     ]
-    assert [entry["matchExpressions"] for entry in terms] == [[own, *ours], ours]
+    # A term that says nothing holds nowhere, as before.
+    assert terms == [{"matchExpressions": [own, *ours]}, {}]
     annotations = work["spec"]["workload"]["manifests"][0]["spec"]["template"]["metadata"]["annotations"]
     assert (annotations[names.GPU_MODELS], annotations[names.GPU_MIN_MEMORY]) == ("A100,H100", str(40 * 2**30))
 
@@ -153,6 +155,31 @@ def test_a_share_is_a_resource_of_its_own() -> None:
         "requests": {names.GPU_MILLI: "500"},
         "limits": {"memory": "1Gi", names.GPU_MILLI: "500"},
     }
+
+
+def _required(pod: dict[str, Any]) -> list[dict[str, Any]]:
+    (term,) = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    return list(term["matchExpressions"])
+
+
+@pytest.mark.parametrize("resource", [names.GPU, names.GPU_SHARED])
+def test_a_share_is_a_slot_where_gpus_are_shared_by_time(resource: str) -> None:
+    spec = JobSpec.from_fleet_job(fleet_job(gpu={"share": "300m", "models": ["T4"]}))
+    work = slice_to_work(spec, "ash", IndexSet.parse("0"), 1, 1, (), "q", 1, offer=GpuOffer(resource, shared=True))
+    pod = _pod(work)
+    assert pod["containers"][0]["resources"]["limits"] == {resource: "1"}
+    assert _required(pod) == [
+        # Three tasks on a GPU have 0.333 of it each, four only 0.25.
+        {"key": names.GPU_REPLICAS, "operator": "Lt", "values": ["4"]},
+        {"key": names.GPU_REPLICAS, "operator": "Gt", "values": ["1"]},
+        {"key": names.GPU_PRODUCT, "operator": "In", "values": ["T4", "T4-SHARED"]},
+    ]
+
+
+def test_whole_gpus_keep_off_the_shared_ones() -> None:
+    spec = JobSpec.from_fleet_job(fleet_job(gpu={"count": 1}))
+    work = slice_to_work(spec, "ash", IndexSet.parse("0"), 1, 1, (), "q", 1, offer=GpuOffer(names.GPU, shared=True))
+    assert _required(_pod(work)) == [{"key": names.GPU_SHARING, "operator": "NotIn", "values": ["time-slicing", "mps"]}]
 
 
 def test_a_work_without_status_is_pending() -> None:

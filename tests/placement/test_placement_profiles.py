@@ -10,7 +10,7 @@ import pytest
 from hub.api import names
 from hub.api.errors import InvalidObjectError
 from hub.controllers.world import World
-from hub.fleet.changes import CapacitySeen, ClusterSeen
+from hub.fleet.changes import CapacitySeen, ClusterGone, ClusterSeen, ScoresSeen
 from hub.fleet.fleet import Fleet
 from hub.fleet.shape import TaskShape
 from hub.jobs.spec import JobSpec
@@ -59,12 +59,12 @@ def test_sources_keep_their_weights_and_what_the_rule_weighs_goes_first() -> Non
     weights = (ScoreWeight("Price", 3),)
     scorers = scorers_for(ClusterRule(profile="cheapest", weights=weights), [*default_scorers(), source])
     found = {entry.scorer.name: entry.weight for entry in scorers}
-    assert found == {"FreeSlots": 1.0, "FreeShare": 0.5, "co2": 7.0, "Price": 3.0}
+    assert found == {"FreeSlots": 1.0, "FreeShare": 0.5, "Egress": 3.0, "co2": 7.0, "Price": 3.0}
 
 
 def test_a_profile_calls_up_what_the_hub_has_switched_off() -> None:
     found = {e.scorer.name: e.weight for e in scorers_for(ClusterRule(profile="greenest"), ())}
-    assert found == {"FreeSlots": 1.0, "FreeShare": 0.5, "Carbon": 10.0}
+    assert found == {"FreeSlots": 1.0, "FreeShare": 0.5, "Carbon": 10.0, "Energy": 2.0}
 
 
 def job(**metadata: Any) -> dict[str, Any]:
@@ -99,6 +99,69 @@ def test_a_placement_picks_for_its_jobs_and_a_bad_one_keeps_the_last_good() -> N
         rule = world.rule_of(spec)
         assert isinstance(rule, ClusterRule)
         assert rule.profile == counts
+
+
+def test_what_a_job_picks_goes_before_what_its_placement_picks() -> None:
+    world = World()
+    meta = {"name": "p", "namespace": "default", "annotations": {names.PROFILE: "pack", names.DATA: "genomes=40Gi"}}
+    world.placement_changed("default", "p", {"metadata": meta, "spec": {"numberOfClusters": 1}})
+    for notes, profile, data in (
+        ({}, "pack", (("genomes", 40 << 30),)),
+        ({names.PROFILE: "greenest"}, "greenest", (("genomes", 40 << 30),)),
+        ({names.PROFILE: "cheapest", names.DATA: "weights=1Gi"}, "cheapest", (("weights", 1 << 30),)),
+    ):
+        body = job(annotations=notes)
+        body["spec"]["placementRef"] = {"name": "p"}
+        rule = world.rule_of(JobSpec.from_fleet_job(body))
+        assert isinstance(rule, ClusterRule)
+        assert (rule.profile, rule.data, rule.limit) == (profile, data, 1)
+    body = job(annotations={names.PROFILE: "green"})
+    body["spec"]["placementRef"] = {"name": "p"}
+    with pytest.raises(InvalidObjectError, match="there is no profile 'green'"):
+        JobSpec.from_fleet_job(body)
+
+
+def moved(fleet_: Fleet, **columns: dict[str, float]) -> Fleet:
+    return fleet_.apply(ScoresSeen(name, values, 1e12) for name, values in columns.items())
+
+
+def first(fleet_: Fleet, rule: ClusterRule) -> str:
+    request = ScoreRequest(TASK, 1, 0.0, rule.data)
+    everyone = np.ones(len(fleet_), np.bool_)
+    return rank(fleet_, request, scorers_for(rule, default_scorers()), everyone).ordered[0]
+
+
+def test_a_fast_start_minds_what_starts_late_and_what_would_have_to_be_fetched() -> None:
+    rule = ClusterRule(profile="fastest-start")
+    # Equals, but for their names.
+    two = fleet().apply([ClusterGone("large"), ClusterGone("busy")])
+    assert first(two, rule) == "cheap"
+    assert first(moved(two, StartDelay={"cheap": 90.0, "green": 1.0}), rule) == "green"
+    assert first(moved(two, FailureRate={"cheap": 0.1, "green": 0.0}), rule) == "green"
+    assert first(moved(two, FailureRate={"cheap": 0.1}), rule) == "cheap"
+    labels = {"data.fleet.quarterdeck.dev/genomes": "true"}
+    holder = two.apply([ClusterSeen({"metadata": {"name": "green", "labels": labels}})])
+    assert first(holder, rule) == "cheap"
+    assert first(holder, with_profile(rule, {names.DATA: "genomes=40Gi"})) == "green"
+
+
+def test_who_says_nothing_of_carbon_makes_no_difference_where_nobody_does() -> None:
+    """A source that is missing everywhere prefers nobody; one that is missing somewhere is below the worst."""
+    silent = fleet().apply(ClusterSeen({"metadata": {"name": name}}) for name in fleet().names)
+    totals = {}
+    for profile in ("greenest", "fastest-start", "cheapest"):
+        scorers = scorers_for(ClusterRule(profile=profile), default_scorers())
+        ranking = rank(silent, ScoreRequest(TASK, 1, 0.0), scorers, np.ones(4, np.bool_))
+        for column in ranking.columns:
+            if column.name in ("Carbon", "StartDelay", "FailureRate", "DataLocality", "Egress"):
+                assert len(set(column.weighted.tolist())) == 1, column.name
+        totals[profile] = ranking.ordered[0]
+    assert totals == {"greenest": "large", "fastest-start": "large", "cheapest": "cheap"}
+
+
+def test_data_that_cannot_be_read_is_said() -> None:
+    with pytest.raises(InvalidObjectError, match="write NAME=SIZE"):
+        JobSpec.from_fleet_job(job(annotations={names.DATA: "genomes"}))
 
 
 def test_without_the_annotation_nothing_changes() -> None:

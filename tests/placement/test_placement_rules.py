@@ -146,9 +146,9 @@ def spread(**more: Any) -> dict[str, Any]:
          "write Balance, Steady, ResourceAllocatableCPU, ResourceAllocatableMemory"),
         (prioritizers(built_in(None)), "prioritizerPolicy.configurations[0].scoreCoordinate.builtIn", "write Balance"),
         (prioritizers(built_in("Balance")), "prioritizerPolicy.configurations[0].scoreCoordinate.builtIn",
-         "not supported for jobs yet"),
+         "compares decisions of Placements"),
         (prioritizers(built_in("Steady", weight=3)), "prioritizerPolicy.configurations[0].scoreCoordinate.builtIn",
-         "not supported for jobs yet"),
+         "compares decisions of Placements"),
         (prioritizers({"scoreCoordinate": {"type": "Other"}}),
          "prioritizerPolicy.configurations[0].scoreCoordinate.type", "BuiltIn or AddOn"),
         (prioritizers({"scoreCoordinate": {"type": "AddOn", "addOn": {"resourceName": "x"}}}),
@@ -161,7 +161,6 @@ def spread(**more: Any) -> dict[str, Any]:
          "spreadPolicy.spreadConstraints[0].topologyKey", "the label or claim"),
         (spread(maxSkew=0), "spreadPolicy.spreadConstraints[0].maxSkew", "write 1 or more"),
         (spread(whenUnsatisfiable="Never"), "spreadPolicy.spreadConstraints[0].whenUnsatisfiable", "DoNotSchedule"),
-        (spread(), "spreadPolicy", "not supported for a job's own placement"),
     ],
 )  # fmt: skip
 def test_what_is_refused(spec: Any, field: str, words: str) -> None:

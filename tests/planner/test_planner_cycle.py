@@ -195,7 +195,7 @@ def only(cluster: str) -> ClusterRule:
             demand(shape=shape(cpu=5)),
             [("a", {})],
             open_queue(),
-            "NoClusterFits: needs 5 CPU a task; a: no node is large enough: nodes (1 node): ",
+            "NoClusterFits: needs 5 CPU a task; a: no node can run it: nodes (1 node): ",
         ),
         (
             demand(shape=shape(gpus=1, models=["H100"])),

@@ -12,7 +12,7 @@ from hub.api import names
 from hub.api.conditions import condition_is
 from hub.api.mergepatch import create_merge_patch
 from hub.registration.acceptance import AUTO_ACCEPTED, AcceptRule, entry_patch, lease_seconds
-from hub.registration.availability import available, is_lost, status_patch, taint_patch
+from hub.registration.availability import READABLE, available, is_lost, status_patch, taint_patch
 from hub.registration.heartbeats import Heartbeats
 
 NOW = "2026-01-31T12:00:00Z"
@@ -53,6 +53,21 @@ def test_a_cluster_that_matches_is_let_in_once_and_put_into_the_default_set() ->
     assert patch["metadata"]["annotations"] == {AUTO_ACCEPTED: NOW}
     assert patch["metadata"]["labels"] == {names.CLUSTER_SET: "default"}
     assert entry_patch(merge(cluster(), patch), EVERYONE, "2027-01-01T00:00:00Z") is None
+
+
+def test_what_cannot_be_read_is_a_condition_of_those_who_ever_had_such() -> None:
+    sound = cluster(accepts=True, available="True")
+    patch = status_patch(sound, silent=False, now=NOW)
+    assert patch is not None
+    sound = merge(sound, patch)
+    assert status_patch(sound, silent=False, now=NOW) is None
+    bad = merge(sound, status_patch(sound, silent=False, now=NOW, unreadable="ClusterCapacity: x: -1 is negative"))
+    assert condition_is(bad["status"]["conditions"], READABLE, "False")
+    assert "-1 is negative. What it said before still counts. " in bad["status"]["conditions"][-1]["message"]
+    assert status_patch(bad, silent=False, now=NOW, unreadable="ClusterCapacity: x: -1 is negative") is None
+    mended = merge(bad, status_patch(bad, silent=False, now=NOW))
+    assert condition_is(mended["status"]["conditions"], READABLE, "True")
+    assert status_patch(mended, silent=False, now=NOW) is None
 
 
 @pytest.mark.parametrize(

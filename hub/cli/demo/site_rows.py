@@ -80,6 +80,6 @@ def _hardware(fleet: Fleet, name: str) -> str:
     site = fleet.site(name)
     parts = []
     for group in site.groups if site is not None else ():
-        gpus = f"{group.gpus.count} × {group.gpus.model}" if group.gpus.count else "no GPU"
+        gpus = f"{group.physical_gpus:g} × {group.gpus.model}" if group.physical_gpus else "no GPU"
         parts.append(f"{group.count} × {{{group.allocatable.get('cpu', 0) / 1000:g} CPU, {gpus}}}")
     return ", ".join(parts)

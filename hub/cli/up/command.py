@@ -94,12 +94,13 @@ def _settings(path: Path | None) -> dict[str, Any]:
     """What the file says, known to be right. Raises `UsageError`."""
     if path is None:
         return {}
-    import yaml
+    from hub.controllers.config import parse_config, read_document
 
-    from hub.controllers.config import load_config
-
-    load_config(path)
-    return dict(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+    document, ignored = read_document(path)
+    parse_config(document, str(path))
+    if ignored:
+        click.echo(f"  {path}: about Kueue's own process, and without a meaning here: {', '.join(ignored)}")
+    return dict(document)
 
 
 async def _up(data: Path, again: str, make: Callable[..., LocalFleet]) -> int:

@@ -109,7 +109,7 @@ def read_source(source: Mapping[str, Any], field: str) -> SourcePart:
     return SourcePart(
         known,
         _host(source, field),
-        text(source, "path", field),
+        read_path(source, field),
         text(params, "query", f"{field}.params"),
         whole(params, "range", f"{field}.params"),
         whole(params, "step", f"{field}.params"),
@@ -121,7 +121,7 @@ def read_scoring(scoring: Mapping[str, Any], field: str) -> ScoringPart:
     params = mapping(scoring.get("params"), f"{field}.params")
     return ScoringPart(
         _host(scoring, field),
-        text(scoring, "path", field),
+        read_path(scoring, field),
         text(params, "name", f"{field}.params"),
         whole(params, "interval", f"{field}.params"),
     )
@@ -145,12 +145,24 @@ def read_secret_key(reference: Any, field: str) -> SecretKey | None:
     return SecretKey(name, key)
 
 
+def read_path(part: Mapping[str, Any], field: str) -> str:
+    """A path as it goes into a request. Raises `InvalidObjectError` by field."""
+    path = text(part, "path", field)
+    if path and (not path.startswith(("/", "?")) or not path.isprintable() or " " in path):
+        raise InvalidObjectError(f"{path!r} is no path: it starts with / and has no spaces", field=f"{field}.path")
+    return path
+
+
 def is_address(url: str) -> bool:
     try:
         parts = urlsplit(url)
     except ValueError:
         return False
-    return parts.scheme in ("http", "https") and bool(parts.netloc) and not any(c.isspace() for c in url)
+    return (
+        parts.scheme in ("http", "https")
+        and bool(parts.netloc)
+        and not any(c.isspace() or not c.isprintable() for c in url)
+    )
 
 
 def text(part: Mapping[str, Any], name: str, field: str) -> str:

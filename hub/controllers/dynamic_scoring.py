@@ -1,0 +1,372 @@
+"""DynamicScorers in the hub: which there are, when each is told what to ask, and what becomes of answers.
+
+Everything happens in the hub's loop, on news: an object, a cluster, a mask, a scorer's own configuration, an answer.
+Of a scorer whose object or configuration cannot be read any more the last that could is asked. Asking is
+hub/controllers/scorer_runner.py, who is asked about is scorer_roster.py, AddOnPlacementScores are scorer_publishing.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+from hub.api.errors import InvalidObjectError
+from hub.api.reasons import Reason
+from hub.api.resource import DYNAMIC_SCORERS
+from hub.client.interface import KubeApi
+from hub.controllers.scorer_http import ScorerHttp
+from hub.controllers.scorer_metrics import ScorerMetrics
+from hub.controllers.scorer_publishing import ScorerPublishing
+from hub.controllers.scorer_roster import ScorerRoster, key_of
+from hub.controllers.scorer_runner import ScorerRunner
+from hub.controllers.scorer_state import Key, ScorerState
+from hub.controllers.scorer_telling import ScorerTelling, status_patch
+from hub.controllers.source_clients import Access
+from hub.controllers.world import World
+from hub.controllers.writes import Write, WriteKey, Writes
+from hub.fleet.changes import ScoresGone, ScoresSeen
+from hub.placement.scorer_targets import DynamicScore, column_name
+from hub.scoring.dynamic.answer import ScorerAnswer
+from hub.scoring.dynamic.document import ScorerDocument
+from hub.scoring.dynamic.plan import ScorerPlan, make_plan
+from hub.scoring.dynamic.spec import parse_scorer
+from hub.scoring.dynamic.trouble import ScorerTrouble
+from hub.scoring.interface import WeightedScorer
+
+Json = dict[str, Any]
+_FOR_EVER: Final = float("inf")
+_TOGETHER: Final = 0.05
+_AGAIN: Final = 300.0
+"""Seconds between two writes of a status that only say that it still answers."""
+
+
+class DynamicScoring:
+    """`start` when this hub leads, `stop` when it does not. `on_change`: a plan could differ."""
+
+    def __init__(
+        self,
+        api: KubeApi,
+        world: World,
+        writes: Writes,
+        metrics: ScorerMetrics,
+        access: Access,
+        *,
+        now: Callable[[], float] = time.time,
+        on_change: Callable[[], None],
+        sync_every: float = 30.0,
+        at_once: int = 8,
+    ) -> None:
+        self._api, self._world, self._writes, self._metrics = api, world, writes, metrics
+        self._access, self._now, self._on_change = access, now, on_change
+        self._sync_every, self._at_once = sync_every, at_once
+        self.states: dict[Key, ScorerState] = {}
+        self.publishing = ScorerPublishing(self.states, writes, now, metrics.sent)
+        self.roster = ScorerRoster(self.states, world, ScorerTelling(writes, now), self._retarget_soon)
+        metrics.watch(self.states, now)
+        self._runners: dict[Key, ScorerRunner] = {}
+        self._http: ScorerHttp | None = None
+        self._scorers: dict[str, WeightedScorer] = {}
+        # Whose column each is, by score.
+        self._columns: dict[str, Key] = {}
+        self._written: dict[Key, tuple[Any, float]] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._changed: set[Key] = set()
+        self._stopping: set[asyncio.Task[None]] = set()
+
+    def start(self) -> None:
+        if self._http is None:
+            self._http = ScorerHttp(self._access)
+            for key in self.states:
+                self._run(key)
+            self.publishing.start()
+            self._retarget()
+
+    async def run(self) -> None:
+        """Nothing of it outlives this."""
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.stop()
+
+    def stop(self) -> None:
+        """Returns at once; what is on its way is given up."""
+        http, runners, self._http, self._runners = self._http, list(self._runners.values()), None, {}
+        self.publishing.stop()
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        if http is not None:
+            self._finally(self._end(runners, http))
+
+    async def closed(self) -> None:
+        """Waits until everything that was stopped has ended."""
+        await asyncio.gather(*self._stopping, return_exceptions=True)
+
+    # What others ask.
+
+    def scorers(self) -> tuple[WeightedScorer, ...]:
+        """What orders clusters, by name."""
+        return tuple(self._scorers[name] for name in sorted(self._scorers))
+
+    def ages(self) -> dict[str, float]:
+        """Seconds since each last gave a score."""
+        now = self._now()
+        lasts = {column_name(s.plan.score): s.values.last() for s in self.states.values() if s.plan is not None}
+        return {name: now - last for name, last in lasts.items() if last is not None}
+
+    def coverage(self) -> dict[str, float]:
+        """For what part of the clusters it is about each has a value that counts (0–1)."""
+        now = self._now()
+        return {
+            column_name(state.plan.score): len(state.values.fresh(now)) / max(1, len(state.concerned))
+            for state in self.states.values()
+            if state.plan is not None
+        }
+
+    # News.
+
+    def scorer_seen(self, obj: Json) -> None:
+        key = key_of(obj)
+        state = self.states.get(key)
+        if state is None:
+            state = self.states[key] = ScorerState(obj)
+            self._run(key)
+        elif state.obj.get("spec") == obj.get("spec"):
+            state.obj = obj
+            return
+        state.obj = obj
+        try:
+            spec = parse_scorer(obj.get("spec"))
+        except InvalidObjectError as error:
+            state.unreadable = str(error)
+            self._say(key)
+            return
+        before, state.spec, state.unreadable = state.spec, spec, ""
+        if before is not None and (before.config_url, before.full) != (spec.config_url, spec.full):
+            # What another scorer said of itself.
+            state.document, state.healthy, state.sync_trouble = None, None, None
+        runner = self._runners.get(key)
+        if runner is not None:
+            self._instruct(key, runner)
+        self._retarget_soon()
+        self.roster.policy_said(key)
+
+    def scorer_gone(self, namespace: str, name: str) -> None:
+        key = (namespace, name)
+        self.states.pop(key, None)
+        runner = self._runners.pop(key, None)
+        if runner is not None:
+            self._finally(runner.stop())
+        self._written.pop(key, None)
+        self._changed.discard(key)
+        self._metrics.forget(key)
+        self._retarget_soon()
+        self.roster.policy_said(key)
+
+    # What a scorer says.
+
+    def synced(self, key: Key, document: ScorerDocument | None, trouble: ScorerTrouble | None) -> None:
+        state = self.states.get(key)
+        if state is None:
+            return
+        state.healthy, state.sync_trouble = trouble is None, trouble
+        if trouble is None:
+            if state.synced_at is None or document != state.document:
+                state.synced_at = self._now()
+            state.document = document
+        self._retarget_soon()
+        self._say(key)
+
+    def answered(self, key: Key, cluster: str, plan: ScorerPlan, outcome: ScorerAnswer | ScorerTrouble) -> None:
+        state = self.states.get(key)
+        if state is None or state.plan != plan or cluster not in state.concerned:
+            return
+        changed = False
+        if isinstance(outcome, ScorerAnswer):
+            clamped = state.values.clamped
+            changed = state.values.take(cluster, plan, outcome, self._now())
+            self._metrics.cut(key, state.values.clamped - clamped, outcome.dropped)
+            state.troubles.pop(cluster, None)
+            if outcome.complaints:
+                detail = f"{outcome.dropped} results dropped: {'; '.join(outcome.complaints)}"
+                state.troubles[cluster] = ScorerTrouble(Reason.SCORE_NOT_A_NUMBER, detail)
+        else:
+            state.troubles[cluster] = outcome
+            if outcome.reason is Reason.SCORER_NO_RESULTS:
+                changed = state.values.none(cluster)
+        self._metrics.asked(key, plan.score, outcome if isinstance(outcome, ScorerTrouble) else None)
+        self._changed.add(key)
+        self._later("feed", _TOGETHER, self._feed)
+        if changed:
+            self._later("changed", _TOGETHER, self._on_change)
+
+    # Who is asked what.
+
+    def _run(self, key: Key) -> None:
+        if self._http is None:
+            return
+        runner = ScorerRunner(
+            self._api,
+            key[0],
+            self._http,
+            _Reports(self, key),
+            self._metrics.observer(key, lambda: self._score_of(key)),
+            sync_every=self._sync_every,
+            at_once=self._at_once,
+            clock=self._now,
+        )
+        self._runners[key] = runner
+        self._instruct(key, runner)
+        runner.start()
+
+    def _instruct(self, key: Key, runner: ScorerRunner) -> None:
+        state = self.states[key]
+        runner.set_spec(state.spec, lambda: state.policy.tls)
+
+    def _score_of(self, key: Key) -> str:
+        state = self.states.get(key)
+        return state.plan.score if state is not None and state.plan is not None else ""
+
+    def _retarget_soon(self) -> None:
+        if self._http is not None:
+            self._later("retarget", _TOGETHER, self._retarget)
+
+    def _retarget(self) -> None:
+        """Every scorer's plan and clusters as they follow from what is known now. What stays equal is left alone."""
+        columns: dict[str, Key] = {}
+        scorers: dict[str, WeightedScorer] = {}
+        for key in sorted(self.states, key=self._age):
+            state = self.states[key]
+            before = (state.plan, state.concerned, state.problem)
+            state.policy, state.targets = self.roster.policy_of(key)
+            self._replan(key, state, columns)
+            plan = state.plan if state.problem is None else None
+            if before[0] is not None and (plan is None or plan.score != before[0].score):
+                state.values.keep(())
+            state.concerned = self.roster.concerned(key, state) if plan is not None else ()
+            state.values.keep(state.concerned)
+            for cluster in state.troubles.keys() - set(state.concerned):
+                del state.troubles[cluster]
+            same = before == (state.plan, state.concerned, state.problem)
+            if not same:
+                self._changed.add(key)
+            if plan is not None and plan.publishes and not plan.policy.by_agent:
+                name = column_name(plan.score)
+                old = self._scorers.get(name)
+                entry = WeightedScorer(DynamicScore(plan, state.concerned), plan.policy.weight)
+                scorers[name] = old if same and old is not None and self._columns.get(plan.score) == key else entry
+            runner = self._runners.get(key)
+            if runner is not None:
+                runner.retarget(self.roster.assignment(state))
+        for score in self._columns.keys() - columns.keys():
+            self._world.note(ScoresGone(column_name(score)))
+        news = bool(self._changed) or scorers != self._scorers or self._columns != columns
+        self._columns, self._scorers = columns, scorers
+        if news:
+            self._feed()
+            self._on_change()
+
+    def _replan(self, key: Key, state: ScorerState, columns: dict[str, Key]) -> None:
+        if state.spec is None:
+            return
+        state.problem = None
+        if state.spec.full and state.document is None:
+            # What the object says alone may be another score than the scorer gives.
+            state.plan = None
+            return
+        try:
+            state.plan = make_plan(state.spec, state.document, state.policy)
+        except InvalidObjectError as error:
+            state.problem = (Reason.SCORER_SPEC_INVALID, str(error))
+            return
+        owner = columns.setdefault(state.plan.score, key)
+        if owner != key:
+            detail = f"{self.states[owner].name} gives score {state.plan.score} already"
+            state.problem = (Reason.SCORE_NAME_TAKEN, detail)
+
+    def _age(self, key: Key) -> tuple[str, Key]:
+        return str(self.states[key].obj["metadata"].get("creationTimestamp") or ""), key
+
+    # What follows from it.
+
+    def _feed(self) -> None:
+        """Into the fleet's columns, to the publishing and into the statuses; many answers at once."""
+        changed, self._changed = self._changed, set()
+        for key in sorted(changed):
+            state = self.states.get(key)
+            if state is None:
+                continue
+            if state.plan is not None and state.problem is None:
+                values, ends = state.values.column()
+                self._world.note(ScoresSeen(column_name(state.plan.score), values, _FOR_EVER, ends))
+            self._say(key)
+        self.publishing.wake()
+        self._wake_at_end()
+
+    def _wake_at_end(self) -> None:
+        """A value that ends changes the order at that moment, not at the next news."""
+        now = self._now()
+        end = min((state.values.next_end(now) for state in self.states.values()), default=_FOR_EVER)
+        timer = self._timers.pop("end", None)
+        if timer is not None:
+            timer.cancel()
+        if end < _FOR_EVER:
+            self._later("end", end - now + 0.01, self._ended)
+
+    def _ended(self) -> None:
+        for key in self.states:
+            self._say(key)
+        self._wake_at_end()
+        self._on_change()
+
+    def _say(self, key: Key) -> None:
+        state = self.states[key]
+        now = self._now()
+        said, at = self._written.get(key, (None, -1e18))
+        signature = state.signature(now)
+        if said == signature and now - at < _AGAIN:
+            return
+        self._written[key] = (signature, now)
+        self._writes.submit(WriteKey(DYNAMIC_SCORERS, *key, "status"), lambda: self._status(key), delay=0.3)
+
+    def _status(self, key: Key) -> Write | None:
+        state = self.states.get(key)
+        if state is None:
+            return None
+        return status_patch(state.obj, state.status(self._now()))
+
+    def _later(self, what: str, seconds: float, do: Callable[[], None]) -> None:
+        """Once, however often it is asked for until then."""
+        if what in self._timers or self._http is None:
+            return
+
+        def now() -> None:
+            self._timers.pop(what, None)
+            do()
+
+        self._timers[what] = asyncio.get_running_loop().call_later(max(0.0, seconds), now)
+
+    def _finally(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._stopping.add(task)
+        task.add_done_callback(self._stopping.discard)
+
+    @staticmethod
+    async def _end(runners: list[ScorerRunner], http: ScorerHttp) -> None:
+        await asyncio.gather(*(runner.stop() for runner in runners), return_exceptions=True)
+        await http.close()
+
+
+class _Reports:
+    """What one runner says, with whose it is."""
+
+    def __init__(self, scoring: DynamicScoring, key: Key) -> None:
+        self._scoring, self._key = scoring, key
+
+    def synced(self, document: ScorerDocument | None, trouble: ScorerTrouble | None) -> None:
+        self._scoring.synced(self._key, document, trouble)
+
+    def answered(self, cluster: str, plan: ScorerPlan, outcome: ScorerAnswer | ScorerTrouble) -> None:
+        self._scoring.answered(self._key, cluster, plan, outcome)

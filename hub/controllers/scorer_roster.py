@@ -1,0 +1,147 @@
+"""Which clusters each DynamicScorer is about, and what of it is asked: policies, masks, clusters, Placements.
+
+What people wrote is read once, when it comes; of a ScorerPolicy that cannot be read any more the last that could
+counts. Nothing is asked here, and nothing written but what these objects' own conditions say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+from hub.api.errors import InvalidObjectError
+from hub.api.reasons import Reason
+from hub.api.resource import DYNAMIC_SCORING_CONFIGS, SCORER_POLICIES
+from hub.controllers.scorer_round import Assignment
+from hub.controllers.scorer_state import Key, ScorerState
+from hub.controllers.scorer_telling import ScorerTelling
+from hub.controllers.world import World
+from hub.placement.scorer_targets import ScorerTargets, parse_targets, route
+from hub.registration.acceptance import is_accepted, is_leaving
+from hub.scoring.dynamic.policy import ScorerPolicy, parse_policy
+
+Json = dict[str, Any]
+CONFIG_NAME: Final = "dynamic-scoring-config"
+"""The one DynamicScoringConfig that counts, as the framework has it."""
+
+
+class ScorerRoster:
+    """`states` are its owner's. `on_change`: what is asked could differ."""
+
+    def __init__(
+        self, states: Mapping[Key, ScorerState], world: World, telling: ScorerTelling, on_change: Callable[[], None]
+    ) -> None:
+        self._states, self._world, self._telling, self._on_change = states, world, telling, on_change
+        self._policies: dict[Key, Json] = {}
+        self._accepted: dict[Key, tuple[Json, ScorerPolicy, ScorerTargets]] = {}
+        self._masks: dict[Key, frozenset[tuple[str, str]]] = {}
+        self._chosen: dict[Key, frozenset[str]] = {}
+        # Labels, and whether nothing is heard of it, of every cluster that could be scored.
+        self._clusters: dict[str, tuple[Mapping[str, str], bool]] = {}
+
+    # What follows.
+
+    def policy_of(self, key: Key) -> tuple[ScorerPolicy, ScorerTargets]:
+        found = self._accepted.get(key)
+        return (found[1], found[2]) if found is not None else (ScorerPolicy(), ScorerTargets())
+
+    def concerned(self, key: Key, state: ScorerState) -> tuple[str, ...]:
+        """Of a state with a plan: which clusters it is about, by name."""
+        assert state.plan is not None
+        masked = {cluster for masks in self._masks.values() for cluster, score in masks if score == state.plan.score}
+        targets, chosen = state.targets, None
+        if targets.placement:
+            chosen = self._chosen.get((key[0], targets.placement), frozenset())
+        return tuple(
+            sorted(
+                name
+                for name, (labels, _) in self._clusters.items()
+                if name not in masked and (chosen is None or name in chosen) and targets.concerns(name, labels)
+            )
+        )
+
+    def assignment(self, state: ScorerState) -> Assignment | None:
+        """An inactive scorer is not asked, nor is anybody about a cluster of which nothing is heard."""
+        plan = state.plan
+        if plan is None or state.problem is not None or not state.healthy or plan.policy.by_agent:
+            return None
+        routes = {
+            name: route(plan, state.targets, name, self._clusters[name][0])
+            for name in state.concerned
+            if not self._clusters[name][1]
+        }
+        return Assignment(plan, routes)
+
+    # What happens.
+
+    def policy_seen(self, obj: Json) -> None:
+        key = key_of(obj)
+        before = self._policies.get(key)
+        self._policies[key] = obj
+        if before is not None and before.get("spec") == obj.get("spec"):
+            return
+        try:
+            self._accepted[key] = (obj, parse_policy(obj.get("spec")), parse_targets(obj.get("spec")))
+        except InvalidObjectError as error:
+            self._telling.say(SCORER_POLICIES, obj, "Accepted", False, Reason.SCORER_SPEC_INVALID, str(error))
+            return
+        self.policy_said(key)
+        self._on_change()
+
+    def policy_gone(self, namespace: str, name: str) -> None:
+        self._policies.pop((namespace, name), None)
+        self._accepted.pop((namespace, name), None)
+        self._on_change()
+
+    def policy_said(self, key: Key) -> None:
+        """Of a policy that can be read: whether there is a scorer that it is about."""
+        policy, accepted = self._policies.get(key), self._accepted.get(key)
+        if policy is None or accepted is None or accepted[0].get("spec") != policy.get("spec"):
+            return
+        whose = f"DynamicScorer {key[0]}/{key[1]}"
+        if key in self._states:
+            reason, detail = Reason.SCORER_ACCEPTED, f"it is used for {whose}"
+        else:
+            reason, detail = Reason.SCORER_NOT_THERE, f"there is no {whose}"
+        self._telling.say(SCORER_POLICIES, policy, "Accepted", key in self._states, reason, detail)
+
+    def config_seen(self, obj: Json) -> None:
+        """Masks; of several objects in force all count."""
+        key = key_of(obj)
+        masks = (obj.get("spec") or {}).get("masks") or ()
+        counts = key[1] == CONFIG_NAME
+        if counts:
+            found = frozenset((str(mask.get("clusterName")), str(mask.get("scoreName"))) for mask in masks)
+            if self._masks.get(key) != found:
+                self._masks[key] = found
+                self._on_change()
+        reason = Reason.SCORER_ACCEPTED if counts else Reason.SCORER_NOT_THERE
+        detail = f"its masks count: {len(masks)}" if counts else f"only one called {CONFIG_NAME} counts"
+        self._telling.say(DYNAMIC_SCORING_CONFIGS, obj, "InEffect", counts, reason, detail)
+
+    def config_gone(self, namespace: str, name: str) -> None:
+        if self._masks.pop((namespace, name), None):
+            self._on_change()
+
+    def placement_decided(self, namespace: str, name: str, clusters: Iterable[str]) -> None:
+        self._chosen[namespace, name] = frozenset(clusters)
+        if any(state.targets.placement == name and key[0] == namespace for key, state in self._states.items()):
+            self._on_change()
+
+    def cluster_changed(self, name: str) -> None:
+        """A cluster came, went, was lost, is back, or may have other labels."""
+        cluster = self._world.clusters.get(name)
+        known: tuple[Mapping[str, str], bool] | None = None
+        if cluster is not None and is_accepted(cluster) and not is_leaving(cluster):
+            known = (dict(cluster["metadata"].get("labels") or {}), name in self._world.lost_names)
+        if known == self._clusters.get(name):
+            return
+        if known is None:
+            del self._clusters[name]
+        else:
+            self._clusters[name] = known
+        self._on_change()
+
+
+def key_of(obj: Mapping[str, Any]) -> Key:
+    return str(obj["metadata"].get("namespace") or ""), str(obj["metadata"]["name"])

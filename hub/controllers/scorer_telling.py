@@ -1,0 +1,47 @@
+"""What the objects around scorers say of themselves: a condition, written when it says something else than before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from hub.api.conditions import find_condition, with_condition
+from hub.api.mergepatch import create_merge_patch
+from hub.api.reasons import Reason
+from hub.api.resource import Resource
+from hub.api.timestamps import format_time, from_timestamp
+from hub.controllers.writes import MergePatch, WriteKey, Writes
+
+Json = dict[str, Any]
+
+
+class ScorerTelling:
+    """`now`: epoch seconds."""
+
+    def __init__(self, writes: Writes, now: Callable[[], float]) -> None:
+        self._writes, self._now = writes, now
+
+    def say(self, resource: Resource, obj: Json, kind: str, holds: bool, reason: Reason, detail: str) -> None:
+        """The only condition of an object that has no more to say than that."""
+        meta = obj["metadata"]
+        status, generation = "True" if holds else "False", meta.get("generation")
+        message = reason.message(source=f"{meta['namespace']}/{meta['name']}", detail=detail)
+        before = (obj.get("status") or {}).get("conditions")
+        known = find_condition(before, kind) or {}
+        if (known.get("status"), known.get("message"), known.get("observedGeneration")) == (
+            status,
+            message,
+            generation,
+        ):
+            return
+        now = format_time(from_timestamp(self._now()))
+        conditions = with_condition(before, kind, status, reason.code, message, now=now, generation=generation)
+        write = status_patch(obj, {"conditions": conditions})
+        key = WriteKey(resource, meta["namespace"], meta["name"], "status")
+        self._writes.submit(key, lambda: write, delay=0.1)
+
+
+def status_patch(obj: Json, status: Json) -> MergePatch | None:
+    """What makes `status` of what the object says now; None: it says so."""
+    patch = create_merge_patch(obj.get("status") or {}, status)
+    return None if patch is None else MergePatch({"metadata": {"uid": obj["metadata"]["uid"]}, "status": patch})

@@ -1,0 +1,114 @@
+"""In which order jobs are asked, and for how much of each: first what they are entitled to, then the rest.
+
+A job that is entitled to more than it has comes once for each of its grants, so that two arrays that share a fleet grow
+together. What is beyond, and who is entitled to nothing, comes after all that, by priority, age and key: it may use
+what the entitled cannot use now. A StrictFIFO queue keeps its own order: who is behind somebody that is not entitled
+waits for that one's turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from hub.planner.claims import ClaimKey, Claims, Holder
+from hub.planner.places import Option
+from hub.planner.plan import HeldSlice
+from hub.queueing.demand import Demand
+from hub.queueing.objects import ClusterQueue
+from hub.queueing.quotas import Denial
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """`slots` more for `demand`. `option`: how what it is entitled to would be paid."""
+
+    demand: Demand
+    slots: int
+    entitled: bool = False
+    option: Option | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Return:
+    """`slots` that a job is entitled to and has to come back for: the slices that have them are on their way out."""
+
+    leaving: tuple[HeldSlice, ...]
+    slots: int
+
+
+def turns(
+    claims: Claims, ordered: list[Demand], route: Callable[[Demand], ClusterQueue | Denial]
+) -> list[Turn | Return]:
+    """`ordered`: by priority, age and key."""
+    demands: dict[ClaimKey, Demand] = {}
+    queues: dict[str, ClusterQueue] = {}
+    for demand in ordered:
+        queue = route(demand)
+        if not isinstance(queue, Denial):
+            demands[demand.key, queue.name] = demand
+            queues[demand.key] = queue
+    first, taken = _entitled(claims, demands)
+    late = _late(ordered, queues, taken)
+    found: list[Turn | Return] = [turn for turn in first if isinstance(turn, Return) or turn.demand.key not in late]
+    later: dict[str, list[Turn]] = {}
+    for turn in first:
+        if isinstance(turn, Turn) and turn.demand.key in late:
+            later.setdefault(turn.demand.key, []).append(turn)
+    for demand in ordered:
+        found += later.get(demand.key, ())
+        rest = min(demand.slots, demand.waiting) - taken.get(demand.key, 0)
+        if rest > 0 or demand.key not in taken:
+            found.append(Turn(demand, rest))
+    return found
+
+
+def _entitled(claims: Claims, demands: Mapping[ClaimKey, Demand]) -> tuple[list[Turn | Return], dict[str, int]]:
+    """What of the grants is still to be had, and how many slots of each demand that is."""
+    found: list[Turn | Return] = []
+    taken: dict[str, int] = {}
+    names = {id(claim): key for key, claim in claims.claims.items()}
+    back: set[ClaimKey] = set()
+    has: dict[ClaimKey, int] = {key: holder.slots for key, holder in claims.holders.items()}
+    for grant in claims.grants:
+        key = names[id(grant.claim)]
+        slots = grant.slots
+        had = has.get(key, 0)
+        if had:
+            used = min(had, slots)
+            has[key] = had - used
+            slots -= used
+        if slots <= 0:
+            continue
+        demand = demands.get(key)
+        if demand is not None:
+            asked = min(slots, min(demand.slots, demand.waiting) - taken.get(demand.key, 0))
+            if asked > 0:
+                taken[demand.key] = taken.get(demand.key, 0) + asked
+                found.append(Turn(demand, asked, entitled=True, option=claims.preferred(grant)))
+                slots -= asked
+        holder = claims.holders.get(key)
+        if slots > 0 and holder is not None and holder.leaving and key not in back:
+            back.add(key)
+            found.append(Return(tuple(holder.leaving), _missing(holder, demand)))
+    return found, taken
+
+
+def _missing(holder: Holder, demand: Demand | None) -> int:
+    asked = min(demand.slots, demand.waiting) if demand is not None else 0
+    return max(0, holder.claim.entitled - holder.slots - asked)
+
+
+def _late(ordered: list[Demand], queues: Mapping[str, ClusterQueue], taken: Mapping[str, int]) -> set[str]:
+    """Who is behind somebody in a StrictFIFO queue that does not get all it waits for as entitled."""
+    late: set[str] = set()
+    stuck: set[str] = set()
+    for demand in ordered:
+        queue = queues.get(demand.key)
+        if queue is None or not queue.strict:
+            continue
+        if queue.name in stuck:
+            late.add(demand.key)
+        elif taken.get(demand.key, 0) < min(demand.slots, demand.waiting):
+            stuck.add(queue.name)
+    return late

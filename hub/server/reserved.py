@@ -1,0 +1,111 @@
+"""Workloads of others that have quota, as the planner sees them: one slice each, that may be sent away and comes back.
+
+What they hold is what their admission says; what they are once they lost it is what a Workload without quota would be.
+Nothing is written: this is the state that files describe, and what plans make of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from hub.planner.plan import HeldSlice, Preemption, Slice
+from hub.queueing.assign import counted
+from hub.queueing.demand import Demand
+from hub.queueing.objects import ClusterQueue, FlavorResource
+from hub.server.workloads import Holding, Waiting
+
+
+class Reserved:
+    """`usage` is by ClusterQueue."""
+
+    def __init__(self) -> None:
+        self.usage: dict[str, dict[FlavorResource, int]] = {}
+        self._slices: dict[str, tuple[HeldSlice, Waiting]] = {}
+        self._preempted: dict[str, int] = {}
+
+    @property
+    def slices(self) -> tuple[HeldSlice, ...]:
+        return tuple(held for held, _ in self._slices.values())
+
+    def read(self, found: Holding) -> None:
+        """One that has its quota already; on which cluster it runs is not known here."""
+        demand = found.waiting.demand
+        if demand is None:
+            # Nobody may start it again, so nothing is known of it but what it holds.
+            self._add(found.queue, found.amounts, 1)
+            return
+        slots = max(1, found.slots)
+        held = _held(demand, found.queue, found.amounts, slots, found.since)
+        self._keep(replace(held, leaving=found.leaving), found.waiting)
+
+    def admit(self, waiting: Waiting, queue: ClusterQueue, parts: Sequence[Slice], now: float) -> None:
+        demand = waiting.demand
+        assert demand is not None, "only what is in the queue is admitted"
+        each = counted(queue, demand.shape)
+        for number, part in enumerate(parts):
+            amounts = tuple(sorted(((flavor, r), each[r] * part.slots) for r, flavor in part.flavors))
+            held = _held(demand, queue.name, amounts, part.slots, now)
+            work = held.work if not number else f"{held.work}/{number}"
+            held = replace(held, work=work, cluster=part.cluster, preempted=self._preempted.get(demand.key, 0))
+            self._keep(held, waiting)
+
+    def leave(self, preemptions: Iterable[Preemption]) -> list[tuple[str, Waiting]]:
+        """Who lost its quota, by name of the charge, and as what it waits: victims, and those on their way out."""
+        works = {entry.work for entry in preemptions}
+        gone: list[tuple[str, Waiting]] = []
+        for work, (held, waiting) in list(self._slices.items()):
+            if work not in works and not held.leaving:
+                continue
+            del self._slices[work]
+            self._add(held.queue, held.amounts, -1)
+            self._preempted[held.key] = self._preempted.get(held.key, 0) + 1
+            gone.append((work, waiting))
+        return gone
+
+    def _keep(self, held: HeldSlice, waiting: Waiting) -> None:
+        self._slices[held.work] = (held, waiting)
+        self._add(held.queue, held.amounts, 1)
+
+    def _add(self, queue: str, amounts: Iterable[tuple[FlavorResource, int]], sign: int) -> None:
+        used = self.usage.setdefault(queue, {})
+        for key, amount in amounts:
+            left = used.get(key, 0) + sign * amount
+            if left:
+                used[key] = left
+            else:
+                used.pop(key, None)
+
+
+def summed(*usages: Mapping[str, Mapping[FlavorResource, int]]) -> dict[str, dict[FlavorResource, int]]:
+    total: dict[str, dict[FlavorResource, int]] = {}
+    for usage in usages:
+        for queue, used in usage.items():
+            into = total.setdefault(queue, {})
+            for key, amount in used.items():
+                into[key] = into.get(key, 0) + amount
+    return total
+
+
+def _held(
+    demand: Demand, queue: str, amounts: tuple[tuple[FlavorResource, int], ...], slots: int, since: float
+) -> HeldSlice:
+    return HeldSlice(
+        key=demand.key,
+        uid=demand.uid,
+        # Names of ManifestWorks have no slash, so this is nobody's.
+        work=f"workload/{demand.key}",
+        epoch=0,
+        cluster="",
+        queue=queue,
+        priority=demand.priority,
+        created=demand.created,
+        admitted=since,
+        shape=demand.shape,
+        slots=slots,
+        amounts=amounts,
+        expected=demand.expected,
+        gang=True,
+        rule=demand.rule,
+        place=demand.place,
+    )
