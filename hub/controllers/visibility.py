@@ -21,7 +21,7 @@ from aiohttp import web
 from hub.api.errors import ApiError, QuarterdeckError, RefusedError, UnreachableError
 from hub.api.resource import FLEET_JOBS, JOBS, Resource
 from hub.api.timestamps import format_time, from_timestamp
-from hub.controllers.cycle import Cycle
+from hub.controllers.deciding import Deciding
 from hub.controllers.permission import Caller, Permission
 from hub.controllers.table import JobTable
 from hub.planner.cycle import plan
@@ -43,10 +43,10 @@ _Answer = Callable[[web.Request, Caller], Awaitable[Json]]
 
 
 class VisibilityPages:
-    """`routes` for the hub's server. Answers from what `cycle` decides about; a standby has nothing in line."""
+    """`routes` for the hub's server. Answers from what `deciding` reads; a standby has nothing in line."""
 
-    def __init__(self, cycle: Cycle, table: JobTable, permission: Permission) -> None:
-        self._cycle, self._table, self._permission = cycle, table, permission
+    def __init__(self, deciding: Deciding, table: JobTable, permission: Permission) -> None:
+        self._deciding, self._table, self._permission = deciding, table, permission
 
     @property
     def routes(self) -> list[web.RouteDef]:
@@ -111,7 +111,7 @@ class VisibilityPages:
     async def _of_cluster_queue(self, request: web.Request, caller: Caller) -> Json:
         name = request.match_info["name"]
         await self._permission.check(caller, "get", _below(_CLUSTER_QUEUES), "", name)
-        snapshot = self._cycle.snapshot()
+        snapshot = self._deciding.snapshot()
         if name not in snapshot.quotas.queues and name not in snapshot.quotas.inactive:
             raise RefusedError(404, {"reason": "NotFound", "message": f'clusterqueues.{GROUP} "{name}" not found'})
         return await self._summary(request, snapshot, lambda place: place.cluster_queue == name)
@@ -119,7 +119,7 @@ class VisibilityPages:
     async def _of_local_queue(self, request: web.Request, caller: Caller) -> Json:
         namespace, name = request.match_info["namespace"], request.match_info["name"]
         await self._permission.check(caller, "get", _below(_LOCAL_QUEUES), namespace, name)
-        snapshot = self._cycle.snapshot()
+        snapshot = self._deciding.snapshot()
         if (namespace, name) not in snapshot.quotas.local_queues:
             raise RefusedError(404, {"reason": "NotFound", "message": f'localqueues.{GROUP} "{name}" not found'})
         wanted = (namespace, name)
@@ -129,7 +129,7 @@ class VisibilityPages:
 
     async def _summary(self, request: web.Request, snapshot: Snapshot, asked: Callable[[InLine], bool]) -> Json:
         offset, limit = _number(request, "offset", 0), _number(request, "limit", LIMIT)
-        places = [place for place in in_line(snapshot, self._cycle.refusals()) if asked(place)]
+        places = [place for place in in_line(snapshot, self._deciding.refusals()) if asked(place)]
         page = places[offset : offset + min(limit, MOST)]
         # Usage goes on changing in the loop.
         still = replace(snapshot, usage={queue: dict(used) for queue, used in snapshot.usage.items()})

@@ -9,8 +9,9 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hub.planner.cycle import in_order
+from hub.planner.cycle import Cycle, in_order
 from hub.planner.plan import Refusal, Snapshot
+from hub.planner.turns import Turn
 from hub.queueing.demand import Demand
 from hub.queueing.quotas import Denial
 
@@ -33,7 +34,7 @@ def in_line(snapshot: Snapshot, refusals: Mapping[str, Refusal]) -> list[InLine]
     local: Counter[tuple[str, str]] = Counter()
     owners: dict[tuple[str, str], str] = {}
     found = []
-    for position, demand in enumerate(in_order(snapshot.demands), 1):
+    for position, demand in enumerate(_first_come(snapshot), 1):
         key = (demand.namespace, demand.queue)
         owner = owners.get(key)
         if owner is None:
@@ -50,3 +51,9 @@ def _owner(snapshot: Snapshot, namespace: str, queue: str) -> str:
         return route.name
     known = snapshot.quotas.local_queues.get((namespace, queue))
     return known.cluster_queue if known is not None else ""
+
+
+def _first_come(snapshot: Snapshot) -> list[Demand]:
+    """Each where it is asked first; who is never asked (nobody pays for it) is last."""
+    asked = {turn.demand.key: turn.demand for turn in Cycle(snapshot).turns if isinstance(turn, Turn)}
+    return [*asked.values(), *(demand for demand in in_order(snapshot.demands) if demand.key not in asked)]
