@@ -17,6 +17,7 @@ from hub.api.errors import InvalidObjectError, NotFoundError, UsageError
 from hub.api.timestamps import parse_time
 from hub.client.interface import KubeApi
 from hub.placement.score_sources import source_scorer
+from hub.queueing.fleet.policy import FleetPolicy
 from hub.scoring.builtin import default_scorers
 from hub.scoring.interface import WeightedScorer
 from hub.scoring.plugins import discover
@@ -26,7 +27,9 @@ from hub.server.snapshot import State
 
 # The parts of Kueue's Configuration that say how the queue decides; mode fleet does not decide by them yet.
 _BEYOND = ("resources", "multiKueue")
-_KUEUE_PARTS = ("fairSharing", "admissionFairSharing", "waitForPodsReady", *_BEYOND)
+_KUEUE_PARTS = ("admissionFairSharing", "waitForPodsReady", *_BEYOND)
+# What of the queue's part says how mode fleet decides, besides fairSharing.
+_FLEET_PARTS = ("minimumRuntime", "preemptionBudget", "notice", "backfill", "protectedStart")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +112,19 @@ class Settings:
 
     def _read(self, sources: Iterable[Source], *, live: bool) -> tuple[Objects, State]:
         objects = sort_objects(sources)
-        return objects, State(objects, self.now, self.scorers(objects), live=live, scores=self.scores)
+        scorers, policy = self.scorers(objects), self._policy(objects)
+        return objects, State(objects, self.now, scorers, live=live, scores=self.scores, policy=policy)
+
+    def _policy(self, objects: Objects) -> FleetPolicy:
+        """How mode fleet preempts, by the configuration and by what of Kueue's is among the input."""
+        from hub.controllers.queue_config import Queue
+        from hub.queueing.kueue.settings import read_settings
+
+        parts = dict(self.queue)
+        for configuration in objects.of("Configuration"):
+            parts.update(configuration)
+        queue = Queue.model_validate({name: parts[name] for name in _FLEET_PARTS if name in parts})
+        return replace(queue.policy, strategies=read_settings(parts).strategies)
 
     def state(self, sources: Iterable[Source], *, live: bool) -> tuple[Objects, State]:
         """What is wrong with a live hub's objects is decided about; what is wrong with files is an error."""
@@ -203,14 +218,6 @@ def queue_notes(objects: Objects) -> set[str]:
     found: set[str] = set()
     for queue in objects.of("ClusterQueue"):
         spec, name = queue.get("spec") or {}, queue["metadata"]["name"]
-        preemption = spec.get("preemption") or {}
-        within = [preemption.get("reclaimWithinCohort"), preemption.get("withinClusterQueue")]
-        if any(policy not in (None, "Never") for policy in within):
-            found.add("preemption of ClusterQueues: nothing is preempted yet")
-        if spec.get("fairSharing"):
-            found.add("fairSharing of ClusterQueues: weights are shown, not decided by yet")
-        if (spec.get("flavorFungibility") or {}).get("whenCanBorrow") == "TryNextFlavor":
-            found.add(f"flavorFungibility.whenCanBorrow of ClusterQueue {name}: it borrows before the next flavor")
         if spec.get("admissionScope") or spec.get("concurrentAdmissionPolicy"):
             found.add(f"admissionScope and concurrentAdmissionPolicy of ClusterQueue {name}: not decided by yet")
     return found

@@ -173,14 +173,14 @@ class World:
         found = self._placements.get((spec.namespace, spec.placement_ref))
         if found is None:
             return f"spec.placementRef.name: Placement {spec.placement_ref} does not exist in {spec.namespace}"
+        if isinstance(found, ClusterRule) and (spec.profile or spec.data):
+            found = replace(found, profile=spec.profile or found.profile, data=spec.data or found.data)
         if isinstance(found, str) or not chooses_itself(found):
             return found
         return job_rule(found, self._chosen.get((spec.namespace, spec.placement_ref), ()))
 
     def priority_of(self, spec: JobSpec) -> int | str:
         if not spec.priority_class:
-        if isinstance(found, ClusterRule) and (spec.profile or spec.data):
-            found = replace(found, profile=spec.profile or found.profile, data=spec.data or found.data)
             return 0
         found = self.quotas.priorities.get(spec.priority_class)
         if found is None:

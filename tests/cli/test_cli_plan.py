@@ -139,7 +139,7 @@ def test_malformed_objects_are_all_said_by_file_object_and_field(
 
 def test_configuration(fleet_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ours = tmp_path / "hub.yaml"
-    ours.write_text("scorers: {weights: {FreeSlots: 0, FreeShare: 0, Price: 3}}\nqueue: {fairSharing: {enable: true}}")
+    ours.write_text("scorers: {weights: {FreeSlots: 0, FreeShare: 0, Price: 3}}\nqueue: {admissionFairSharing: {usageHalfLifeTime: 1h}}")
     assert (
         run("plan", "-f", fleet_file, "--now", NOW, "--config", ours, "--explain", "default/sweep", "-o", "json") == 0
     )
@@ -147,13 +147,13 @@ def test_configuration(fleet_file: Path, tmp_path: Path, capsys: pytest.CaptureF
     document = json.loads(captured.out)
     scores = document["explain"]["job"]["clusters"][0]["scores"]
     assert [(score["scorer"], score["weight"]) for score in scores] == [("Price", 3.0)]
-    assert "fairSharing has no effect in mode fleet yet" in captured.err
+    assert "admissionFairSharing has no effect in mode fleet yet" in captured.err
 
     kueues = tmp_path / "kueue.yaml"
-    kueues.write_text("apiVersion: config.kueue.x-k8s.io/v1beta2\nkind: Configuration\nfairSharing: {enable: true}\n")
+    kueues.write_text("apiVersion: config.kueue.x-k8s.io/v1beta2\nkind: Configuration\nresources: {excludeResourcePrefixes: [x]}\n")
     for arguments in (["--config", kueues], ["-f", kueues]):
         assert run("plan", "-f", fleet_file, *arguments) == 0
-        assert "config.kueue.x-k8s.io Configuration: fairSharing has no effect" in capsys.readouterr().err
+        assert "config.kueue.x-k8s.io Configuration: resources has no effect" in capsys.readouterr().err
 
     for text, said in (
         ("queue: {mode: queue}", "found 'queue'; allowed: fleet, kueue"),
@@ -191,7 +191,7 @@ def test_the_mode_comes_from_the_option_or_the_configuration(
 
 def test_what_has_no_effect_is_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     objects = [
-        *queue("q", cpu=4, preemption={"withinClusterQueue": "LowerPriority"}, fairSharing={"weight": "2"}),
+        *queue("q", cpu=4, admissionScope={"admissionMode": "UsageBasedAdmissionFairSharing"}),
         workload("w", "q", (2, 1)),
     ]
     objects[-1]["spec"]["podSets"][0]["minCount"] = 1
@@ -199,7 +199,7 @@ def test_what_has_no_effect_is_said_once(tmp_path: Path, capsys: pytest.CaptureF
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump_all(objects))
     assert run("plan", "--each", "-f", tmp_path, "-o", "json") == 0
     error = capsys.readouterr().err
-    for said in ("nothing is preempted yet", "weights are shown, not decided by yet", "default/w: minCount"):
+    for said in ("admissionScope and concurrentAdmissionPolicy of ClusterQueue q", "default/w: minCount"):
         assert error.count(said) == 1
 
 
