@@ -7,7 +7,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from controllers_scene import Scene, until
+from controllers_scene import Scene, Told, until
 
 from hub.api.resource import CLUSTER_QUEUES, LOCAL_QUEUES, RESOURCE_FLAVORS
 from hub.apiserver.server import ApiServer
@@ -33,9 +33,9 @@ class Pages:
 
 @pytest.fixture
 async def pages(scene: Scene, api_server: ApiServer, api: Session) -> AsyncIterator[Pages]:
-    """A site with two CPUs, a queue `team` with two, and jobs of ten minutes that ask for two each."""
+    """A site with eight CPUs, a queue `team` that may use two, and jobs of ten minutes that ask for two each."""
     hub = await scene.hub()
-    await scene.agent("east", cpu=2)
+    await scene.agent("east", cpu=8, plan=lambda work, tasks: Told(seconds=60.0))
     await api.create(RESOURCE_FLAVORS, {"apiVersion": _KUEUE, "kind": "ResourceFlavor", "metadata": {"name": "any"}})
     group = {
         "coveredResources": ["cpu", "memory"],
