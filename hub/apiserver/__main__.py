@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 
 from hub.api.errors import QuarterdeckError, UsageError
+from hub.apiserver.aggregation import read_aggregated
 from hub.apiserver.auth import make_admin_token
 from hub.apiserver.kubeconfig import write_kubeconfig
 from hub.apiserver.server import ApiServer
@@ -53,6 +54,13 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--power-safe", action="store_true", help="flush each commit to the disk: safe against power cuts, slower"
     )
+    parser.add_argument(
+        "--aggregate",
+        action="append",
+        default=[],
+        metavar="GROUP=URL",
+        help="pass GET requests about this API group on to whoever serves it there",
+    )
     return parser.parse_args(arguments)
 
 
@@ -68,6 +76,7 @@ def _run(options: argparse.Namespace) -> None:
         self_signed=options.self_signed,
         insecure=options.insecure_listen,
         power_safe=options.power_safe,
+        aggregated=read_aggregated(options.aggregate),
     )
     with contextlib.suppress(ImportError):
         import uvloop

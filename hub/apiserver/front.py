@@ -8,6 +8,7 @@ from typing import Any, Final
 import orjson
 
 from hub.api.errors import ApiError, StorageError
+from hub.apiserver.aggregation import Aggregation
 from hub.apiserver.auth import Tokens, User
 from hub.apiserver.discovery import discovery
 from hub.apiserver.http import Answer, Exchange
@@ -38,9 +39,10 @@ _TEXT: Final = "text/plain; charset=utf-8"
 
 
 class Front:
-    def __init__(self, plane: ControlPlane, tokens: Tokens) -> None:
+    def __init__(self, plane: ControlPlane, tokens: Tokens, aggregation: Aggregation) -> None:
         self._plane = plane
         self._tokens = tokens
+        self._aggregation = aggregation
         self._version = orjson.dumps(VERSION)
         self.stopping = False
 
@@ -61,6 +63,9 @@ class Front:
             return
         user = self._user(exchange)
         name, parts = split_cluster(parts)
+        if not name and self._aggregation.serves(parts):
+            self._aggregation.pass_on(exchange, parts[1])
+            return
         cluster = self._plane.clusters.get(name)
         if cluster is not None:
             self._in_cluster(exchange, cluster, parts, user)

@@ -18,11 +18,12 @@ import logging
 import os
 import secrets
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 from hub.api.errors import UsageError
+from hub.apiserver.aggregation import Aggregation
 from hub.apiserver.auth import Tokens, User
 from hub.apiserver.certificates import authority, server_context
 from hub.apiserver.front import Front
@@ -52,6 +53,7 @@ class ApiServer:
         insecure: bool = False,
         power_safe: bool = False,
         crds: Iterable[dict[str, Any]] = (),
+        aggregated: Mapping[str, str] | None = None,
     ) -> None:
         if tls is None and not self_signed and not insecure and not _is_loopback(host):
             raise UsageError(
@@ -71,6 +73,7 @@ class ApiServer:
         # What clients must trust where the certificate is our own.
         self.authority = b""
         self._crds = crds
+        self._aggregation = Aggregation(aggregated or {})
         self._connections: set[Connection] = set()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -81,7 +84,7 @@ class ApiServer:
             if self._crds:
                 await self.plane.install(self._crds)
             self._tokens = Tokens(self._tokens_file, self._own)
-            self._front = Front(self.plane, self._tokens)
+            self._front = Front(self.plane, self._tokens, self._aggregation)
             if self._self_signed and self._tls is None:
                 self.authority = authority(self._directory)
                 self._tls = server_context(self._directory, self.host)
@@ -99,6 +102,7 @@ class ApiServer:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+        await self._aggregation.close()
         self.plane.end_watches()
         for connection in list(self._connections):
             connection.shut_down()

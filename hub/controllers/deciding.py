@@ -102,6 +102,15 @@ class Deciding:
             policy=self._policy,
         )
 
+    def refusals(self) -> dict[str, Refusal]:
+        """What the last decision said of those that wait, by the planner's key."""
+        entries, found = self._table.entries, {}
+        for uid, demand in self._looking.demands.items():
+            refusal = entries[uid].refusal
+            if refusal is not None:
+                found[demand.key] = refusal
+        return found
+
     def _late(self) -> str:
         """Who is admitted and not up, if anybody is."""
         unready = (

@@ -67,6 +67,7 @@ async def _serve(options: argparse.Namespace, config: HubConfig) -> None:
     from hub.controllers.metrics_server import MetricsServer
     from hub.controllers.permission import Permission
     from hub.controllers.readings import health, refresh
+    from hub.controllers.visibility import VisibilityPages
 
     identity = Identity(options.kubeconfig, options.identity)
     async with contextlib.AsyncExitStack() as stack:
@@ -78,12 +79,13 @@ async def _serve(options: argparse.Namespace, config: HubConfig) -> None:
             await bootstrap(session)
         hub = Hub(session, config, identity=identity.name, connect=lambda: _session(options))
         if options.metrics_listen:
+            permission = Permission(session)
             server = MetricsServer(
                 options.metrics_listen,
                 hub.metrics.registry,
                 lambda: refresh(hub),
                 lambda: health(hub),
-                DebugPages(hub, Permission(session)).routes,
+                [*DebugPages(hub, permission).routes, *VisibilityPages(hub.deciding, hub.table, permission).routes],
             )
             await stack.enter_async_context(server)
             hub.announce(options.debug_url or server.url)

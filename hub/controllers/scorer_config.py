@@ -1,6 +1,6 @@
 """The part of the hub's configuration that is about DynamicScorers (`scorers.dynamic`).
 
-    scorers: {dynamic: {sync: 30s, atOnce: 8}}
+scorers: {dynamic: {sync: 30s, atOnce: 8}}
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ no estimate, and the reason says so. Nothing is known here of jobs that nobody h
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -34,19 +34,14 @@ class Estimate:
     why: str = ""
 
 
-def estimate(
-    snapshot: Snapshot,
-    key: str,
-    expected: Mapping[str, float],
-    decide: Callable[[Snapshot], Plan],
-) -> Estimate:
-    """Of the waiting job `key`; `expected`: seconds that a task of a job takes, by the job's key, where it says so."""
+def estimate(snapshot: Snapshot, key: str, decide: Callable[[Snapshot], Plan]) -> Estimate:
+    """Of the waiting job `key`; `decide` is the planner."""
     if not any(demand.key == key for demand in snapshot.demands):
         return Estimate(None, None, "it does not wait")
-    first = _Course(snapshot, expected, 1.0, decide).start_of(key)
+    first = _Course(snapshot, 1.0, decide).start_of(key)
     if first.at is None:
         return Estimate(None, None, first.why)
-    last = first if first.at <= snapshot.now else _Course(snapshot, expected, SLOWER, decide).start_of(key)
+    last = first if first.at <= snapshot.now else _Course(snapshot, SLOWER, decide).start_of(key)
     return Estimate(first.at, last.at, last.why if last.at is None else "")
 
 
@@ -69,14 +64,8 @@ class _End:
 class _Course:
     """One run forward. The clock moves from end to end."""
 
-    def __init__(
-        self,
-        snapshot: Snapshot,
-        expected: Mapping[str, float],
-        slower: float,
-        decide: Callable[[Snapshot], Plan],
-    ) -> None:
-        self._snapshot, self._expected, self._slower, self._decide = snapshot, expected, slower, decide
+    def __init__(self, snapshot: Snapshot, slower: float, decide: Callable[[Snapshot], Plan]) -> None:
+        self._snapshot, self._slower, self._decide = snapshot, slower, decide
         self._usage = {queue: dict(used) for queue, used in snapshot.usage.items()}
         self._ends: list[_End] = []
         self._endless = 0
@@ -125,7 +114,7 @@ class _Course:
         demand = next(demand for demand in snapshot.demands if demand.key == admission.key)
         queue = snapshot.quotas.queues[admission.queue]
         each = counted(queue, demand.shape)
-        takes = self._expected.get(demand.key)
+        takes = demand.expected
         changes: list[FleetChange] = []
         for part in admission.slices:
             self._started += 1

@@ -5,15 +5,14 @@ The order and the reasons are the planner's on this very state; nothing is read 
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from hub.api.timestamps import format_duration, format_time, from_timestamp
-from hub.planner.cycle import in_order, plan
+from hub.planner.cycle import plan
 from hub.planner.estimate import Estimate, estimate
-from hub.queueing.quotas import Denial
+from hub.planner.line import InLine, in_line
 from hub.server.snapshot import State
 from hub.server.view import Cell, Column, Table, age
 
@@ -71,46 +70,29 @@ def pending_rows(state: State, estimated: Collection[str] = ()) -> list[PendingR
     """Everything that waits, first come first; a start is estimated for the keys of `estimated` only: it costs
     several cycles each."""
     snapshot = state.snapshot()
-    ordered = in_order(snapshot.demands)
-    refusals = {refusal.key: refusal for refusal in plan(snapshot).refusals}
-    expected = expected_durations(state)
-    cluster: Counter[str] = Counter()
-    local: Counter[tuple[str, str]] = Counter()
-    rows = []
-    for position, demand in enumerate(ordered, 1):
-        route = snapshot.quotas.route(demand.namespace, demand.queue)
-        owner = str(dict(route.facts).get("queue", "")) if isinstance(route, Denial) else route.name
-        cluster[owner] += 1
-        local[demand.namespace, demand.queue] += 1
-        refusal = refusals.get(demand.key)
-        rows.append(
-            PendingRow(
-                key=demand.key,
-                local_queue=demand.queue,
-                cluster_queue=owner,
-                priority=demand.priority,
-                created=demand.created,
-                tasks=demand.waiting,
-                position=position,
-                in_cluster_queue=cluster[owner],
-                in_local_queue=local[demand.namespace, demand.queue],
-                reason=refusal.reason.code if refusal is not None else "",
-                message=refusal.message if refusal is not None else "",
-                advice=refusal.reason.advice if refusal is not None else "",
-                start=estimate(snapshot, demand.key, expected, plan) if demand.key in estimated else None,
-            )
-        )
-    return rows
+    return [
+        _row(place, estimate(snapshot, place.demand.key, plan) if place.demand.key in estimated else None)
+        for place in in_line(snapshot, {refusal.key: refusal for refusal in plan(snapshot).refusals})
+    ]
 
 
-def expected_durations(state: State) -> Mapping[str, float]:
-    """Seconds that a task of each job takes, where the job says so, by the planner's key."""
-    found: dict[str, float] = {}
-    for job in state.jobs.values():
-        spec = job.seen.spec
-        if spec is not None and spec.expected_duration is not None:
-            found[job.key] = spec.expected_duration
-    return found
+def _row(place: InLine, start: Estimate | None) -> PendingRow:
+    demand, refusal = place.demand, place.refusal
+    return PendingRow(
+        key=demand.key,
+        local_queue=demand.queue,
+        cluster_queue=place.cluster_queue,
+        priority=demand.priority,
+        created=demand.created,
+        tasks=demand.waiting,
+        position=place.position,
+        in_cluster_queue=place.in_cluster_queue,
+        in_local_queue=place.in_local_queue,
+        reason=refusal.reason.code if refusal is not None else "",
+        message=refusal.message if refusal is not None else "",
+        advice=refusal.reason.advice if refusal is not None else "",
+        start=start,
+    )
 
 
 def pending_table(rows: Iterable[PendingRow], now: float, *, namespaces: bool = False) -> Table:

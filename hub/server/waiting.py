@@ -16,7 +16,7 @@ from hub.planner.explanation import Explanation, QuotaLine
 from hub.queueing.amount import readable
 from hub.queueing.objects import FlavorResource
 from hub.server.explanation_document import find_job
-from hub.server.pending import PendingRow, expected_durations, pending_rows, start_text
+from hub.server.pending import PendingRow, pending_rows, start_text
 from hub.server.snapshot import State
 from hub.server.view import Cell, Column, Section, Table, age, span
 
@@ -44,7 +44,7 @@ def why_sections(state: State, key: str) -> list[Section] | None:
         return None
     snapshot = state.snapshot()
     found = explain(snapshot, wanted)
-    row = replace(row, start=estimate(snapshot, wanted, expected_durations(state), plan))
+    row = replace(row, start=estimate(snapshot, wanted, plan))
     sections = [Section("", facts=_facts(state, row, rows, found))]
     short = _short_of(found)
     if short is not None:

@@ -80,8 +80,10 @@ class LocalFleet:
         port = choose_port(self.paths, self.port)
         # HTTPS even here: kubectl sends no token over plain HTTP.
         self.url = f"https://127.0.0.1:{port}"
+        hub_port = free_port()
+        self.hub_metrics_url = f"http://127.0.0.1:{hub_port}/metrics"
         self._write_credentials()
-        await self.processes.start([self._api_process(port)])
+        await self.processes.start([self._api_process(port, hub_port)])
         async with Session.from_kubeconfig(self.paths.kubeconfig) as api:
             await self._until_ready(api)
             from hub.controllers.bootstrap import bootstrap
@@ -90,7 +92,7 @@ class LocalFleet:
             metrics = {name: free_port() for name in self.site_names}
             await self.processes.start(
                 [
-                    self._hub_process(),
+                    self._hub_process(hub_port),
                     *(self._site_process(site, metrics[str(site["name"])]) for site in self.sites),
                     *self._prometheus(metrics),
                 ]
@@ -110,16 +112,15 @@ class LocalFleet:
             token = ensure_token(self.paths, f"system:open-cluster-management:{name}:agent", groups)
             write_kubeconfig(self.paths.site(name) / "hub.kubeconfig", self.url, token, user="agent", ca=ca)
 
-    def _api_process(self, port: int) -> ProcessSpec:
+    def _api_process(self, port: int, hub_port: int) -> ProcessSpec:
         argv = (
             *(sys.executable, "-m", "hub.apiserver", "--data", str(self.paths.api)),
             *("--listen", f"127.0.0.1:{port}", "--self-signed"),
+            *("--aggregate", f"visibility.kueue.x-k8s.io=http://127.0.0.1:{hub_port}"),
         )
         return ProcessSpec("api", argv, self.paths.log("api"))
 
-    def _hub_process(self) -> ProcessSpec:
-        metrics_port = free_port()
-        self.hub_metrics_url = f"http://127.0.0.1:{metrics_port}/metrics"
+    def _hub_process(self, port: int) -> ProcessSpec:
         # Its own sites come in whatever else is configured.
         accept = dict(self.hub_config.get("autoAccept") or {})
         accept["users"] = [*accept.get("users", ()), "system:open-cluster-management:*"]
@@ -132,7 +133,7 @@ class LocalFleet:
         argv = (
             *(sys.executable, "-m", "hub.controllers"),
             *("--kubeconfig", str(self.paths.hub_kubeconfig), "--config", str(config_file)),
-            *("--metrics-listen", f"127.0.0.1:{metrics_port}"),
+            *("--metrics-listen", f"127.0.0.1:{port}"),
         )
         return ProcessSpec("hub", argv, self.paths.log("hub"))
 
