@@ -210,6 +210,29 @@ class Normaliser(Model):
     scale: Quantity | None = Field(None, description="Of sigmoid; absent: the candidates' standard deviation.")
 
 
+class Forecast(Model):
+    """What the query's value will be, from its past. It is asked as a range query then."""
+
+    horizon: Duration = Field(description="How far ahead. Example: 30m")
+    method: Literal["auto", "seasonalNaive", "regression"] = Field(
+        "auto",
+        description="seasonalNaive: as one season before. regression: a line, with the season's first harmonics where "
+        "two seasons are known. auto: which of them, or the last value, was least off on the source's own past.",
+    )
+    history: Duration = Field("168h", description="How far back to look. Example: 168h")
+    step: Duration = Field("1h", description="Between two samples; history may have 2,000 of them. Example: 1h")
+    season: Duration = Field("24h", description="After which time it repeats itself. Example: 24h")
+
+
+class ForecastStatus(Model):
+    method: str = Field(description="Which method answers now.")
+    error: str | None = Field(
+        None, description="How far off it was on average, in the value's own unit, where it could be tried on the past."
+    )
+    lastValueError: str | None = Field(None, description="The same of the last value: what a forecast has to beat.")
+    tries: Int32 = Field(0, ge=0, description="How many times of the past it was tried on.")
+
+
 class ScoreSourceSpec(Model):
     model_config = ConfigDict(
         json_schema_extra=rules(
@@ -218,6 +241,7 @@ class ScoreSourceSpec(Model):
                 "write exactly one of promQL, httpJson, static and report",
             ),
             ("!has(self.prometheusURL) || has(self.promQL)", "needs promQL", ".prometheusURL"),
+            ("!has(self.forecast) || has(self.promQL)", "needs promQL", ".forecast"),
         )
     )
 
@@ -246,6 +270,9 @@ class ScoreSourceSpec(Model):
         "(0 to 1), gpus/MODEL (wholly free ones), claim/NAME, label/KEY, price/cpu, price/memory, price/gpu/MODEL. "
         "Example: claim/gco2-per-kwh.example",
     )
+    forecast: Forecast | None = Field(
+        None, description="Score by what promQL will be instead of what it is; absent: by what it is."
+    )
     clusterLabel: str = Field(
         "cluster",
         pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$",
@@ -272,6 +299,7 @@ class ScoreSourceStatus(Model):
     clusters: Int32 | None = Field(None, ge=0, description="For how many clusters it had a value.")
     reason: str | None = Field(None, description="Why it has no values, or not all.")
     message: str | None = Field(None, description="The same in words.")
+    forecast: ForecastStatus | None = Field(None, description="How well the forecast does, where there is one.")
     conditions: Conditions = Field(default_factory=list, description="Ready: whether it has values that count.")
 
 

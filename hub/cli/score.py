@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from hub.fleet.shape import TaskShape
 from hub.placement.score_sources import SourceScorer, source_scorer
 from hub.scoring.answer import Answer, read_document, read_single, read_vector, together
 from hub.scoring.combine import rank
+from hub.scoring.forecast import read_matrix
 from hub.scoring.interface import ScoreRequest, WeightedScorer
 from hub.scoring.source import SourceQuery
 
@@ -124,6 +126,9 @@ def _try(entry: WeightedScorer, fleet: Fleet, prometheus: str, recorded: Any, no
         "weight": entry.weight,
         "clusters": rows,
         "complaints": complaints,
+        "forecast": answer.quality.text(query.forecast.horizon)
+        if answer.quality is not None and query is not None and query.forecast is not None
+        else "",
     }
 
 
@@ -155,6 +160,9 @@ def _read(query: SourceQuery, recorded: Any, now: float) -> Answer:
 
 
 def _read_one(query: SourceQuery, recorded: Any, cluster: str, now: float) -> Answer:
+    if query.forecast is not None:
+        answer, quality = read_matrix(_matrix(recorded), query.cluster_label, query.forecast, now, only=cluster)
+        return replace(answer, quality=quality)
     if query.promql:
         result = _result(recorded)
         if cluster:
@@ -166,8 +174,7 @@ def _read_one(query: SourceQuery, recorded: Any, cluster: str, now: float) -> An
 
 def _result(recorded: Any) -> Any:
     """Prometheus's whole answer, its `data`, its `result`; of a matrix the last sample of each series."""
-    while isinstance(recorded, Mapping) and ("data" in recorded or "result" in recorded):
-        recorded = recorded["data"] if "data" in recorded else recorded["result"]
+    recorded = _matrix(recorded)
     if not isinstance(recorded, list):
         return recorded
     return [
@@ -176,6 +183,12 @@ def _result(recorded: Any) -> Any:
         else series
         for series in recorded
     ]
+
+
+def _matrix(recorded: Any) -> Any:
+    while isinstance(recorded, Mapping) and ("data" in recorded or "result" in recorded):
+        recorded = recorded["data"] if "data" in recorded else recorded["result"]
+    return recorded
 
 
 def _fleet(path: Path | None) -> Fleet:
@@ -226,6 +239,8 @@ def _show(results: list[dict[str, Any]]) -> None:
                 for row in result["clusters"]
             ],
         )
+        if result["forecast"]:
+            click.echo(f"\n{result['forecast']}")
         for complaint in result["complaints"]:
             click.echo(f"{click.style('warning:', fg='yellow')} {complaint}", err=True)
 

@@ -19,8 +19,9 @@ from typing import Final
 
 from hub.api.reasons import Reason
 from hub.api.timestamps import format_duration
+from hub.controllers.guard import Watcher
 from hub.fleet.changes import FleetChange, ScoresGone, ScoresSeen
-from hub.scoring.answer import Answer
+from hub.scoring.answer import Answer, Quality
 from hub.scoring.source import SourceQuery
 
 _log = logging.getLogger(__name__)
@@ -34,13 +35,14 @@ _SLOWEST: Final = 60.0
 class SourceReport:
     """How a source's last query went. `at` is epoch seconds of the last answer (None: never), kept over failures.
 
-    `clusters`: for how many it has values that count.
+    `clusters`: for how many it has values that count. `quality`: of its forecast, where it is one.
     """
 
     clusters: int
     at: float | None
     reason: str = ""
     message: str = ""
+    quality: Quality | None = None
 
 
 Ask = Callable[[str, SourceQuery], Answer]
@@ -52,12 +54,14 @@ class _Source:
     query: SourceQuery
     failures: int = 0
     asking: bool = False
+    # By cluster its last value, and until when (epoch seconds) that counts.
+    last: dict[str, tuple[float, float]] = field(default_factory=dict)
     report: SourceReport = field(default_factory=lambda: SourceReport(0, None))
 
 
 class Asking:
     """`start` and `stop` from the loop's thread. `feed` and `report` are called in threads of this: hand them over with
-    `loop.call_soon_threadsafe`."""
+    `loop.call_soon_threadsafe`. So is `watcher`, of each question: how long it took, and what was wrong with it."""
 
     def __init__(
         self,
@@ -67,8 +71,10 @@ class Asking:
         report: Callable[[str, SourceReport], None],
         interval: float = 15.0,
         clock: Callable[[], float] = time.time,
+        watcher: Watcher | None = None,
     ) -> None:
         self._ask, self._feed, self._report = ask, feed, report
+        self._watcher = watcher
         self._interval, self._clock = interval, clock
         self._sources: dict[str, _Source] = {}
         self._due: list[tuple[float, int, str, _Source]] = []
@@ -167,26 +173,42 @@ class Asking:
 
     def _ask_one(self, name: str, source: _Source) -> None:
         answer, problem = None, ""
+        started = time.perf_counter()
         try:
             answer = self._ask(name, source.query)
         except Exception as error:
             problem = cause(error)
+        seconds = time.perf_counter() - started
         with self._lock:
             # Removed or changed while it was asked: the answer is to a question nobody asks any more.
             if self._sources.get(name) is not source:
                 return
+        if self._watcher is not None:
+            self._watcher(name, seconds, problem if answer is None else "" if answer.values else "nothing usable")
         if answer is not None and answer.values:
             source.failures = 0
-            self._feed(ScoresSeen(name, answer.values, self._clock() + source.query.valid_for))
+            self._feed(self._column(name, source, answer.values))
         else:
             source.failures += 1
         self._say(name, source, answer, problem)
+
+    def _column(self, name: str, source: _Source, values: Mapping[str, float]) -> ScoresSeen:
+        """What was answered, and what was before of clusters that the answer has no usable value of: a value counts
+        for as long as it was said to, and nonsense about one cluster is no reason to move anything."""
+        now = self._clock()
+        end = now + source.query.valid_for
+        kept = {c: known for c, known in source.last.items() if c not in values and now < known[1]}
+        source.last = {**kept, **{cluster: (value, end) for cluster, value in values.items()}}
+        if not kept:
+            return ScoresSeen(name, values, end)
+        merged = {cluster: value for cluster, (value, _) in source.last.items()}
+        return ScoresSeen(name, merged, end, {cluster: until for cluster, (_, until) in kept.items()})
 
     def _say(self, name: str, source: _Source, answer: Answer | None, problem: str) -> None:
         before, now = source.report, self._clock()
         values: Mapping[str, float] = answer.values if answer is not None else {}
         at = now if values else before.at
-        clusters = len(values) if answer is not None else before.clusters
+        clusters = sum(now < until for _, until in source.last.values())
         if answer is not None:
             problem = "; ".join(answer.complaints[:3])
             if len(answer.complaints) > 3:
@@ -204,7 +226,8 @@ class Asking:
         elif problem:
             reason = Reason.SCORE_SOURCE_FAILED.code
             message = Reason.SCORE_SOURCE_FAILED.message(source=name, detail=problem)
-        source.report = SourceReport(clusters, at, reason, message)
+        quality = answer.quality if answer is not None and answer.quality is not None else before.quality
+        source.report = SourceReport(clusters, at, reason, message, quality)
         if problem and before.reason != reason:
             _log.warning("%s", message)
         self._report(name, source.report)

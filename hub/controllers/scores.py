@@ -32,6 +32,7 @@ from hub.controllers.writes import MergePatch, Write, WriteKey, Writes
 from hub.fleet.changes import FleetChange, ScoresGone, ScoresSeen
 from hub.fleet.shape import TaskShape
 from hub.placement.score_sources import SourceScorer, source_scorer
+from hub.scoring.answer import Quality
 from hub.scoring.builtin import default_scorers
 from hub.scoring.interface import ScoreRequest, WeightedScorer, concerns
 from hub.scoring.mix import MixCounter, Typical
@@ -71,6 +72,7 @@ class Scores:
     ) -> None:
         self._world, self._writes, self._weights = world, writes, dict(config.weights)
         self._now, self._on_change = now, on_change
+        self._watcher = watcher
         # Scorers that are asked by somebody else, in the hub's own loop.
         self.others: OtherScores | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -125,7 +127,14 @@ class Scores:
         """Asks the sources from now on; `prometheus` empty: the hub has none, and sources that need it say so."""
         loop = self._loop = asyncio.get_running_loop()
         ask = SourceClients(prometheus, access, clusters=self._targets, clock=self._now)
-        self._asking = Asking(ask, feed=self.feed, report=self._report_from_thread, interval=interval, clock=self._now)
+        self._asking = Asking(
+            ask,
+            feed=self.feed,
+            report=self._report_from_thread,
+            interval=interval,
+            clock=self._now,
+            watcher=self._watcher,
+        )
         for name in self._sources:
             self._ask(name)
         self._asking.start()
@@ -210,7 +219,16 @@ class Scores:
         count = max(1, len(self._world.fleet))
         found = {name: min(1.0, report.clusters / count) for name, report in self._reports.items()}
         found |= self.others.coverage() if self.others is not None else {}
-        return found | {plugin.name: plugin.coverage for plugin in self.plugins}
+        found |= {plugin.name: plugin.coverage for plugin in self.plugins}
+        now, fleet = self._now(), self._world.fleet
+        addons = {name: np.count_nonzero(~np.isnan(fleet.scores(name, now))) / count for name in self._columns}
+        return found | addons
+
+    def ready(self) -> dict[str, bool]:
+        """Whether each source that is asked and each plugin answers now."""
+        wrong = (Reason.SCORE_SOURCE_FAILED.code, Reason.SCORE_STALE.code)
+        found = {name: report.reason not in wrong for name, report in self._reports.items()}
+        return found | {plugin.name: plugin.ready for plugin in self.plugins}
 
     # ScoreSources.
 
@@ -312,8 +330,15 @@ class Scores:
             status["lastUpdateTime"] = format_time(from_timestamp(report.at))
         if report.reason:
             status |= {"reason": report.reason, "message": report.message}
+        note = ""
+        if report.quality is not None:
+            status["forecast"] = _forecast_status(report.quality)
+            entry = self._scorers.get(name)
+            spec = entry.scorer.spec.query if entry is not None and isinstance(entry.scorer, SourceScorer) else None
+            if spec is not None and spec.forecast is not None:
+                note = "; " + report.quality.text(spec.forecast.horizon)
         ready = not report.reason or report.reason == Reason.SCORE_INCOMPLETE.code
-        said = report.message or Reason.SCORE_ANSWERED.message(source=name, clusters=report.clusters)
+        said = report.message or Reason.SCORE_ANSWERED.message(source=name, clusters=report.clusters) + note
         status["conditions"] = with_condition(
             (source.get("status") or {}).get("conditions"),
             "Ready",
@@ -393,3 +418,10 @@ class Scores:
     def _take(self, change: FleetChange) -> None:
         self._world.note(change)
         self._on_change()
+
+
+def _forecast_status(quality: Quality) -> Json:
+    found: Json = {"method": quality.method, "tries": quality.tries}
+    if quality.error is not None and quality.last_error is not None:
+        found |= {"error": f"{quality.error:.4g}", "lastValueError": f"{quality.last_error:.4g}"}
+    return found

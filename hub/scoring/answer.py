@@ -17,16 +17,39 @@ from typing import Any, Final
 from hub.api.errors import InvalidObjectError
 from hub.api.timestamps import format_duration, parse_time
 
+LAST: Final = "lastValue"
+"""The forecast that any other has to beat."""
 SKEW: Final = 60.0
 """Seconds by which a source's clock may differ from the hub's before it is said."""
 
 
 @dataclass(frozen=True, slots=True)
+class Quality:
+    """How well a forecast went on the past. `error`, `last_error`: how far off `method` and the last value were on
+    average over all clusters and tries, in the value's own unit; None where there was too little past to try it on."""
+
+    method: str
+    error: float | None
+    last_error: float | None
+    tries: int
+
+    def text(self, horizon: float) -> str:
+        """For people."""
+        said = f"forecast {format_duration(horizon)} ahead by {self.method}"
+        if self.error is None or self.last_error is None:
+            return f"{said}: too little past to say how well that does"
+        off = f"off by {self.error:.3g} on average in {self.tries} tries"
+        return f"{said}: {off}" + ("" if self.method == LAST else f", the last value by {self.last_error:.3g}")
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
-    """`values` by cluster; `complaints` in words, in a stable order, each naming what it is about."""
+    """`values` by cluster; `complaints` in words, in a stable order, each naming what it is about. `quality`: where the
+    values are forecasts."""
 
     values: Mapping[str, float]
     complaints: tuple[str, ...] = ()
+    quality: Quality | None = None
 
 
 def p95(values: Sequence[float]) -> float:
@@ -105,10 +128,27 @@ def read_single(result: object, cluster: str, aggregation: str = "", now: float 
 def together(answers: Iterable[Answer]) -> Answer:
     values: dict[str, float] = {}
     complaints: set[str] = set()
+    qualities: list[tuple[Quality, int]] = []
     for answer in answers:
+        if answer.quality is not None:
+            qualities.append((answer.quality, len(answer.values)))
         values.update(answer.values)
         complaints.update(answer.complaints)
-    return Answer(dict(sorted(values.items())), tuple(sorted(complaints)))
+    return Answer(dict(sorted(values.items())), tuple(sorted(complaints)), merged(qualities))
+
+
+def merged(qualities: Sequence[tuple[Quality, int]]) -> Quality | None:
+    """Of forecasts of so many clusters each: that of most, with the errors of all that were made by the same method."""
+    if not qualities:
+        return None
+    largest = max(qualities, key=lambda entry: (entry[1], entry[0].tries))[0]
+    tried = [(q, count) for q, count in qualities if q.method == largest.method and q.error is not None]
+    if not tried:
+        return largest
+    total = sum(count for _, count in tried)
+    error = math.fsum((q.error or 0.0) * count for q, count in tried) / total
+    last = math.fsum((q.last_error or 0.0) * count for q, count in tried) / total
+    return Quality(largest.method, error, last, max(q.tries for q, _ in tried))
 
 
 @dataclass(frozen=True, slots=True)

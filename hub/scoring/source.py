@@ -16,6 +16,7 @@ from hub.api.quantity import Quantity
 from hub.api.timestamps import parse_duration
 from hub.fleet.amounts import mapping
 from hub.scoring.answer import AGGREGATIONS, Fields
+from hub.scoring.forecast import METHODS, MOST_POINTS, ForecastSpec
 from hub.scoring.normalise import KINDS, Normaliser
 
 CLUSTER: Final = "${cluster}"
@@ -41,6 +42,7 @@ class SourceQuery:
     interval: float = 0.0
     valid_for: float = 300.0
     timeout: float = 5.0
+    forecast: ForecastSpec | None = None
 
     @property
     def per_cluster(self) -> bool:
@@ -71,6 +73,8 @@ def parse_source(spec: Mapping[str, Any]) -> SourceSpec:
     if len(present) != 1:
         said = f"found {' and '.join(present)}" if present else "found none"
         raise InvalidObjectError(f"write exactly one of {', '.join(_KINDS)}; {said}", field="spec")
+    if spec.get("forecast") is not None and present[0] != "promQL":
+        raise InvalidObjectError("needs promQL: only what a Prometheus has recorded has a past", field="spec.forecast")
     query = static = None
     report = ""
     if present[0] == "static":
@@ -129,16 +133,40 @@ def _query(spec: Mapping[str, Any]) -> SourceQuery:
         _seconds(spec, "validFor", 300.0),
         # A query without a limit would hold its place for ever.
         max(_seconds(spec, "timeout", 5.0), 0.05),
+        _forecast(spec) if spec.get("forecast") is not None else None,
     )
 
 
-def _seconds(spec: Mapping[str, Any], name: str, default: float) -> float:
+def _forecast(spec: Mapping[str, Any]) -> ForecastSpec:
+    field = "spec.forecast"
+    entry = mapping(spec["forecast"], field)
+    horizon, history, step, season = (
+        _seconds(entry, name, default, where=field)
+        for name, default in (("horizon", 0.0), ("history", 7 * 86_400.0), ("step", 3_600.0), ("season", 86_400.0))
+    )
+    method = next((known for known in METHODS if known == (entry.get("method") or "auto")), None)
+    if method is None:
+        raise InvalidObjectError(
+            f"{entry['method']!r} is no method: write {', '.join(METHODS)}", field=f"{field}.method"
+        )
+    if step < SHORTEST:
+        raise InvalidObjectError("must be 1s or more", field=f"{field}.step")
+    if not 0 < horizon <= history:
+        raise InvalidObjectError("must be above 0, and no longer than history", field=f"{field}.horizon")
+    if history / step > MOST_POINTS:
+        raise InvalidObjectError(f"is more than {MOST_POINTS:,} steps: write a longer step", field=f"{field}.history")
+    if season < step:
+        raise InvalidObjectError("must be a step or more", field=f"{field}.season")
+    return ForecastSpec(horizon, history, step, season, method)
+
+
+def _seconds(spec: Mapping[str, Any], name: str, default: float, *, where: str = "spec") -> float:
     if spec.get(name) is None:
         return default
     try:
         return parse_duration(str(spec[name])).total_seconds()
     except InvalidObjectError as error:
-        raise InvalidObjectError(str(error), field=f"spec.{name}") from error
+        raise InvalidObjectError(str(error), field=f"{where}.{name}") from error
 
 
 def _static(static: Mapping[str, Any]) -> StaticValues:
