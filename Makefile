@@ -7,10 +7,10 @@ DEMO_DATA ?= .demo
 OPENB ?= ../shared/data/openb
 
 .DEFAULT_GOAL := help
-.PHONY: help demo trace test check lint types layers chaos fuzz-queue bench docs crds lock clean
+.PHONY: help demo trace test check lint types layers chaos fuzz-queue bench bench-placement bench-queue docs crds lock clean
 
 help: ## This list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 # uv where it is there, pip otherwise; the same pinned versions either way.
 $(VENV)/.runtime: requirements.lock pyproject.toml
@@ -64,6 +64,12 @@ fuzz-queue: $(VENV)/.dev ## A hundred thousand random cohorts: the queue comes t
 
 bench: $(VENV)/.dev ## Every number, ours beside the one to hold
 	@$(BIN)/python -m bench
+
+bench-placement: $(VENV)/.dev ## Placement and scoring only, GPU packing of the trace included
+	@OPENB="$(OPENB)" $(BIN)/python -m bench placement prometheus openb
+
+bench-queue: $(VENV)/.dev ## The queue only, both modes
+	@$(BIN)/python -m bench queue fleet_queue
 
 docs: $(VENV)/.dev ## The documentation, into site/
 	@$(BIN)/python -m docs.generate && NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q --strict && echo "docs: site/index.html"

@@ -14,7 +14,7 @@ ROOMS = (
     "placement",
     "prometheus",
     "planner",
-    "openb_replay",
+    "openb",
     "queue",
     "jobs",
     "loop",

@@ -106,7 +106,7 @@ async def _measure(data: Path) -> list[Figure]:
             await submit(site, ends, job(f"late-{n}", ["/bin/sh", "-c", f"date +%s.%N > {stamp}"]))
             delays.append((float(stamp.read_text()) - created) * 1000)
     async with running(data / "simulated", runtime="simulated") as (site, ends):
-        timed = {names.SIMULATED_DURATION: "500ms"}
+        timed: dict[str, Any] = {names.SIMULATED_DURATION: "500ms"}
         with measured(_JOBS) as simulated:
             await asyncio.gather(*(submit(site, ends, job(f"sim-{n}", ["x"], **timed)) for n in range(_JOBS)))
     return [

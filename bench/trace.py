@@ -17,8 +17,8 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import openb
 from bench.allocation_svg import allocation_svg
+from bench.openb import data
 from bench.writes import count_writes, per_job
 from hub.api import names
 from hub.api.conditions import condition_is
@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(".trace"))
     options = parser.parse_args()
     try:
-        openb.require(options.openb)
+        data.require(options.openb)
         sys.exit(asyncio.run(_run(options)))
     except QuarterdeckError as error:
         print(f"{error}\n  → {error.hint}" if error.hint else error, file=sys.stderr)
@@ -80,8 +80,8 @@ def main() -> None:
 
 
 async def _run(options: argparse.Namespace) -> int:
-    jobs = openb.jobs(options.openb, options.skip, options.jobs)
-    sites = openb.sites(options.openb, options.speed)
+    jobs = data.jobs(options.openb, options.skip, options.jobs)
+    sites = data.sites(options.openb, options.speed)
     gpus = sum(node["count"] * node["gpu"]["count"] for site in sites for node in site["nodes"])
     print(f"{len(sites)} simulated sites, {gpus} GPUs; {len(jobs)} jobs, {options.speed:,.0f} × real time")
     shutil.rmtree(options.data, ignore_errors=True)
@@ -107,7 +107,7 @@ async def _run(options: argparse.Namespace) -> int:
     return _report(jobs, held, ended, elapsed, gpus, writes, options.data)
 
 
-def _nominal_quota(jobs: list[openb.TraceJob]) -> dict[str, int]:
+def _nominal_quota(jobs: list[data.TraceJob]) -> dict[str, int]:
     edges: dict[str, list[tuple[float, int]]] = defaultdict(list)
     for job in jobs:
         queue = _QUEUE_OF.get(job.qos, "batch")
@@ -152,16 +152,16 @@ async def _create_queues(api: Session, nominal: dict[str, int]) -> None:
         )
 
 
-async def _submit(api: Session, jobs: list[openb.TraceJob], speed: float, started: float) -> None:
+async def _submit(api: Session, jobs: list[data.TraceJob], speed: float, started: float) -> None:
     first = jobs[0].arrival
     for job in jobs:
         wait = started + (job.arrival - first) / speed - time.monotonic()
         if wait > 0:
             await asyncio.sleep(wait)
-        await api.create(FLEET_JOBS, openb.fleet_job(job, _QUEUE_OF.get(job.qos, "batch")), "default")
+        await api.create(FLEET_JOBS, data.fleet_job(job, _QUEUE_OF.get(job.qos, "batch")), "default")
 
 
-async def _watch_works(api: Session, jobs: dict[str, openb.TraceJob], held: Held, started: float) -> None:
+async def _watch_works(api: Session, jobs: dict[str, data.TraceJob], held: Held, started: float) -> None:
     version = (await api.list(MANIFEST_WORKS)).resource_version
     while True:
         try:
@@ -203,13 +203,13 @@ async def _until_all_ended(api: Session, count: int, started: float) -> Counter[
 
 
 def _report(
-    jobs: list[openb.TraceJob],
+    jobs: list[data.TraceJob],
     held: Held,
     phases: Counter[str],
     elapsed: float,
     gpus: int,
     writes: Counter[str],
-    data: Path,
+    directory: Path,
 ) -> int:
     counted = {what: n for what, n in writes.items() if not what.endswith((" events", " leases"))}
     peak = max((level for _, level in held.samples), default=0)
@@ -225,7 +225,7 @@ def _report(
     print(f"hub writes a job: {per_job(writes, len(jobs)):.2f}   (MultiKueue, measured: 14-26)")
     for what, n in sorted(counted.items(), key=lambda item: (-item[1], item[0])):
         print(f"  {what:<32} {n / len(jobs):6.2f}")
-    drawing = data / "allocation.svg"
+    drawing = directory / "allocation.svg"
     drawing.write_text(allocation_svg(held.samples, limit))
     print(f"drawn: {drawing}")
     ok = phases["Succeeded"] == len(jobs) and not held.violations

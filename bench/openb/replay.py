@@ -1,4 +1,4 @@
-"""`python -m bench.openb_replay`: how much of a production GPU cluster can be allocated, arrival by arrival.
+"""`python -m bench.openb`: how much of a production GPU cluster can be allocated, arrival by arrival.
 
 The trace's tasks arrive in random order until 130 % of the GPUs have been asked for, and never end: what is measured is
 packing alone. Ten clusters (one a GPU model, the two largest models cut into parts) report node groups, and the hub's
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from bench import openb
+from bench.openb import data
 from bench.report import Figure, print_figures
 from hub.api import names
 from hub.api.errors import QuarterdeckError
@@ -96,7 +96,7 @@ def run() -> list[Figure]:
     """For `make bench`: one run of the default trace and of gpuspec10, where the data are; else nothing is measured."""
     folder = Path(os.environ.get("OPENB", "../shared/data/openb"))
     try:
-        openb.require(folder)
+        data.require(folder)
     except QuarterdeckError as error:
         return [Figure(f"not measured: {error}", 0.0, None, "")]
     found = []
@@ -121,7 +121,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1, help="runs of each trace, each in another order")
     options = parser.parse_args()
     try:
-        openb.require(options.openb)
+        data.require(options.openb)
     except QuarterdeckError as error:
         print(f"{error}\n  → {error.hint}" if error.hint else error, file=sys.stderr)
         sys.exit(2)
@@ -156,7 +156,7 @@ def _text(value: float | None) -> str:
 
 def _fleet(folder: Path) -> Fleet:
     def changes() -> Iterator[ClusterSeen | CapacitySeen]:
-        for site in openb.sites(folder, 1.0):
+        for site in data.sites(folder, 1.0):
             metadata = {"name": site["name"], "namespace": site["name"]}
             condition = {"type": "ManagedClusterConditionAvailable", "status": "True"}
             yield ClusterSeen(

@@ -1,0 +1,3 @@
+from bench.openb.replay import main
+
+main()
