@@ -32,7 +32,7 @@ def read_kueue_workload(obj: Json, quotas: Quotas, settings: Settings) -> Worklo
     obj = to_v1beta2(obj) if obj.get("apiVersion") == V1BETA1 else obj
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
     conditions = status.get("conditions")
-    if condition_is(conditions, "Finished"):
+    if condition_is(conditions, "Finished") or spec.get("active") is False:
         return None
     workload = _workload(obj, quotas, settings)
     reserved = find_condition(conditions, "QuotaReserved")
@@ -46,7 +46,7 @@ def read_kueue_workload(obj: Json, quotas: Quotas, settings: Settings) -> Worklo
             evicted=condition_is(conditions, "Evicted"),
             ready=condition_is(conditions, "PodsReady"),
         )
-    return workload if spec.get("active") is not False else None
+    return workload
 
 
 def job_workload(demand: Demand) -> Workload:
@@ -153,6 +153,8 @@ def _amounts(status: Json) -> tuple[tuple[FlavorResource, int], ...]:
             used = total if left == count or not count else total // count * left
             key = (str(flavors[resource]), str(resource))
             amounts[key] = amounts.get(key, 0) + used
+        for resource, flavor in flavors.items():
+            amounts.setdefault((str(flavor), str(resource)), 0)
     return tuple(sorted(amounts.items()))
 
 
@@ -168,7 +170,7 @@ def _pod_set(entry: Json, field: str, ended: Mapping[str, int]) -> PodSet:
     return PodSet(
         name=name,
         count=count,
-        requests=_requests(shape),
+        requests=tuple(sorted({**_named(template.get("spec") or {}), **dict(_requests(shape))}.items())),
         minimum=None if minimum is None else min(int(minimum), count),
         constraints=_constraints(shape, _terms(template.get("spec") or {}, f"{field}.template.spec")),
         group=str((entry.get("topologyRequest") or {}).get("podSetGroupName") or ""),
@@ -180,6 +182,17 @@ def _requests(shape: TaskShape) -> tuple[tuple[str, int], ...]:
     if shape.gpu_milli:
         requests[names.GPU_MILLI] = shape.gpu_milli
     return tuple(sorted(requests.items()))
+
+
+def _named(pod: Json) -> dict[str, int]:
+    """What a pod names, be it that it wants none of it: it is given a flavor for that as well."""
+    named: dict[str, int] = {}
+    for container in (*(pod.get("containers") or ()), *(pod.get("initContainers") or ())):
+        resources = container.get("resources") or {}
+        for name in (*(resources.get("limits") or {}), *(resources.get("requests") or {})):
+            named[str(name)] = 0
+    named.pop("pods", None)
+    return named
 
 
 def _constraints(shape: TaskShape, terms: tuple[tuple[NodeRequirement, ...], ...]) -> Constraints:

@@ -136,7 +136,7 @@ class _Walk:
         wanted = {
             resource: each * count
             for resource, each in pods.requests
-            if self._queue.group_of(resource) is not None or (each and resource != names.GPU_MILLI)
+            if self._queue.group_of(resource) is not None or (each * count and resource != names.GPU_MILLI)
         }
         if self._queue.group_of("pods") is not None:
             wanted["pods"] = count

@@ -205,7 +205,10 @@ class Scheduler:
         return not stays or pending_flavors(line.cursor_of(workload.key))
 
     def _to_reserve(self, entry: Entry) -> Amounts:
-        """What nobody later in the cycle may take from a head that cannot get it back by force."""
+        """What nobody later in the cycle may take from a head that cannot get it back by force.
+
+        Negative where the queue already uses more than its quota and its limit allow: Kueue takes that off its usage.
+        """
         node = entry.standing.tree.nodes[entry.position]
         used = entry.standing.usage.used[entry.position]
         reserved: Amounts = {}
@@ -213,15 +216,23 @@ class Scheduler:
             left = node.nominal.get(key, 0) - used.get(key, 0)
             if entry.assignment.reach:
                 limit = node.limits.get(key)
-                left = value if limit is None else left + limit
-            reserved[key] = max(0, min(value, left))
+                reserved[key] = value if limit is None else min(value, left + limit)
+            else:
+                reserved[key] = max(0, min(value, left))
         return reserved
 
     def _take(self, tree: Tree, position: int, amounts: Amounts) -> None:
         tree.standing.usage.add(position, amounts.items())
         tree.taken.append((position, amounts))
-        if tree.after is not None:
+        if tree.after is None:
+            return
+        if all(value >= 0 for value in amounts.values()):
             tree.after.usage.add(position, amounts.items())
+            return
+        # What is below zero does not add up the same in any order: victims always go last.
+        tree.after.usage.resume(tree.standing.usage)
+        for victim in tree.gone.values():
+            take_out(tree.after, victim)
 
     def _taken(self, entry: Entry) -> Verdict:
         detail = f"its quota in ClusterQueue {entry.queue} went to another in the same cycle"

@@ -1,0 +1,114 @@
+"""Corners of Kueue's rules that only a comparison with the real scheduler shows, each on the smallest input."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from kueue_objects import cluster_queue, cpu_queue, flavor, group, local_queue, quota
+
+from hub.cli.plan_input import Settings
+from hub.server.reading import Source
+
+_NOW = "2026-01-01T00:00:00Z"
+
+
+def workload(
+    name: str, queue: str, *, priority: int = 0, at: str = "2025-12-31T23:00:00Z", held: bool = False, **requests: str
+) -> dict[str, Any]:
+    """One pod; `held`: it has its quota, of the flavor "default"."""
+    pods = {"containers": [{"name": "c", "image": "i", "resources": {"requests": requests}}], "restartPolicy": "Never"}
+    obj: dict[str, Any] = {
+        "apiVersion": "kueue.x-k8s.io/v1beta2",
+        "kind": "Workload",
+        "metadata": {"name": name, "namespace": "default", "uid": name, "creationTimestamp": at},
+        "spec": {
+            "podSets": [{"name": "main", "count": 1, "template": {"spec": pods}}],
+            "priority": priority,
+            "queueName": queue,
+        },
+    }
+    if held:
+        obj["status"] = {
+            "admission": {
+                "clusterQueue": queue,
+                "podSetAssignments": [
+                    {
+                        "name": "main",
+                        "count": 1,
+                        "flavors": dict.fromkeys(requests, "default"),
+                        "resourceUsage": requests,
+                    }
+                ],
+            },
+            "conditions": [
+                {"type": kind, "status": "True", "reason": kind, "message": "", "lastTransitionTime": at}
+                for kind in ("QuotaReserved", "Admitted")
+            ],
+        }
+    return obj
+
+
+def decide(*objects: dict[str, Any], cycles: int = 1, **configuration: Any) -> list[dict[str, Any]]:
+    """Cycles of a plan; every ClusterQueue has a LocalQueue of its name."""
+    given = [flavor("default"), *objects]
+    given += [local_queue(o["metadata"]["name"], o["metadata"]["name"]) for o in objects if o["kind"] == "ClusterQueue"]
+    given.append({"apiVersion": "config.kueue.x-k8s.io/v1beta2", "kind": "Configuration"} | configuration)
+    plan = Settings.read(_NOW, str(cycles), None, "kueue").decide([Source(obj) for obj in given])
+    cycles_: list[dict[str, Any]] = plan["cycles"]
+    return cycles_
+
+
+def names(rows: list[dict[str, Any]]) -> list[str]:
+    return [str(row["workload"]).removeprefix("default/") for row in rows]
+
+
+def test_what_is_asked_for_as_zero_has_a_flavor() -> None:
+    queue = cluster_queue("q", group(("default", [quota("cpu", 1), quota("memory", "1Gi")])))
+    (cycle,) = decide(queue, workload("one", "q", cpu="1", memory="0"))
+    (part,) = cycle["admitted"][0]["admission"]["podSetAssignments"]
+    assert part["flavors"] == {"cpu": "default", "memory": "default"}
+    assert part["resourceUsage"] == {"cpu": "1", "memory": "0"}
+
+
+def test_zero_of_what_no_group_covers_is_no_obstacle() -> None:
+    (cycle,) = decide(cpu_queue("q", 1), workload("one", "q", cpu="1", **{"example.com/x": "0"}))
+    assert names(cycle["admitted"]) == ["one"]
+    assert cycle["admitted"][0]["admission"]["podSetAssignments"][0]["flavors"] == {"cpu": "default"}
+
+
+@pytest.mark.parametrize("active", [True, False])
+def test_who_was_deactivated_holds_nothing(active: bool) -> None:
+    held = workload("held", "q", cpu="1", held=True)
+    held["spec"]["active"] = active
+    (cycle,) = decide(cpu_queue("q", 1), held, workload("waits", "q", cpu="1"))
+    assert names(cycle["admitted"]) == ([] if active else ["waits"])
+
+
+@pytest.mark.parametrize("overdrawn", [True, False])
+def test_a_head_of_a_queue_beyond_its_limit_reserves_less_than_nothing(overdrawn: bool) -> None:
+    """What it holds beyond quota and limit is taken off its queue's usage, and so is missing when victims leave."""
+    objects = [
+        cpu_queue("over", 2, 4, 1, cohort="c"),
+        cpu_queue(
+            "next",
+            5,
+            cohort="c",
+            preemption={"reclaimWithinCohort": "LowerPriority", "borrowWithinCohort": {"policy": "LowerPriority"}},
+        ),
+        workload("all", "over", cpu="7", priority=-10, held=True),
+        workload("wants", "next", cpu="6"),
+    ]
+    if overdrawn:
+        objects.append(workload("stuck", "over", cpu="1", priority=100))
+    (cycle,) = decide(*objects)
+    assert names(cycle["preempted"]) == ([] if overdrawn else ["all"])
+
+
+@pytest.mark.parametrize("version", ["v1beta1", "v1beta2"])
+def test_kinds_of_kueue_that_decide_nothing_are_no_slips_of_the_pen(version: str) -> None:
+    from hub.api.validation import load_objects
+
+    for kind in ("AdmissionCheck", "Topology", "MultiKueueCluster", "MultiKueueConfig", "ProvisioningRequestConfig"):
+        text = f"{{apiVersion: kueue.x-k8s.io/{version}, kind: {kind}, metadata: {{name: one}}}}"
+        assert load_objects(text, "here", recorded=True)[0]["kind"] == kind
