@@ -27,6 +27,7 @@ from hub.planner.refusals import shortage
 from hub.planner.reservations import Reservations
 from hub.planner.split import WAVES
 from hub.planner.spreading import spread_slots
+from hub.planner.together import Together
 from hub.planner.turns import Return, Turn, turns
 from hub.planner.victims import Victim, Victims
 from hub.planner.views import View, Views, affordable, part, room
@@ -72,7 +73,9 @@ class Cycle:
         self._victims = Victims(snapshot, self.claims)
         self._views = Views(View(self.ledger, self.places), snapshot.held)
         self._reservations = Reservations(snapshot, self._views)
+        self._promised: dict[str, None] = {}
         self._leaving = [held.key for held in snapshot.held if held.leaving]
+        self._batches = Together(self)
 
     def run(self, until: str | None = None, through: str | None = None) -> None:
         """Decides turn by turn: all, those before the first turn of job `until`, or up to the last of job `through`."""
@@ -81,6 +84,10 @@ class Cycle:
             own = (n for n, turn in enumerate(self.turns) if isinstance(turn, Turn) and turn.demand.key == through)
             end = max(own, default=-1) + 1
         while self._next < end:
+            together = self._batches.take(self._next, end, until)
+            if together:
+                self._next += together
+                continue
             turn = self.turns[self._next]
             if isinstance(turn, Return):
                 self._keep(turn)
@@ -136,6 +143,21 @@ class Cycle:
         denial = progress.denial
         if denial is not None and queue.strict and denial.reason not in _PASSES:
             self._blocked[queue.name] = demand.key
+
+    def placed(self, turn: Turn, take: Take) -> None:
+        """What was decided about the one slot that a job waits for, its quota and room being taken already."""
+        progress = self.progress[turn.demand.key] = self._begin(turn.demand)
+        progress.note([take], self.places.names)
+        progress.parts[0].add([take])
+
+    @property
+    def promises(self) -> bool:
+        """Whether anybody must fit in more than what is there now."""
+        return self._views.waits or bool(self._views.shadows)
+
+    def waves(self, wish: Wish) -> int:
+        """How many tasks a slot may run one after the other."""
+        return self._views.for_run(self.snapshot.now, _lasts(wish))[1]
 
     def route(self, demand: Demand) -> ClusterQueue | Denial:
         key = (demand.namespace, demand.queue)
@@ -197,7 +219,7 @@ class Cycle:
     def _get(self, turn: Turn, progress: Progress, wish: Wish, wanted: int, parts: Sequence[Part]) -> int:
         """How many slots the parts of the job got, or were promised."""
         views, waves = self._views.for_run(self.snapshot.now, _lasts(wish))
-        key = (self._key(wish), len(self.preemptions) if turn.entitled else -1, len(views), waves)
+        key = (self.wish_key(wish), len(self.preemptions) if turn.entitled else -1, len(views), waves)
         known = self._refused.get(key)
         if known is not None:
             progress.denial = known
@@ -242,11 +264,12 @@ class Cycle:
             tried = True
         if got:
             into.promised += got
+            self._promised.setdefault(turn.demand.key)
             progress.denial = waits_for(sorted({*self._leaving}))
         return got
 
     def _send_away(self, turn: Turn, wish: Wish) -> bool:
-        options = self._ways(wish, turn.option)
+        options = self.ways(wish, turn.option)
         among = self.places.candidates(wish, options) if wish.demand.place else None
         view = self._views.later() if self._views.waits else self._views.now
         found = self._victims.find(wish, options, view, among)
@@ -283,7 +306,7 @@ class Cycle:
                     if held.place and held.cluster in view.places.fleet:
                         view.places.keep(held.work, held.cluster, held.shape, kept)
 
-    def _ways(self, wish: Wish, first: Option | None) -> tuple[Option, ...]:
+    def ways(self, wish: Wish, first: Option | None) -> tuple[Option, ...]:
         """Ways to pay that could ever do, in the order in which they are tried."""
         options = self.options(wish.queue, wish.demand)
         if isinstance(options, Denial):
@@ -297,7 +320,7 @@ class Cycle:
         return options
 
     def _reserve(self, turn: Turn, wish: Wish) -> None:
-        options = self._ways(wish, turn.option)
+        options = self.ways(wish, turn.option)
         among = self.places.candidates(wish, options) if wish.demand.place else None
         self._reservations.keep(
             wish, options, among, lambda view: bool(self._take(wish, wish.together, turn.option, [view]))
@@ -305,30 +328,25 @@ class Cycle:
 
     def _kept_for_others(self, wish: Wish, views: int) -> Denial | None:
         """Where quota and room are there, but promised to others."""
-        jobs = [job for job in self._kept_for if job != wish.demand.key]
-        if views < 2 or not jobs:
+        if views < 2:
             return None
+        jobs = [job for job in (*self._promised, *self._reservations.kept_for) if job != wish.demand.key]
         now = [self._views.now]
-        options = self._ways(wish, None)
+        options = self.ways(wish, None)
         among = self.places.candidates(wish, options) if wish.demand.place else None
         for option in options:
             if affordable(now, wish.queue.name, option.choice.requests, wish.together) >= wish.together and (
                 among is None or (among & (room(now, option) >= wish.together)).any()
             ):
-                return kept_for(jobs)
+                return kept_for(jobs or self._leaving)
         return None
-
-    @property
-    def _kept_for(self) -> list[str]:
-        promised = [key for key, progress in self.progress.items() if progress.promised]
-        return promised + self._reservations.kept_for
 
     def _take(
         self, wish: Wish, wanted: int, first: Option | None, views: Sequence[View], waves: int = WAVES
     ) -> list[Take]:
         """Up to `wanted` slots, charged as they are taken: flavors in their order, the best clusters first."""
         demand, queue = wish.demand, wish.queue.name
-        options = self._ways(wish, first)
+        options = self.ways(wish, first)
         takes: list[Take] = []
         held = set(wish.held)
         among = self.places.candidates(wish, options) if demand.place else None
@@ -403,7 +421,7 @@ class Cycle:
             view.charge(queue, take.option.choice.requests, take.slots, take.cluster, take.option)
         takes.append(take)
 
-    def _key(self, wish: Wish) -> tuple[object, ...]:
+    def wish_key(self, wish: Wish) -> tuple[object, ...]:
         demand = wish.demand
         shape, rule = self._number(demand.shape), self._number(demand.rule)
         return (
