@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any, Final
 
 from hub.api import names
@@ -53,6 +54,7 @@ from hub.controllers.workload_mirror import WorkloadMirror
 from hub.controllers.world import World
 from hub.controllers.writes import Writes
 from hub.planner.cycle import plan
+from hub.planner.kueue import KueuePlanner
 from hub.queueing.demand import Demand
 from hub.registration.heartbeats import Heartbeats
 
@@ -133,7 +135,9 @@ class Hub:
         self.scores.others = self.dynamic
         self.slices = SliceRecord(self.world.note, now)
         self.plugin_status = PluginStatus(api, self.writes, self.scores.installed, leads=self._may_decide, now=now)
-        self.publishing = Publishing(self.scores, self.world, self.writes, config.scorers.publish, now)
+        self.publishing = Publishing(
+            self.scores, self.world, self.writes, config.scorers.publish, now, self.metrics.publish_seconds.observe
+        )
         queue, policy = config.queue, config.queue.policy
         evicting = Evicting(self.table, self.writes, self.metrics, now, self._telling.told_to_go)
         self.limits = Limits(self.world, queue.ready, policy.notice, now)
@@ -164,7 +168,7 @@ class Hub:
             self.looking,
             self.tempo,
             self.metrics,
-            planner=plan,
+            planner=plan if queue.mode == "fleet" else KueuePlanner(replace(queue.settings, block=False)).plan,
             policy=policy,
             block=queue.ready is not None and queue.ready.block,
             now=now,

@@ -113,34 +113,55 @@ class HubMetrics:
             "quarterdeck_cluster_silence_seconds", "Since a cluster was last heard.", ["cluster"], registry=registry
         )
         self.score_age = Gauge(
-            "quarterdeck_score_age_seconds", "Since a score source last answered.", ["source"], registry=registry
+            "quarterdeck_score_age_seconds",
+            "Since a score source or plugin last answered.",
+            ["source"],
+            registry=registry,
         )
         self.score_coverage = Gauge(
             "quarterdeck_score_coverage",
-            "The part of the clusters for which a score source or plugin has a value.",
+            "The part of the clusters for which a score source, a plugin or a column of AddOnPlacementScores has a value.",
             ["source"],
             registry=registry,
         )
         self.scorer_seconds = Histogram(
             "quarterdeck_scorer_seconds",
-            "Time of one call of a scorer plugin.",
+            "Time of one call of a scorer plugin, or of one question to a score source.",
             ["scorer"],
             buckets=_CYCLE_BUCKETS,
             registry=registry,
         )
         self.scorer_failures = Counter(
             "quarterdeck_scorer_failures_total",
-            "Calls of a scorer plugin that raised, hung or answered nonsense.",
+            "Calls of a scorer plugin and questions to a score source that failed or were answered with nonsense.",
             ["scorer"],
             registry=registry,
         )
         self.scorer_ready = Gauge(
             "quarterdeck_scorer_ready",
-            "1 while a scorer plugin is asked and answers; 0: its last values count until they are too old.",
+            "1 while a scorer plugin or score source answers; 0: its last values count until they are too old.",
             ["scorer"],
             registry=registry,
         )
         self.dynamic = ScorerMetrics(registry)
+        self.publish_seconds = Histogram(
+            "quarterdeck_publish_seconds",
+            "Time of one look at what scores are to be published; refused writes are among the write failures.",
+            buckets=_CYCLE_BUCKETS,
+            registry=registry,
+        )
+        self.published_coverage = Gauge(
+            "quarterdeck_published_score_coverage",
+            "The part of the accepted clusters whose AddOnPlacementScore of the hub has this score.",
+            ["score"],
+            registry=registry,
+        )
+        self.published_age = Gauge(
+            "quarterdeck_published_score_age_seconds",
+            "Since the oldest AddOnPlacementScore of the hub with this score was written.",
+            ["score"],
+            registry=registry,
+        )
         self.informer_silence = Gauge(
             "quarterdeck_informer_silence_seconds",
             "Since the API last said anything about a resource.",

@@ -8,7 +8,9 @@ unknown is left out, because OCM would read any number that stands for it as one
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -35,16 +37,45 @@ _NONE: Final = np.iinfo(np.int64).min
 CONDITION: Final = "ScorersReady"
 
 
-class Publishing:
-    """`run()` until cancelled. `seen` is told of every AddOnPlacementScore; those of others are not its business."""
+@dataclass(frozen=True, slots=True)
+class Published:
+    """Of one score: for what part of the accepted clusters it is written, and since when (seconds) the oldest is."""
 
-    def __init__(self, scores: Scores, world: World, writes: Writes, config: Publish, now: Callable[[], float]) -> None:
+    coverage: float
+    age: float
+
+
+class Publishing:
+    """`run()` until cancelled. `seen` is told of every AddOnPlacementScore; those of others are not its business.
+    `observe`: told how long (seconds) each look took."""
+
+    def __init__(
+        self,
+        scores: Scores,
+        world: World,
+        writes: Writes,
+        config: Publish,
+        now: Callable[[], float],
+        observe: Callable[[float], None] = lambda seconds: None,
+    ) -> None:
         self._scores, self._world, self._writes = scores, world, writes
-        self._config, self._now = config, now
+        self._config, self._now, self._observe = config, now, observe
         self._objects: dict[str, Json] = {}
         # What each cluster should be told now, by score.
         self._wanted: dict[str, dict[str, int]] = {}
         self._condition = ("True", Reason.SCORE_ANSWERED.code, "")
+
+    def standing(self) -> dict[str, Published]:
+        """What the API's objects say of each score now."""
+        accepted = max(1, int(np.count_nonzero(self._world.fleet.accepted)))
+        found: dict[str, Published] = {}
+        for obj in self._objects.values():
+            status = obj.get("status") or {}
+            age = max(0.0, self._config.validFor - self._left(status))
+            for title in _told(status):
+                before = found.get(title, Published(0.0, 0.0))
+                found[title] = Published(min(1.0, before.coverage + 1 / accepted), max(before.age, age))
+        return found
 
     def seen(self, obj: Json, *, gone: bool) -> None:
         meta = obj["metadata"]
@@ -58,7 +89,9 @@ class Publishing:
     async def run(self) -> None:
         while self._config.enabled:
             await asyncio.sleep(self._config.every)
+            started = time.perf_counter()
             self.look()
+            self._observe(time.perf_counter() - started)
 
     def look(self) -> int:
         """Submits what has to be written; returns for how many clusters."""

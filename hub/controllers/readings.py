@@ -37,8 +37,14 @@ def refresh(hub: Hub) -> None:
     metrics.score_coverage.clear()
     for source, part in hub.scores.coverage().items():
         metrics.score_coverage.labels(source).set(part)
-    for plugin in hub.scores.plugins:
-        metrics.scorer_ready.labels(plugin.name).set(plugin.ready)
+    metrics.scorer_ready.clear()
+    for scorer, is_ready in hub.scores.ready().items():
+        metrics.scorer_ready.labels(scorer).set(is_ready)
+    metrics.published_coverage.clear()
+    metrics.published_age.clear()
+    for score, standing in hub.publishing.standing().items():
+        metrics.published_coverage.labels(score).set(standing.coverage)
+        metrics.published_age.labels(score).set(standing.age)
     for informer in hub.watching.informers:
         metrics.informer_silence.labels(informer.resource.plural).set(informer.silence())
         metrics.informer_objects.labels(informer.resource.plural).set(len(informer.store))

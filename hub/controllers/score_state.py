@@ -35,7 +35,11 @@ def score_state(scores: Scores, fleet: Fleet, now: float, shapes: Sequence[TaskS
     plugins: dict[str, PluginState] = {}
     # What counts nothing by itself may be weighed by a profile, or read by another scorer. AddOns' are objects.
     columns = {
-        name: Column(known_values(fleet.names, fleet.scores(name, -math.inf)), until if math.isfinite(until) else None)
+        name: Column(
+            known_values(fleet.names, fleet.scores(name, -math.inf)),
+            until if math.isfinite(until) else None,
+            dict(fleet.score_ends(name)),
+        )
         for name, until in fleet.score_sources.items()
         if not name.startswith(ADDON)
     }

@@ -267,6 +267,11 @@ class Fleet:
         column = self._scores.get(source)
         return math.inf if column is None else column.next_end(self.names, now, grace)
 
+    def score_ends(self, source: str) -> Mapping[str, float]:
+        """Until when (epoch seconds) single values of the source count that end before the source's others."""
+        column = self._scores.get(source)
+        return {} if column is None else column.until
+
     def scores_under(self, prefix: str, cluster: str) -> Mapping[str, float] | None:
         """The last values of one cluster from all sources of that prefix, by the rest of their names, however old;
         None where there is none."""

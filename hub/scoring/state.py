@@ -31,10 +31,12 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """Values by cluster, and until when (epoch seconds; None: for ever) they count."""
+    """Values by cluster, and until when (epoch seconds; None: for ever) they count. `until`: of those that end before
+    the others."""
 
     values: dict[str, float]
     valid_until: float | None = None
+    until: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -187,7 +187,7 @@ class State:
             self.world.note(ScoresSeen(name, columns[name], _FOR_EVER, until))
         for name, known in self.scores.columns.items() if self.scores is not None else ():
             end = _FOR_EVER if known.valid_until is None else known.valid_until
-            self.world.note(ScoresSeen(name, known.values, end))
+            self.world.note(ScoresSeen(name, known.values, end, known.until))
         self.world.refresh()
         for kind in sorted(quota_kinds()):
             for source in objects.sources(kind):

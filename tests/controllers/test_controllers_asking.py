@@ -84,6 +84,32 @@ def test_a_source_that_fails_keeps_its_values_until_they_are_stale_and_the_other
     assert "1m1s old" in report.message
 
 
+def test_nonsense_about_one_cluster_leaves_its_last_value_until_that_ends() -> None:
+    answers = [vector(a=1, b=2, c=3)]
+    scores = Scores(ask=lambda query: answers[0])
+    scores.scores.set_source("load", QUERY)
+    scores.scores.refresh()
+    scores.now += 20
+    # Not a number, twice, and not there at all.
+    answers[0] = [*vector(a=5, b=float("nan"), c=1), *vector(c=2)]
+    scores.scores.refresh()
+    assert scores.fed[-1] == ScoresSeen("load", {"a": 5.0, "b": 2.0, "c": 3.0}, 1080.0, {"b": 1060.0, "c": 1060.0})
+    report = scores.said[-1][1]
+    assert (report.clusters, report.reason) == (3, "ScoreIncomplete")
+    assert report.message.startswith("load: b: ")
+    assert "c has several series" in report.message
+    scores.now += 41
+    answers[0] = vector(a=6)
+    scores.scores.refresh()
+    assert scores.fed[-1] == ScoresSeen("load", {"a": 6.0}, 1121.0)
+    assert scores.said[-1][1].clusters == 1
+    # Another question has no past.
+    scores.scores.set_source("load", SourceQuery("y", valid_for=60.0))
+    answers[0] = vector(b=1)
+    scores.scores.refresh()
+    assert scores.fed[-1] == ScoresSeen("load", {"b": 1.0}, 1121.0)
+
+
 def test_an_answer_without_series_is_said_and_feeds_nothing() -> None:
     scores = Scores(ask=lambda query: [])
     scores.scores.set_source("load", QUERY)
@@ -364,6 +390,8 @@ def test_a_real_prometheus_scrapes_the_sites_and_answers_for_the_whole_fleet(
             time.sleep(0.3)
             scores.scores.refresh()
             seen = [change for change in scores.fed if isinstance(change, ScoresSeen) and change.source == "gpu"]
+        # It was asked just before, when one of them may not have been scraped yet.
+        scores.scores.refresh()
         each = [change for change in scores.fed if isinstance(change, ScoresSeen) and change.source == "each"]
         assert dict(each[-1].values) == {"foundry": 90.0, "harbour": 10.0}
         assert dict(seen[-1].values) == {"foundry": 90.0, "harbour": 10.0}
