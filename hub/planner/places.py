@@ -202,6 +202,26 @@ class Places:
         change = Charge(f"cycle/{self._charges}", self.names[cluster], shape, count)
         self.fleet = self.fleet.apply((change,))
 
+    def charge_all(self, takes: Sequence[tuple[int, Option, int]]) -> list[int]:
+        """As `charge` of (cluster, option, count) one after the other, but of each only what nodes have room for now;
+        how many that is."""
+        first, changes = self._charges + 1, list[Charge]()
+        for number, (cluster, option, count) in enumerate(takes, first):
+            shape = shape_at(option, cluster)
+            assert shape is not None, "a cluster that contradicts the flavor has no room"
+            changes.append(Charge(f"cycle/{number}", self.names[cluster], shape, count))
+        self._charges += len(takes)
+        self.fleet = self.fleet.apply(changes)
+        got: list[int] = []
+        over: list[Charge | Release] = []
+        for change in changes:
+            holding = self.fleet.held(change.cluster)[change.key]
+            got.append(change.count - holding.waiting)
+            if holding.waiting:
+                over.append(replace(change, count=got[-1]) if got[-1] else Release(change.key))
+        self.fleet = self.fleet.apply(over)
+        return got
+
     def release(self, works: Iterable[str]) -> None:
         """As if these were gone."""
         self.fleet = self.fleet.apply([Release(work) for work in works])

@@ -7,7 +7,7 @@ decides by it.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,8 @@ class Choice:
     """The chosen cluster's place (from 1) among `of` clusters with room, and in the fleet's `fleet`.
 
     `scores`: what each scorer added to `total`, unknown ones below 0; `runner_up` is the next best and its total. None
-    and empty where there was nothing to compare with.
+    and empty where there was nothing to compare with. `together`: how many jobs were decided about at once, so
+    that the sum over all of them is best; 0: it was alone.
     """
 
     place: int
@@ -31,6 +32,7 @@ class Choice:
     total: float | None = None
     scores: tuple[tuple[str, float], ...] = ()
     runner_up: tuple[str, float] | None = None
+    together: int = 0
 
     def text(self) -> str:
         """Compact JSON, the same for the same choice."""
@@ -39,24 +41,36 @@ class Choice:
             document |= {"total": self.total, "scores": dict(self.scores)}
         if self.runner_up is not None:
             document["next"] = list(self.runner_up)
+        if self.together:
+            document["together"] = self.together
         return json.dumps(document, separators=(",", ":"))
 
 
 def choice_of(order: Sequence[int], index: int, ranking: Ranking | None, names: Sequence[str]) -> Choice:
     """Of `order[index]`; `order` holds positions in `names`, best first."""
+    return choices_of(order, ranking, names)(index)
+
+
+def choices_of(order: Sequence[int], ranking: Ranking | None, names: Sequence[str]) -> Callable[[int], Choice]:
+    """`choice_of` by index, for who asks about many of one order."""
     if ranking is None:
-        return Choice(index + 1, len(order), len(names))
-    cluster = order[index]
-    scores = tuple((column.name, _short(column.weighted[cluster])) for column in ranking.columns[:_MOST_SCORES])
-    following = order[index + 1] if index + 1 < len(order) else None
-    return Choice(
-        index + 1,
-        len(order),
-        len(names),
-        _short(ranking.total[cluster]),
-        scores,
-        (names[following], _short(ranking.total[following])) if following is not None else None,
-    )
+        return lambda index: Choice(index + 1, len(order), len(names))
+    columns = ranking.columns[:_MOST_SCORES]
+    total = ranking.total
+
+    def choice(index: int) -> Choice:
+        cluster = order[index]
+        following = order[index + 1] if index + 1 < len(order) else None
+        return Choice(
+            index + 1,
+            len(order),
+            len(names),
+            _short(total[cluster]),
+            tuple((column.name, _short(column.weighted[cluster])) for column in columns),
+            (names[following], _short(total[following])) if following is not None else None,
+        )
+
+    return choice
 
 
 def describe(text: str) -> str:
@@ -64,17 +78,19 @@ def describe(text: str) -> str:
     try:
         document = json.loads(text) if text else {}
         place, among, fleet = int(document["place"]), int(document["of"]), int(document["fleet"])
+        others = int(document.get("together") or 1) - 1
     except (ValueError, TypeError, KeyError):
         return ""
     only = f"no. {place} of {among} with room"
     if among == 1:
         only = "the only cluster there is" if fleet == 1 else f"the only one of {fleet} clusters with room"
+    beside = f"; decided together with {others} other job{'s' if others > 1 else ''}" if others > 0 else ""
     if "total" not in document:
-        return only
+        return only + beside
     parts = ", ".join(f"{name} {value:g}" for name, value in document.get("scores", {}).items())
     said = f"{only}: {document['total']:g} ({parts})"
     following = document.get("next")
-    return f"{said}; next {following[0]} {following[1]:g}" if following else said
+    return (f"{said}; next {following[0]} {following[1]:g}" if following else said) + beside
 
 
 def _short(value: float) -> float:
