@@ -38,6 +38,7 @@ class Holder:
     preempted: int = 0
     gang: bool = False
     rule: ClusterRule | None = None
+    local: str = ""
 
 
 def holder_of(spec: JobSpec, priority: int, preempted: int, rule: ClusterRule | None) -> Holder:
@@ -53,6 +54,7 @@ def holder_of(spec: JobSpec, priority: int, preempted: int, rule: ClusterRule | 
         expected=spec.expected_duration,
         preempted=preempted,
         rule=rule,
+        local=spec.queue,
     )
 
 
@@ -198,6 +200,7 @@ def _slice(holder: Holder, attempt: Attempt, count: int, amounts: Amounts, *, le
         gang=holder.gang,
         leaving=leaving,
         rule=holder.rule,
+        local=holder.local,
     )
 
 

@@ -79,6 +79,13 @@ class Limits:
             return Standing(None, tuple(found), None, min(wake, default=None))
         return self._until_up(entry, spec, state, since, found, wake)
 
+    def queued(self, state: JobState) -> float | None:
+        """Since when it is in the queue where that is not since its creation: who did not get up goes to the end."""
+        if self._ready is None or not self._ready.to_the_end:
+            return None
+        count, stopped = requeues(state.attempts, 0)
+        return stopped if count else None
+
     def unready(self, state: JobState) -> bool:
         """Whether something of it is admitted and not up."""
         return any(a.live and a.eviction is None and not is_up(a) for a in state.attempts)

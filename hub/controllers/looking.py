@@ -183,7 +183,9 @@ class Looking:
             return None
         if entry.pause_until > asyncio.get_running_loop().time():
             return None
-        demand = replace(demand, problem=problem) if problem else demand
+        queued = self._limits.queued(state)
+        if problem or queued is not None:
+            demand = replace(demand, problem=problem, queued=queued)
         if entry.quarantined is not None:
             if entry.quarantined == demand:
                 return None

@@ -126,6 +126,7 @@ class Queue(Part):
             backoff_max=again.backoffMaxSeconds,
             limit=again.backoffLimitCount,
             block=part.blockAdmission,
+            to_the_end=again.timestamp == "Eviction",
         )
 
     def document(self) -> dict[str, Any]:

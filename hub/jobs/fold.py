@@ -132,6 +132,7 @@ def demand_of(spec: JobSpec, state: JobState, priority: int, rule: ClusterRule |
         active=sum(attempt.holds for attempt in live),
         running=tuple(sorted({attempt.cluster for attempt in live})),
         expected=spec.expected_duration,
+        minimum=1 if spec.kind == "FleetJob" else spec.min_parallelism,
         placed=tuple(sorted(placed.items())),
     )
 

@@ -17,7 +17,8 @@ from hub.jobs.attempt import Attempt
 class PodsReady:
     """Kueue's waitForPodsReady, in seconds. `recovery` None: what was up once may stay down. `limit` None: no end.
 
-    `block`: nothing is admitted while something admitted is not up.
+    `block`: nothing is admitted while something admitted is not up. `to_the_end`: who was stopped for it is queued
+    from then on, not from its creation.
     """
 
     timeout: float = 300.0
@@ -26,6 +27,7 @@ class PodsReady:
     backoff_max: float = 3600.0
     limit: int | None = None
     block: bool = False
+    to_the_end: bool = True
 
 
 def is_up(attempt: Attempt) -> bool:

@@ -30,7 +30,7 @@ class HeldSlice:
     Demand asks for its tasks before it is gone.
 
     `shape`, `rule` and `place` are what the job's Demand says (the shape without what flavors add): to what a job is
-    entitled must not depend on whether it runs. `rule` None: not known.
+    entitled must not depend on whether it runs. `rule` None: not known. `local` is the name of its LocalQueue.
     """
 
     key: str
@@ -54,6 +54,7 @@ class HeldSlice:
     leaving: bool = False
     rule: ClusterRule | None = None
     place: bool = True
+    local: str = ""
 
 
 @dataclass(frozen=True, slots=True)

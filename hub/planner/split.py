@@ -11,13 +11,13 @@ WAVES: Final = 8
 """A slice gets at most so many tasks a slot: more would wait there while other clusters fall idle."""
 
 
-def shares(tasks: int, slots: Sequence[int]) -> list[int]:
-    """How many of `tasks` each gets: in proportion to its slots, at least one a slot, at most `WAVES` a slot.
+def shares(tasks: int, slots: Sequence[int], waves: int = WAVES) -> list[int]:
+    """How many of `tasks` each gets: in proportion to its slots, at least one a slot, at most `waves` a slot.
 
     `slots` are positive and not more in all than `tasks`; ties of the rounding go to the earlier.
     """
     total = sum(slots)
-    given = min(tasks, WAVES * total)
+    given = min(tasks, waves * total)
     exact = [divmod(given * count, total) for count in slots]
     result = [whole for whole, _ in exact]
     missing = given - sum(result)

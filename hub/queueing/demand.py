@@ -32,6 +32,9 @@ class Demand:
     `active` tasks of it run or are about to, on the clusters `running`: what a limit on its clusters counts. `place`
     False asks for quota only, for what somebody else runs. `expected`: seconds that a task takes; None: nobody said.
     `placed`: how many of them each of these clusters holds, where the rule spreads them; else empty.
+
+    Kueue's rules ask besides how few slots it starts with (`minimum`; None: all that it may have), and since when it is
+    `queued`, where that is not its creation.
     """
 
     key: str
@@ -51,6 +54,8 @@ class Demand:
     place: bool = True
     expected: float | None = None
     placed: tuple[tuple[str, int], ...] = ()
+    minimum: int | None = 1
+    queued: float | None = None
 
     @property
     def order(self) -> tuple[int, float, str, str]:

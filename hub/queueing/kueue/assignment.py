@@ -43,15 +43,19 @@ class Obstacle:
 
     def message(self, queue: str) -> str:
         """Nothing is spelled out before somebody asks: most are never read."""
-        needed, limit = readable(self.resource, self.needed), readable(self.resource, self.limit)
+        return self.reason.message(**dict(self.facts(queue)))
+
+    def facts(self, queue: str) -> tuple[tuple[str, str], ...]:
+        """What the sentence of its reason needs."""
         if self.reason is Reason.NO_MATCHING_FLAVOR:
-            return self.reason.message(queue=queue, resource=self.resource, detail=self.detail)
-        if self.reason is Reason.EXCEEDS_MAX_QUOTA:
-            return self.reason.message(
-                needed=needed, resource=self.resource, queue=queue, limit=limit, flavor=self.flavor
-            )
-        return self.reason.message(
-            needed=needed, resource=self.resource, flavor=self.flavor, available=limit, queue=queue
+            return (("queue", queue), ("resource", self.resource), ("detail", self.detail))
+        limit = "limit" if self.reason is Reason.EXCEEDS_MAX_QUOTA else "available"
+        return (
+            ("needed", readable(self.resource, self.needed)),
+            ("resource", self.resource),
+            ("flavor", self.flavor),
+            (limit, readable(self.resource, self.limit)),
+            ("queue", queue),
         )
 
 

@@ -31,6 +31,10 @@ class History:
         self._past = dict(past)
         self._started = now
 
+    @property
+    def past(self) -> Mapping[LocalKey, Past]:
+        return self._past
+
     def heaviness(self, queue: LocalKey) -> float:
         """Who used less goes first."""
         past = self._past.get(queue)

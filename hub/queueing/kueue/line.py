@@ -86,6 +86,15 @@ class Line:
             self.park(other)
         return moved
 
+    def drop(self, key: str) -> None:
+        """It waits here no more."""
+        workload = self._ready.get(key) or self._parked.pop(key, None)
+        if workload is not None:
+            self._take(workload)
+        self._cursors.pop(key, None)
+        if self._sticky == key:
+            self._sticky = ""
+
     def wake(self, may: Callable[[Workload], bool]) -> bool:
         """Whether anyone of those who may has come back."""
         woken = [workload for workload in self._parked.values() if may(workload)]

@@ -1,0 +1,166 @@
+"""Mode kueue in a hub that runs: one head of every queue a cycle, its victims, then the places. Keeps who waits and who
+holds from cycle to cycle; deterministic, no I/O.
+
+Quota is decided as Kueue decides it (hub/queueing/kueue); clusters are chosen as in mode fleet, within the flavors that
+were given. What has quota and no place gives the quota back, says so, and does not hold up those behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from hub.fleet.fleet import Fleet
+from hub.planner.allotting import Allotting
+from hub.planner.plan import Admission, HeldSlice, Plan, Preemption, Refusal, Snapshot
+from hub.queueing.demand import Demand
+from hub.queueing.kueue.history import LocalKey, Past
+from hub.queueing.kueue.jobs import holder, waiting_workload
+from hub.queueing.kueue.live import LiveRoster, LiveScheduler
+from hub.queueing.kueue.settings import Settings
+from hub.queueing.kueue.verdict import Admitted, Preempted, Verdict
+from hub.queueing.quotas import Quotas
+
+_WHY: Final = {
+    "InClusterQueue": "which goes before it in the ClusterQueue",
+    "InCohortReclamation": "whose ClusterQueue takes back what it had lent",
+    "InCohortFairSharing": "whose ClusterQueue has less than its fair share",
+    "InCohortReclaimWhileBorrowing": "whose ClusterQueue takes it back, though it borrows itself",
+}
+
+
+class KueuePlanner:
+    """`plan(snapshot)` is one cycle; what it returns is to be carried out before the next. `past`: what LocalQueues
+    used before, where that orders anything."""
+
+    def __init__(self, settings: Settings, past: dict[LocalKey, Past] | None = None) -> None:
+        self._settings = settings
+        self._past = past or {}
+        self._quotas: Quotas | None = None
+        self._roster = LiveRoster(Quotas(), settings)
+        self._scheduler = LiveScheduler(self._roster)
+        self._demands: dict[str, Demand] = {}
+        self._slices: dict[str, tuple[HeldSlice, ...]] = {}
+        self._listed: tuple[HeldSlice, ...] | None = None
+        self._homeless: set[str] = set()
+        self._fleet: Fleet | None = None
+        self._said: dict[str, tuple[Verdict, Refusal]] = {}
+
+    def plan(self, snapshot: Snapshot) -> Plan:
+        """What one cycle decides. `wake_at` is now while another cycle would decide more."""
+        try:
+            return self._cycle(snapshot)
+        except Exception:
+            # What was begun is not to be gone on with.
+            self.reset()
+            raise
+
+    def _cycle(self, snapshot: Snapshot) -> Plan:
+        self._follow(snapshot)
+        outcome = self._scheduler.cycle(snapshot.now)
+        allotting = Allotting(snapshot)
+        admissions = [found for one in outcome.admitted if (found := self._place(allotting, one)) is not None]
+        preemptions = [part for one in outcome.preempted for part in self._preemptions(one)]
+        waiting = self._roster.waiting
+        refusals = tuple(self._refusal(workload.key) for workload, _ in waiting)
+        again = outcome.moved and any(not parked for _, parked in waiting)
+        wake_at = snapshot.now if again else self._sampling(snapshot.now)
+        return Plan(tuple(admissions), refusals, tuple(preemptions), wake_at)
+
+    def reset(self) -> None:
+        """Everything is read anew by the next plan."""
+        self._quotas = None
+
+    @property
+    def past(self) -> dict[LocalKey, Past]:
+        """What LocalQueues used before, as of the last cycle."""
+        history = self._roster.history
+        return dict(history.past) if history is not None else {}
+
+    # What has changed since the last cycle.
+
+    def _follow(self, snapshot: Snapshot) -> None:
+        if snapshot.quotas is not self._quotas:
+            self._start(snapshot)
+        if snapshot.held is not self._listed:
+            self._follow_held(snapshot.held)
+        now = {demand.key: demand for demand in snapshot.demands}
+        for key in [key for key in self._demands if key not in now]:
+            del self._demands[key]
+            self._homeless.discard(key)
+            self._roster.drop(key)
+        for key, demand in sorted(now.items()):
+            # What was admitted, and not carried out, asks again.
+            if self._demands.get(key) is not demand or self._roster.waits(key) is None:
+                self._demands[key] = demand
+                self._homeless.discard(key)
+                self._roster.put(waiting_workload(demand))
+        if snapshot.fleet is not self._fleet:
+            self._fleet = snapshot.fleet
+            self._roster.unpark(sorted(self._homeless))
+            self._homeless.clear()
+
+    def _start(self, snapshot: Snapshot) -> None:
+        past = self.past or self._past
+        self._quotas = snapshot.quotas
+        self._roster = LiveRoster(snapshot.quotas, self._settings, past=past, now=snapshot.now)
+        self._scheduler = LiveScheduler(self._roster)
+        self._demands, self._slices, self._listed = {}, {}, None
+        self._homeless, self._said = set(), {}
+
+    def _follow_held(self, held: tuple[HeldSlice, ...]) -> None:
+        self._listed = held
+        found: dict[str, list[HeldSlice]] = {}
+        for part in held:
+            found.setdefault(part.key, []).append(part)
+        for key in sorted({*self._slices, *found}):
+            now = tuple(sorted(found.get(key, ()), key=lambda part: part.work))
+            if now == self._slices.get(key, ()):
+                continue
+            if now:
+                self._slices[key] = now
+            else:
+                del self._slices[key]
+            self._roster.set_held(key, holder(now) if now else None)
+
+    # What was decided.
+
+    def _place(self, allotting: Allotting, one: Admitted) -> Admission | None:
+        """What it gets; without a place it is parked, and others may have its quota."""
+        demand, part = self._demands[one.workload.key], one.pod_sets[0]
+        flavors = {resource: choice.flavor for resource, choice in part.flavors.items()}
+        queue = self._roster.quotas.queues[one.queue]
+        admission, why = allotting.allot(demand, queue, flavors, part.count)
+        if admission is None:
+            assert why is not None, "what is not admitted has a reason"
+            self._roster.park(one.workload, Verdict(one.queue, why.reason, why.facts))
+            self._homeless.add(demand.key)
+        return admission
+
+    def _preemptions(self, one: Preempted) -> Iterable[Preemption]:
+        """Every slice of the job that is not on its way out already."""
+        message = f"makes way for {one.preemptor}, {_WHY[one.why]}"
+        for part in self._slices.get(one.held.key, ()):
+            if not part.leaving:
+                yield Preemption(
+                    part.key, part.uid, part.work, part.epoch, part.cluster, part.queue, one.preemptor, one.why, message
+                )
+
+    def _refusal(self, key: str) -> Refusal:
+        verdict = self._roster.verdicts[key]
+        known = self._said.get(key)
+        if known is None or known[0] is not verdict:
+            known = self._said[key] = (verdict, _refusal(key, verdict))
+        return known[1]
+
+    def _sampling(self, now: float) -> float | None:
+        """Past usage is measured at intervals, whatever happens."""
+        history = self._settings.history
+        return now + history.sampling if history is not None and history.half_life > 0 and self._slices else None
+
+
+def _refusal(key: str, verdict: Verdict) -> Refusal:
+    if not verdict.obstacles:
+        return Refusal(key, verdict.reason, verdict.facts)
+    said = next((o for o in verdict.obstacles if o.reason is verdict.reason), verdict.obstacles[0])
+    return Refusal(key, said.reason, said.facts(verdict.queue))
