@@ -225,6 +225,10 @@ class Watching:
 
     def _on_quota(self, obj: Json, gone: bool) -> None:
         kind, meta = str(obj.get("kind")), obj["metadata"]
+        known = self._world.quotas.object(kind, meta["name"], str(meta.get("namespace") or ""))
+        if _drains(known) != _drains(None if gone else obj):
+            # What runs has to go, or may come back.
+            self._table.mark_open()
         if gone:
             self._world.quota_gone(kind, str(meta.get("namespace") or ""), meta["name"])
         else:
@@ -292,6 +296,10 @@ class Watching:
             self._garbage.request_gone(obj["metadata"]["namespace"], obj["metadata"]["name"])
         else:
             self._garbage.request_seen(obj)
+
+
+def _drains(obj: Mapping[str, Any] | None) -> bool:
+    return obj is not None and (obj.get("spec") or {}).get("stopPolicy") == "HoldAndDrain"
 
 
 def _wish(obj: Mapping[str, Any]) -> tuple[Any, ...]:
