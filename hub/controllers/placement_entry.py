@@ -14,7 +14,7 @@ from hub.api.errors import InvalidObjectError
 from hub.api.timestamps import parse_time
 from hub.client.backoff import Backoff
 from hub.placement.decide import PlacementOutcome
-from hub.placement.request import PlacementRequest, parse_request
+from hub.placement.request import PlacementRequest, is_left_alone, parse_request
 from hub.placement.sheets import Sheet, read_sheet
 from hub.placement.stability import Held
 
@@ -74,10 +74,7 @@ class Entry:
     @property
     def ours(self) -> bool:
         """Whether this hub decides: not for what leaves, nor where somebody else was asked to."""
-        if self.obj is None or self.obj["metadata"].get("deletionTimestamp"):
-            return False
-        annotations = self.obj["metadata"].get("annotations") or {}
-        return annotations.get(names.SCHEDULING_DISABLE) != "true"
+        return self.obj is not None and not is_left_alone(self.obj)
 
     def own_sheets(self) -> list[Sheet]:
         """What the API holds of this very Placement, in the order of their numbers."""

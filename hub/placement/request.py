@@ -57,6 +57,13 @@ class PlacementRequest:
         return size if 0 < size <= total else total
 
 
+def is_left_alone(placement: Mapping[str, Any]) -> bool:
+    """Whether nothing of a Placement is decided: it is on its way out, or somebody else was asked to decide it."""
+    meta = placement.get("metadata") or {}
+    annotations = meta.get("annotations") or {}
+    return bool(meta.get("deletionTimestamp")) or annotations.get(names.SCHEDULING_DISABLE) == "true"
+
+
 def parse_request(placement: Mapping[str, Any]) -> PlacementRequest:
     """Raises `InvalidObjectError` whose `field` begins at the object."""
     meta = mapping(placement.get("metadata"), "metadata")

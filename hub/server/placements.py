@@ -13,7 +13,7 @@ from hub.api.errors import InvalidObjectError
 from hub.controllers.placement_entry import read_chosen
 from hub.placement.decide import PlacementOutcome, decide_placement
 from hub.placement.groups import cut
-from hub.placement.request import PlacementRequest, parse_request
+from hub.placement.request import PlacementRequest, is_left_alone, parse_request
 from hub.placement.sheets import groups_of, lay_out, status_groups
 from hub.placement.stability import Held
 from hub.placement.verdict import MISCONFIGURED, WELL_CONFIGURED, satisfied
@@ -90,13 +90,9 @@ def _document(
         request = parse_request(placement)
     except InvalidObjectError as error:
         # The last good decision stays: a typo must not take a fleet's workloads away.
-        kept = sorted(set(chosen.get(key, ())))
-        return {
-            "placement": key,
-            "decisions": [{"clusterName": cluster, "score": None, "group": ""} for cluster in kept],
-            "conditions": [_condition(MISCONFIGURED, True, "Misconfigured", str(error))],
-            "groups": [],
-        }
+        return _as_it_is(key, chosen, [_condition(MISCONFIGURED, True, "Misconfigured", str(error))])
+    if is_left_alone(placement):
+        return _as_it_is(key, chosen, list((placement.get("status") or {}).get("conditions") or ()))
     outcome, _, _ = decided(snapshot, request, chosen, since_when(decisions, request))
     sheets = lay_out(request.name, cut(snapshot.fleet, request, (d.cluster for d in outcome.decisions)), None)
     group_of = groups_of(sheets)
@@ -107,6 +103,16 @@ def _document(
         ],
         "conditions": [_condition(MISCONFIGURED, *WELL_CONFIGURED), _condition(*satisfied(outcome))],
         "groups": status_groups(sheets),
+    }
+
+
+def _as_it_is(key: str, chosen: Mapping[str, Sequence[str]], conditions: list[Json]) -> dict[str, Any]:
+    kept = sorted(set(chosen.get(key, ())))
+    return {
+        "placement": key,
+        "decisions": [{"clusterName": cluster, "score": None, "group": ""} for cluster in kept],
+        "conditions": conditions,
+        "groups": [],
     }
 
 
