@@ -17,11 +17,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hub.api import names
+from hub.api.waste import PARTS
 from hub.fleet.nodes import MOST_CPU, WHOLE_GPU, Ask, Ints, NodeTable
 from hub.fleet.shape import TaskShape
 from hub.fleet.site import NodeGroup
-from hub.fleet.waste import WasteScale
+from hub.fleet.waste import WasteScale, parts_of
 
+_PARTS: Ints = np.array(PARTS, np.int64)[:, None]
 _NONE: Ints = np.zeros(0, np.int64)
 _NONE.flags.writeable = False
 
@@ -47,12 +49,16 @@ class Holding:
 class Held:
     """Immutable: `charge` and `release` give the next one. Keys are the charges' own."""
 
-    __slots__ = ("free", "gpus", "gpus_total", "holdings", "table", "waiting", "whole")
+    __slots__ = ("free", "gpus", "gpus_total", "holdings", "parts", "table", "waiting", "wasted", "whole")
 
     free: Ints
+    # What follows from it is kept beside: summed, wholly free ones, what parts of one could use (hub/fleet/waste.py),
+    # and what is wasted.
     gpus: Ints
     gpus_total: Ints
     whole: Ints
+    parts: Ints
+    wasted: Ints
     holdings: Mapping[str, Holding]
 
     def __init__(self, table: NodeTable) -> None:
@@ -61,6 +67,8 @@ class Held:
         self.gpus = table.gpus
         self.gpus_total = table.gpus_total
         self.whole = table.whole
+        self.parts = table.parts
+        self.wasted = table.wasted
         self.holdings = {}
         self.waiting = 0
 
@@ -129,10 +137,8 @@ class Held:
 
     def next_node(self, ask: Ask) -> int:
         """The node that one task more would take, or −1: there is no room."""
-        fitting = self.slots(ask, ask.nodes).nonzero()[0]
-        if not len(fitting):
-            return -1
-        return self._tightest(ask, fitting if ask.nodes is None else ask.nodes[fitting])
+        fitting = self._fitting(ask)
+        return self._tightest(ask, fitting) if len(fitting) else -1
 
     def next_gpus(self, ask: Ask, node: int) -> Ints:
         """Which GPUs of `node` one task more would take, where it has room."""
@@ -150,19 +156,55 @@ class Held:
             return int(nodes[self.free[self.table.cpu, nodes].argmin()])
         return int(nodes[0])
 
+    def _fitting(self, ask: Ask) -> Ints:
+        return self.table.fitting(ask, self.free, self.gpus, self.whole)
+
     def _more_waste(self, ask: Ask, nodes: Ints, scale: WasteScale) -> Ints:
         """How much more each of `nodes` wastes with one task more; all of them have room for it."""
-        cpu, taken = self._cpu_of(nodes), self._cpu_need(ask)
-        gpus = self.gpus[nodes]
-        before = scale.waste(cpu, gpus, nodes)
+        cpu = self._cpu_of(nodes) - self._cpu_need(ask)
+        left, whole, parts = self.gpus_total[nodes], self.whole[nodes], self.parts[:, nodes]
         if ask.share:
-            chosen = np.where(gpus >= ask.share, gpus, WHOLE_GPU + 1).argmin(axis=1)
-            gpus[np.arange(len(nodes)), chosen] -= ask.share
+            # Of the fullest GPU with room.
+            gpus = self.gpus[nodes]
+            taken = np.where(gpus >= ask.share, gpus, WHOLE_GPU + 1).min(axis=1)
+            rest = taken - ask.share
+            parts += np.where(rest >= _PARTS, rest, 0) - np.where(taken >= _PARTS, taken, 0)
+            whole -= taken == WHOLE_GPU
         elif ask.gpus:
-            idle = gpus == WHOLE_GPU
-            gpus[idle & (np.cumsum(idle, axis=1) <= ask.gpus)] = 0
-        more: Ints = scale.waste(cpu - taken, gpus, nodes) - before
+            whole -= ask.gpus
+            parts -= ask.milli
+        more: Ints = scale.waste(cpu, left - ask.milli, whole, parts, nodes) - self.wasted[nodes]
         return more
+
+    def _more_waste_at(self, ask: Ask, node: int, scale: WasteScale) -> int:
+        gpus = self.gpus[node].copy()
+        gpus[self._chosen_gpus(ask, gpus)] -= ask.share or WHOLE_GPU
+        after = gpus.tolist() if ask.milli else self.gpus[node].tolist()
+        return scale.waste_at(node, self._cpu_at(node) - self._cpu_need(ask), after) - int(self.wasted[node])
+
+    def _changed(self, nodes: Ints) -> None:
+        """What follows from what is free on these nodes, put right."""
+        scale = self.table.waste
+        if scale is None:
+            return
+        if len(nodes) == 1:
+            node = int(nodes[0])
+            gpus = self.gpus[node].tolist()
+            self.gpus_total[node] = sum(gpus)
+            self.whole[node] = gpus.count(WHOLE_GPU)
+            for part, size in enumerate(PARTS):
+                self.parts[part, node] = sum(free for free in gpus if free >= size)
+            self.wasted[node] = scale.waste_at(node, self._cpu_at(node), gpus)
+            return
+        gpus = self.gpus[nodes]
+        left = self.gpus_total[nodes] = gpus.sum(axis=1)
+        whole = self.whole[nodes] = (gpus == WHOLE_GPU).sum(axis=1)
+        parts = self.parts[:, nodes] = parts_of(gpus)
+        self.wasted[nodes] = scale.waste(self._cpu_of(nodes), left, whole, parts, nodes)
+
+    def _cpu_at(self, node: int) -> int:
+        row = self.table.cpu
+        return 0 if row is None else min(int(self.free[row, node]), MOST_CPU)
 
     def _cpu_of(self, nodes: Ints) -> Ints:
         row = self.table.cpu
@@ -189,6 +231,8 @@ class Held:
         held.gpus = self.gpus.copy()
         held.gpus_total = self.gpus_total.copy()
         held.whole = self.whole.copy()
+        held.parts = self.parts.copy()
+        held.wasted = self.wasted.copy()
         held.holdings = holdings
         held.waiting = self.waiting
         return held
@@ -203,13 +247,11 @@ class Held:
         """`holding` with `count` tasks, as many of them on nodes as there is room for now."""
         ask = self.table.ask(holding.shape)
         wanted = count - len(holding.nodes)
-        slots = self.slots(ask, ask.nodes)
-        fitting = slots.nonzero()[0]
-        if not len(fitting):
+        nodes = self._fitting(ask)
+        if not len(nodes):
             self.waiting += count - holding.count
             return Holding(holding.shape, count, holding.nodes, holding.gpus)
-        nodes = fitting if ask.nodes is None else ask.nodes[fitting]
-        placed, gpus = self._place_one(ask, nodes) if wanted == 1 else self._place(ask, nodes, slots[fitting], wanted)
+        placed, gpus = self._place_one(ask, nodes) if wanted == 1 else self._place(ask, nodes, wanted)
         grown = Holding(
             holding.shape,
             count,
@@ -225,17 +267,17 @@ class Held:
         for row, amount in ask.needs:
             self.free[row, node] -= amount
         placed = np.array((node,), np.int64)
-        if not ask.milli:
-            return placed, _NONE
-        gpus = self.gpus[node]
-        taken = self._chosen_gpus(ask, gpus)
-        gpus[taken] -= ask.share or WHOLE_GPU
-        self.gpus_total[node] -= ask.milli
-        self.whole[node] = np.count_nonzero(gpus == WHOLE_GPU)
+        taken = _NONE
+        if ask.milli:
+            gpus = self.gpus[node]
+            taken = self._chosen_gpus(ask, gpus)
+            gpus[taken] -= ask.share or WHOLE_GPU
+        self._changed(placed)
         return placed, taken
 
-    def _place(self, ask: Ask, nodes: Ints, slots: Ints, count: int) -> tuple[Ints, Ints]:
+    def _place(self, ask: Ask, nodes: Ints, count: int) -> tuple[Ints, Ints]:
         """Node after node in order: the node of each task, and the GPUs they take there."""
+        slots = self.slots(ask, nodes)
         if len(nodes) > 1 and self.table.waste is not None:
             return self._place_each(ask, nodes, slots, count, self.table.waste)
         if len(nodes) > 1:
@@ -255,8 +297,7 @@ class Held:
         gpus = _NONE
         if ask.milli:
             gpus = self._take_shares(ask, nodes, slots) if ask.share else self._take_whole(ask, nodes, slots)
-            self.gpus_total[nodes] -= slots * ask.milli
-            self.whole[nodes] = (self.gpus[nodes] == WHOLE_GPU).sum(axis=1)
+        self._changed(nodes)
         return np.repeat(nodes, slots), gpus
 
     def _place_each(self, ask: Ask, nodes: Ints, slots: Ints, count: int, scale: WasteScale) -> tuple[Ints, Ints]:
@@ -274,7 +315,6 @@ class Held:
         heapq.heapify(heap)
         placed: list[int] = []
         taken: list[Ints] = []
-        single = np.zeros(1, np.int64)
         while heap and len(placed) < count:
             _, _, _, node, room = heap[0]
             for row, amount in ask.needs:
@@ -282,20 +322,16 @@ class Held:
             if ask.milli:
                 chosen = self._chosen_gpus(ask, self.gpus[node])
                 self.gpus[node, chosen] -= ask.share or WHOLE_GPU
-                self.gpus_total[node] -= ask.milli
                 taken.append(chosen)
             placed.append(node)
+            self._changed(np.array((node,), np.int64))
             if room == 1:
                 heapq.heappop(heap)
                 continue
-            single[0] = node
-            more = int(self._more_waste(ask, single, scale)[0])
+            more = self._more_waste_at(ask, node, scale)
             left = int(self.free[cpu, node]) if cpu is not None else 0
             heapq.heapreplace(heap, (more, int(self.gpus_total[node]), left, node, room - 1))
-        found = np.array(placed, np.int64)
-        touched = np.unique(found)
-        self.whole[touched] = (self.gpus[touched] == WHOLE_GPU).sum(axis=1)
-        return found, np.concatenate(taken) if taken else _NONE
+        return np.array(placed, np.int64), np.concatenate(taken) if taken else _NONE
 
     def _take_whole(self, ask: Ask, nodes: Ints, takes: Ints) -> Ints:
         idle = self.gpus[nodes] == WHOLE_GPU
@@ -335,5 +371,4 @@ class Held:
             self.free[row, touched] += amount * tasks
         if ask.milli:
             np.add.at(self.gpus, (np.repeat(nodes, len(gpus) // len(nodes)), gpus), ask.share or WHOLE_GPU)
-            self.gpus_total[touched] += tasks * ask.milli
-            self.whole[touched] = (self.gpus[touched] == WHOLE_GPU).sum(axis=1)
+        self._changed(touched)

@@ -17,7 +17,7 @@ from hub.api import names
 from hub.fleet.admission import admitted_nodes, group_refusal
 from hub.fleet.shape import TaskShape
 from hub.fleet.site import BY_SITE, NodeGroup, Site
-from hub.fleet.waste import WasteScale
+from hub.fleet.waste import WasteScale, parts_of
 
 Ints = NDArray[np.int64]
 # More tasks than one job may have, so that a task that asks for nothing has a number, too.
@@ -53,8 +53,8 @@ class NodeTable:
     """`free` [resource, node], `gpus` [node, gpu], `whole` [node]: what is there less what others use; frozen."""
 
     __slots__ = (
-        "_asks", "count", "cpu", "free", "gpus", "gpus_total", "groups", "rows", "share_by", "slotted", "starts",
-        "waste", "whole",
+        "_asks", "count", "cpu", "free", "gpus", "gpus_total", "groups", "parts", "rows", "share_by", "slotted",
+        "starts", "waste", "wasted", "whole",
     )  # fmt: skip
 
     def __init__(self, site: Site) -> None:
@@ -82,6 +82,12 @@ class NodeTable:
         self._asks: dict[TaskShape, Ask] = {}
         # None: there is no GPU to waste.
         self.waste = self._scale(groups) if width else None
+        self.parts = parts_of(self.gpus)
+        self.wasted: Ints = np.zeros(self.count, np.int64)
+        if self.waste is not None:
+            everywhere = np.arange(self.count)
+            cpu = np.zeros(self.count, np.int64) if self.cpu is None else np.minimum(self.free[self.cpu], MOST_CPU)
+            self.wasted = self.waste.waste(cpu, self.gpus_total, self.whole, self.parts, everywhere)
 
     def _scale(self, groups: Sequence[NodeGroup]) -> WasteScale:
         def along(amounts: Iterable[int]) -> Ints:
@@ -135,6 +141,24 @@ class NodeTable:
         if found is None:
             return np.full(self.count if nodes is None else len(nodes), MAX_SLOTS, np.int64)
         return np.minimum(np.maximum(found, 0), MAX_SLOTS)
+
+    def fitting(self, ask: Ask, free: Ints, gpus: Ints, whole: Ints) -> Ints:
+        """The nodes that take at least one task more."""
+        nodes = ask.nodes
+        if ask.impossible:
+            return np.zeros(0, np.int64)
+        enough = [(free[row] if nodes is None else free[row, nodes]) >= amount for row, amount in ask.needs]
+        if ask.share:
+            enough.append(((gpus if nodes is None else gpus[nodes]) >= ask.share).any(axis=1))
+        elif ask.gpus:
+            enough.append((whole if nodes is None else whole[nodes]) >= ask.gpus)
+        if not enough:
+            return np.arange(self.count) if nodes is None else nodes
+        fits = enough[0]
+        for more in enough[1:]:
+            fits &= more
+        found: Ints = fits.nonzero()[0]
+        return found if nodes is None else nodes[found]
 
     @staticmethod
     def slots_of(ask: Ask, free: Mapping[int, Ints], whole: Ints, count: int) -> Ints:
