@@ -150,6 +150,20 @@ class Cycle:
         progress.note([take], self.places.names)
         progress.parts[0].add([take])
 
+    def known(self, turn: Turn) -> bool:
+        """Whether the job cannot get anything, as somebody was told who asked for the same."""
+        demand = turn.demand
+        queue = self.route(demand)
+        if isinstance(queue, Denial) or demand.key in self.progress or not demand.groups or demand.problem:
+            return False
+        if queue.name in self._blocked:
+            return True
+        # In a StrictFIFO queue it would hold up jobs that are not decided about yet.
+        if queue.strict or demand.gang or len(demand.groups) > 1:
+            return False
+        wish = Wish(demand, queue, demand.groups[0].avoid, 1, demand.running, demand.placed)
+        return self._refusal_key(turn, wish)[0] in self._refused
+
     @property
     def promises(self) -> bool:
         """Whether anybody must fit in more than what is there now."""
@@ -218,8 +232,7 @@ class Cycle:
 
     def _get(self, turn: Turn, progress: Progress, wish: Wish, wanted: int, parts: Sequence[Part]) -> int:
         """How many slots the parts of the job got, or were promised."""
-        views, waves = self._views.for_run(self.snapshot.now, _lasts(wish))
-        key = (self.wish_key(wish), len(self.preemptions) if turn.entitled else -1, len(views), waves)
+        key, views, waves = self._refusal_key(turn, wish)
         known = self._refused.get(key)
         if known is not None:
             progress.denial = known
@@ -246,6 +259,11 @@ class Cycle:
                 self._refused[key] = known
             progress.denial = progress.denial or known
         return got
+
+    def _refusal_key(self, turn: Turn, wish: Wish) -> tuple[tuple[object, ...], list[View], int]:
+        """What a refusal depends on; and in which views the job must fit, with how many tasks a slot."""
+        views, waves = self._views.for_run(self.snapshot.now, _lasts(wish))
+        return (self.wish_key(wish), len(self.preemptions) if turn.entitled else -1, len(views), waves), views, waves
 
     def _promise(self, turn: Turn, progress: Progress, wish: Wish, wanted: int, into: Part) -> int:
         """How many slots the job gets once those who are on their way out, or are sent away now, are gone."""

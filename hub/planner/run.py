@@ -34,7 +34,8 @@ _MOST: Final = 1 << 52
 class Group:
     """Jobs that differ in nothing that decides where they go: one way to pay, one rule, one shape.
 
-    `waiting`: turns without a place, in their order. `among`: where they may go, `waves`: tasks a slot.
+    `waiting`: turns without a place, in their order. `among`: where they may go, `waves`: tasks a slot. `full`: there
+    was no room for any of it, and in one cycle room only becomes less.
     """
 
     wish: Wish
@@ -44,6 +45,7 @@ class Group:
     waiting: list[int] = field(default_factory=list)
     count: int = 0
     room: int = 0
+    full: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ class Run:
         """Whether the job belongs to the run: there is quota and, as far as sums say, room. Its quota is taken."""
         queue = ways[0].wish.queue.name
         for group in ways:
-            if not self._ledger.affordable(queue, group.option.choice.requests, 1):
+            if group.full or not self._ledger.affordable(queue, group.option.choice.requests, 1):
                 continue
             if not self._member(group):
                 continue
@@ -99,6 +101,7 @@ class Run:
             self._known.add(id(group))
             rooms = np.minimum(self._places.room(group.option)[group.among], _MOST >> 20)
             group.room, group.count, group.waiting = int(rooms.sum()), 0, []
+            group.full = not group.room
             if group.room:
                 self._groups.append(group)
         return group.room > 0

@@ -78,6 +78,10 @@ class Together:
             turn = self._cycle.turns[at]
             if not isinstance(turn, Turn) or turn.demand.key == until:
                 return at
+            if run.members and self._cycle.known(turn):
+                # It takes nothing from anyone, so the run goes on behind it.
+                self._cycle.decide(turn)
+                continue
             if priority is not None and turn.demand.priority != priority:
                 return at
             ways = self._ways(turn)
