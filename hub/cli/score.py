@@ -37,25 +37,28 @@ _PATH = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 @click.group(name="score")
 def command() -> None:
-    """Scores of clusters: try a ScoreSource before it counts."""
+    """Scores of clusters: try a ScoreSource or a DynamicScorer before it counts."""
 
 
 @command.command(name="test")
 @click.argument("file", type=_PATH)
 @click.option("--prometheus", metavar="URL", default="", help="The Prometheus to ask.")
 @click.option("--data", type=_PATH, help="A recorded answer (JSON) instead: Prometheus's, or the document itself.")
-@click.option("--fleet", type=_PATH, help="ManagedClusters and ClusterCapacities, for targets and reports (YAML).")
+@click.option(
+    "--fleet", type=_PATH, help="ManagedClusters and ClusterCapacities, or a Fleet, for targets and reports (YAML)."
+)
 @click.option("--now", "moment", metavar="RFC3339", help="The clock (default: now).")
 @click.option("-o", "--output", type=click.Choice(["json"]), help="One document instead of tables.")
 def test(
     file: Path, prometheus: str, data: Path | None, fleet: Path | None, moment: str | None, output: str | None
 ) -> None:
-    """Show raw value, normalised score and rank of every cluster, for each ScoreSource in FILE.
+    """Show raw value, normalised score and rank of every cluster, for each ScoreSource and DynamicScorer in FILE.
 
     \b
     quarterdeck score test busy.yaml --prometheus http://127.0.0.1:9090
     quarterdeck score test busy.yaml --data answer.json --fleet fleet.yaml
 
+    A DynamicScorer is asked once about each cluster; its ScorerPolicy and Secrets are those in FILE.
     Exit code 1 when a source has no value at all.
     """
     from hub.api.validation import load_objects
@@ -63,9 +66,10 @@ def test(
     if prometheus and data is not None:
         raise UsageError("give it a Prometheus or recorded data, not both", field="--data")
     now = parse_time(moment).timestamp() if moment else time.time()
-    sources = [obj for obj in load_objects(_text(file), str(file)) if obj.get("kind") == "ScoreSource"]
-    if not sources:
-        raise UsageError(f"{file} holds no ScoreSource", field="FILE")
+    objects = load_objects(_text(file), str(file))
+    sources = [obj for obj in objects if obj.get("kind") == "ScoreSource"]
+    if not any(obj.get("kind") in ("ScoreSource", "DynamicScorer") for obj in objects):
+        raise UsageError(f"{file} holds no ScoreSource and no DynamicScorer", field="FILE")
     known = _fleet(fleet)
     recorded = _recorded(data) if data is not None else None
     results = []
@@ -75,6 +79,10 @@ def test(
         except InvalidObjectError as error:
             raise InvalidObjectError(f"{file}: ScoreSource {source['metadata']['name']}: {error}") from error
         results.append(_try(entry, known, prometheus, recorded, now))
+    if len(sources) < len(objects):
+        from hub.cli.score_dynamic import try_scorers
+
+        results += try_scorers(objects, known, recorded, now)
     if output == "json":
         click.echo(json.dumps(results, indent=2, ensure_ascii=False))
     else:
@@ -195,6 +203,13 @@ def _fleet(path: Path | None) -> Fleet:
     from hub.api.validation import load_objects
 
     world = World()
+    if path is not None and _is_fleet(path):
+        from hub.cli.up.fleetfile import read_fleet
+
+        for site in read_fleet(path):
+            labels = {str(key): str(value) for key, value in (site.get("labels") or {}).items()}
+            world.cluster_seen({"metadata": {"name": site["name"], "labels": labels}})
+        path = None
     for obj in load_objects(_text(path), str(path), recorded=True) if path is not None else ():
         if obj.get("kind") == "ManagedCluster":
             world.cluster_seen(obj)
@@ -202,6 +217,17 @@ def _fleet(path: Path | None) -> Fleet:
             world.capacity_seen(obj)
     world.refresh()
     return world.fleet
+
+
+def _is_fleet(path: Path) -> bool:
+    """Whether it is what `quarterdeck up --fleet` takes."""
+    import yaml
+
+    try:
+        document = yaml.safe_load(_text(path))
+    except yaml.YAMLError:
+        return False
+    return isinstance(document, Mapping) and document.get("kind") == "Fleet"
 
 
 def _recorded(path: Path) -> Any:

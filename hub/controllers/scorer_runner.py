@@ -16,7 +16,7 @@ from hub.api.errors import InvalidObjectError
 from hub.api.reasons import Reason
 from hub.client.interface import KubeApi
 from hub.controllers.logs import logger
-from hub.controllers.scorer_http import ScorerHttp, place
+from hub.controllers.scorer_http import Certificates, ScorerHttp, place
 from hub.controllers.scorer_round import Asks, Assignment, Observer, Reports, ScorerRound
 from hub.controllers.scorer_secrets import ScorerSecrets
 from hub.scoring.dynamic.document import ScorerDocument, read_document
@@ -127,35 +127,15 @@ class ScorerRunner:
         began = asyncio.get_running_loop().time()
         document, trouble = None, None
         try:
-            document = await self._read_config(spec)
+            policy = self._assignment.plan.timeout if self._assignment is not None else 30.0
+            timeout = min(policy, max(self._sync_every, 1.0))
+            tls = await ScorerSecrets(self._asks.api, self._asks.namespace).certificates(self._tls_of())
+            document = await read_configuration(self._asks.http, spec, timeout, tls)
         except ScorerTrouble as error:
             trouble = error
         self._asks.observe("config", asyncio.get_running_loop().time() - began, trouble)
         self._asks.reports.synced(document, trouble)
         return trouble is None
-
-    async def _read_config(self, spec: ScorerSpec) -> ScorerDocument | None:
-        policy = self._assignment.plan.timeout if self._assignment is not None else 30.0
-        timeout = min(policy, max(self._sync_every, 1.0))
-        tls = await ScorerSecrets(self._asks.api, self._asks.namespace).certificates(self._tls_of())
-        if not spec.full:
-            url = f"{spec.origin}/healthz"
-            reply = await self._asks.http.get(url, timeout, tls=tls)
-            if reply.status != 200:
-                raise ScorerTrouble(Reason.SCORER_INACTIVE, f"{url} answers {reply.status}")
-            return None
-        reply = await self._asks.http.get(spec.config_url, timeout, tls=tls)
-        try:
-            # As the framework has it the status does not matter where the document is one.
-            return read_document(reply.json(place(spec.config_url)))
-        except ScorerTrouble as error:
-            if reply.status == 200:
-                raise
-            raise ScorerTrouble(Reason.SCORER_INACTIVE, f"{spec.config_url} answers {reply.status}") from error
-        except InvalidObjectError as error:
-            if reply.status != 200:
-                raise ScorerTrouble(Reason.SCORER_INACTIVE, f"{spec.config_url} answers {reply.status}") from error
-            raise ScorerTrouble(Reason.SCORER_CONFIG_INVALID, f"{spec.config_url}: {error}") from error
 
     # Its scores.
 
@@ -233,3 +213,27 @@ async def _wait(event: asyncio.Event, seconds: float | None) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await event.wait()
+
+
+async def read_configuration(
+    http: ScorerHttp, spec: ScorerSpec, timeout: float, tls: Certificates | None
+) -> ScorerDocument | None:
+    """What the scorer serves at configURL; None in mode None, where /healthz answers. Raises `ScorerTrouble`."""
+    if not spec.full:
+        url = f"{spec.origin}/healthz"
+        reply = await http.get(url, timeout, tls=tls)
+        if reply.status != 200:
+            raise ScorerTrouble(Reason.SCORER_INACTIVE, f"{url} answers {reply.status}")
+        return None
+    reply = await http.get(spec.config_url, timeout, tls=tls)
+    try:
+        # As the framework has it the status does not matter where the document is one.
+        return read_document(reply.json(place(spec.config_url)))
+    except ScorerTrouble as error:
+        if reply.status == 200:
+            raise
+        raise ScorerTrouble(Reason.SCORER_INACTIVE, f"{spec.config_url} answers {reply.status}") from error
+    except InvalidObjectError as error:
+        if reply.status != 200:
+            raise ScorerTrouble(Reason.SCORER_INACTIVE, f"{spec.config_url} answers {reply.status}") from error
+        raise ScorerTrouble(Reason.SCORER_CONFIG_INVALID, f"{spec.config_url}: {error}") from error

@@ -174,3 +174,105 @@ def test_a_live_prometheus_is_asked(write: Any, tmp_path: Path, site: str, capsy
     finally:
         process.terminate()
         process.wait(10)
+
+
+class _Scorer(BaseHTTPRequestHandler):
+    """A scorer of the Dynamic Scoring Framework's protocol: the last value of each series is its score."""
+
+    def do_GET(self) -> None:
+        params = {"query": "x", "range": 60, "step": 15}
+        self._answer(
+            {
+                "name": "n", "description": "",
+                "source": {"type": "Prometheus", "host": "http://127.0.0.1:9", "params": params},
+                "scoring": {"path": "/s", "params": {"name": "load", "interval": 30}},
+            }
+        )  # fmt: skip
+
+    def do_POST(self) -> None:
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.seen.append(self.headers.get("Authorization"))  # type: ignore[attr-defined]
+        last = [{"metric": one["metric"], "score": float(one["values"][-1][1])} for one in request["data"]]
+        self._answer({"results": last})
+
+    def _answer(self, document: Any) -> None:
+        body = json.dumps(document).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def scorer() -> Iterator[Any]:
+    server: Any = ThreadingHTTPServer(("127.0.0.1", 0), _Scorer)
+    server.seen = []
+    server.url = f"http://127.0.0.1:{server.server_address[1]}"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def dynamic(url: str, **spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "dynamic-scoring.open-cluster-management.io/v1alpha1",
+        "kind": "DynamicScorer",
+        "metadata": {"name": "load", "namespace": "default"},
+        "spec": {
+            "description": "", "configURL": f"{url}/config", "configSyncMode": "Full", "location": "External",
+            "scoreDestination": "AddOnPlacementScore", **spec,
+        },
+    }  # fmt: skip
+
+
+def matrix(**values: str) -> dict[str, Any]:
+    result = [{"metric": {"cluster": name}, "values": [[1767225600, value]]} for name, value in values.items()]
+    return {"status": "success", "data": {"resultType": "matrix", "result": result}}
+
+
+def test_a_dynamic_scorer_is_asked_with_recorded_data(
+    scorer: Any, write: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy = {
+        "apiVersion": "fleet.quarterdeck.dev/v1alpha1", "kind": "ScorerPolicy",
+        "metadata": {"name": "load", "namespace": "default"},
+        "spec": {"direction": "lower", "normaliser": {"min": "0", "max": "200"}, "clusters": {"deny": ["oak"]}},
+    }  # fmt: skip
+    secret = {
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "api", "namespace": "default"},
+        "stringData": {"token": "t"},
+    }  # fmt: skip
+    auth = {"auth": {"tokenSecretRef": {"name": "api", "key": "token"}}}
+    file = write("load.yaml", [dynamic(scorer.url, scoring=auth), policy, secret])
+    fleet = write("fleet.yaml", [cluster("ash"), cluster("elm"), cluster("oak"), cluster("fir")])
+    data = write("data.json", matrix(ash="50", elm="150", oak="1"))
+    assert run("score", "test", file, "--data", data, "--fleet", fleet, "-o", "json") == 0
+    (result,) = json.loads(capsys.readouterr().out)
+    rows = {row["cluster"]: (row["raw"], row["normalised"], row["targeted"]) for row in result["clusters"]}
+    assert rows == {
+        "ash": (50, 75, True), "elm": (150, 25, True), "oak": (None, 50, False), "fir": (None, None, True),
+    }  # fmt: skip
+    assert result["complaints"] == ["fir: ScorerNoResults: the answer has no results"]
+    assert scorer.seen == ["Bearer t"] * 3
+
+
+def test_a_dynamic_scorer_that_cannot_be_had_is_said(
+    scorer: Any, write: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet = write("fleet.yaml", [cluster("ash")])
+    # Its Prometheus is not there.
+    file = write("load.yaml", [dynamic(scorer.url)])
+    assert run("score", "test", file, "--fleet", fleet) == 1
+    assert "ash: ScoreSourceFailed: 127.0.0.1:9 cannot be reached" in capsys.readouterr().err
+    assert run("score", "test", file) != 0
+    assert "say which there are" in capsys.readouterr().err
+    file = write("load.yaml", [dynamic("http://127.0.0.1:9")])
+    assert run("score", "test", file, "--fleet", fleet) != 0
+    assert "127.0.0.1:9 cannot be reached" in capsys.readouterr().err
+    file = write("load.yaml", [dynamic(scorer.url, location="External", scoring={"path": "no"})])
+    assert run("score", "test", file, "--fleet", fleet) != 0
+    assert "spec.scoring.path" in capsys.readouterr().err
