@@ -18,7 +18,7 @@ from hub.fleet.shape import TaskShape
 from hub.placement.filters import ADDON
 from hub.placement.score_sources import SourceScorer
 from hub.scoring.builtin import default_scorers
-from hub.scoring.combine import admit
+from hub.scoring.combine import admit, most
 from hub.scoring.interface import Scorer, ScoreRequest, WeightedScorer, concerns, lower_is_better, normaliser_of
 from hub.scoring.mix import ShapeMix, Typical
 from hub.scoring.state import Answer, Column, PluginState, ScoreState, Standing, known_values
@@ -67,7 +67,9 @@ def _plugin(scorer: Scorer, fleet: Fleet, now: float, shapes: Sequence[TaskShape
             request = ScoreRequest(shape, 1, now)
             _, kept_out = admit(fleet, request, [WeightedScorer(scorer, 1.0)])
             values = known_values(fleet.names, scorer.score(fleet, request))
-            answers.append(Answer(shape, values, tuple(fleet.names[at] for at in sorted(kept_out))))
+            allowed, _ = most(fleet, request, [WeightedScorer(scorer, 1.0)])
+            limits = {} if allowed is None else dict(zip(fleet.names, allowed.tolist(), strict=True))
+            answers.append(Answer(shape, values, tuple(fleet.names[at] for at in sorted(kept_out)), limits))
         mask = concerns(scorer, fleet)
         about = None if mask is None else tuple(n for n, meant in zip(fleet.names, mask.tolist(), strict=True) if meant)
     # Whatever it raises: then it is as unknown here as it is to a decision.

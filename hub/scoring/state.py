@@ -27,6 +27,7 @@ from hub.scoring.normalise import Normaliser
 
 Json = dict[str, Any]
 _T = TypeVar("_T")
+_ANY = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +50,13 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a plugin says for one shape: values by cluster (one that is not there is unknown), and who its filter keeps
-    out."""
+    """What a plugin says for one shape: values by cluster (one that is not there is unknown), who its filter keeps
+    out, and how many tasks more it allows where it limits that."""
 
     shape: TaskShape
     values: dict[str, float]
     kept_out: tuple[str, ...] = ()
+    limits: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +93,21 @@ class Recorded:
         self._about = None if state.about is None else frozenset(state.about)
         if any(answer.kept_out for answer in state.answers):
             self.filter = self._filter
+        if any(answer.limits for answer in state.answers):
+            self.limit = self._limit
 
     def score(self, fleet: Fleet, request: ScoreRequest) -> NDArray[np.float64]:
         answer = self._answers.get(_plain(request.shape))
         values: Mapping[str, float] = {} if answer is None else answer.values
         return np.array([values.get(name, math.nan) for name in fleet.names], np.float64)
+
+    def _limit(self, fleet: Fleet, request: ScoreRequest) -> NDArray[np.int64]:
+        """As it was said, less what this decision has placed there since; more only the plugin could know."""
+        answer = self._answers.get(_plain(request.shape))
+        limits: Mapping[str, int] = {} if answer is None else answer.limits
+        return np.array(
+            [max(0, limits[name] - _placed(fleet, name)) if name in limits else _ANY for name in fleet.names]
+        )
 
     def concerns(self, fleet: Fleet) -> NDArray[np.bool_] | None:
         if self._about is None:
@@ -159,6 +171,10 @@ def _states() -> TypeAdapter[ScoreState]:
 @cache
 def _shapes() -> TypeAdapter[list[TaskShape]]:
     return TypeAdapter(list[TaskShape])
+
+
+def _placed(fleet: Fleet, cluster: str) -> int:
+    return sum(holding.count for key, holding in fleet.held(cluster).items() if key.startswith("cycle/"))
 
 
 def _plain(shape: TaskShape) -> TaskShape:
