@@ -10,12 +10,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from hub.placement.rule import ClusterRule
+from hub.planner.empty import Empty, Way
 from hub.planner.places import Option, Places
 from hub.planner.plan import HeldSlice, Snapshot
 from hub.planner.views import part
 from hub.queueing.demand import Demand
-from hub.queueing.fleet.entitlement import Claim, Grant, fill, merged, queues_of
+from hub.queueing.fleet.entitlement import Claim, Grant, Tree, fill, queues_of
 from hub.queueing.fleet.entitlement import Option as Amounts
+from hub.queueing.fleet.rights import could
 from hub.queueing.objects import ClusterQueue, FlavorResource
 from hub.queueing.quotas import Denial
 from hub.queueing.tree import QuotaTree
@@ -23,7 +25,7 @@ from hub.queueing.usage import TreeUsage
 
 ClaimKey = tuple[str, str]
 """(job, ClusterQueue)"""
-Ways = tuple[Option, ...]
+Ways = tuple[Way, ...]
 
 
 @dataclass(slots=True, eq=False)
@@ -59,7 +61,7 @@ class Claims:
         snapshot: Snapshot,
         places: Places,
         route: Callable[[Demand], ClusterQueue | Denial],
-        options: Callable[[ClusterQueue, Demand | HeldSlice], Ways | Denial],
+        options: Callable[[ClusterQueue, Demand | HeldSlice], tuple[Option, ...] | Denial],
     ) -> None:
         self._snapshot, self._places, self._options = snapshot, places, options
         self.holders: dict[ClaimKey, Holder] = {}
@@ -83,16 +85,21 @@ class Claims:
                 )
         apart = self._apart()
         queues = dict(snapshot.quotas.queues)
-        ordered = sorted(trees.values(), key=lambda entry: entry[0].root.name)
-        self.grants: list[Grant] = merged(
-            fill(self._base(tree, apart), queues_of(tree, queues), claims, fair=snapshot.policy.fair)
-            for tree, claims in ordered
-        )
+        ordered = sorted(trees.values(), key=lambda entry: (entry[0].root.is_queue, entry[0].root.name))
+        parts = [Tree(self._base(tree, apart), queues_of(tree, queues), claims) for tree, claims in ordered]
+        space = Empty(places.fleet, self._ways) if self._contested() else None
+        self.grants: list[Grant] = fill(parts, fair=snapshot.policy.fair, space=space)
 
     def preferred(self, grant: Grant) -> Option | None:
         """How the grant would be paid; None: as the slice that runs already is."""
         ways = self._ways[grant.claim.kind]
-        return ways[grant.option] if grant.option < len(ways) else None
+        return ways[grant.option].option if grant.option < len(ways) else None
+
+    def _contested(self) -> bool:
+        """Whether it can matter to whom room belongs: somebody may take from others."""
+        return any(
+            could(queue, same=True) or could(queue, same=False) for queue in self._snapshot.quotas.queues.values()
+        )
 
     def _wants(self, route: Callable[[Demand], ClusterQueue | Denial]) -> dict[ClaimKey, _Wants]:
         quotas = self._snapshot.quotas
@@ -140,7 +147,7 @@ class Claims:
     def _payable(self, wants: _Wants, together: int) -> tuple[tuple[Amounts, ...], Ways, object]:
         """What a slot takes in each way in which the job could ever run, and what is equal for all that are alike."""
         one: Demand | HeldSlice = wants.demand if wants.demand is not None else wants.held[0]
-        rule = one.rule if one.place else None
+        rule = (one.rule or ClusterRule()) if one.place else None
         key = (wants.queue.name, one.shape, rule, one.place, together)
         known = self._sets.get(key)
         if known is None:
@@ -157,10 +164,12 @@ class Claims:
         found = self._options(queue, one)
         if isinstance(found, Denial):
             return (), ()
-        if rule is not None:
+        if rule is None:
+            ways = tuple(Way(option, None) for option in found)
+        else:
             allowed = self._places.allowed(rule)
-            found = tuple(o for o in found if (allowed & (o.capacity >= together)).any())
-        return tuple(option.choice.requests for option in found), found
+            ways = tuple(Way(o, allowed) for o in found if (allowed & (o.capacity >= together)).any())
+        return tuple(way.option.choice.requests for way in ways), ways
 
     def _apart(self) -> Mapping[str, Mapping[FlavorResource, int]]:
         """What is used but by no slice that is known: it stays whatever is decided."""

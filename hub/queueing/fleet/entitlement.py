@@ -5,6 +5,9 @@ it, if it fits; what does not fit is skipped, for good, for the tree only gets f
 who makes its side of every cohort borrow least, by dominant resource share over weight; without it, who has to reach
 least high up the tree for quota. Ties go by priority, age and key, so that the result is a function of jobs and quotas.
 
+Where clusters hold less than quotas allow, a claim must also find space on them, as they would be if only those before
+it ran (Space): so it is decided by the same order who is entitled to the room, too.
+
 A claim that is cut down to what it was given changes nothing about what the others are given: a job is offered slots
 in steps that depend on what it has, never on what it asks. What is done with the result is not decided here.
 """
@@ -12,8 +15,9 @@ in steps that depend on what it has, never on what it asks. What is done with th
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from hub.queueing.objects import ClusterQueue, FlavorResource
 from hub.queueing.tree import QuotaTree
@@ -26,6 +30,8 @@ Option = tuple[tuple[FlavorResource, int], ...]
 
 # An array that has n slots is offered n / 8 more at a time: a thousand slots cost some fifty steps.
 _STEP = 8
+# So often all is filled again; a queue in whose way more large heads are has to wait for them.
+_RETRIES = 3
 
 
 @dataclass(slots=True, eq=False)
@@ -55,63 +61,109 @@ class Grant:
     option: int
 
 
-def fill(
-    usage: TreeUsage, queues: Sequence[ClusterQueue | None], claims: Iterable[Claim], *, fair: bool
-) -> list[Grant]:
-    """Grants in the order of the tournament. `usage` is what is taken whatever the claims are, and afterwards full.
+class Space(Protocol):
+    """Room on clusters that run nothing but what was taken here."""
 
-    `queues`: by position, None for cohorts. `claims` may be in any order; their `entitled` is set.
+    def empty(self) -> Space:
+        """The same, with nothing taken."""
+        ...
+
+    def slots(self, claim: Claim, option: int, wanted: int) -> int:
+        """How many of `wanted` would find a place; of a gang all or 0."""
+        ...
+
+    def take(self, claim: Claim, option: int, slots: int) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """`usage`: what is taken whatever the claims are. `queues`: by position, None for cohorts."""
+
+    usage: TreeUsage
+    queues: Sequence[ClusterQueue | None]
+    claims: Sequence[Claim]
+
+
+def fill(trees: Iterable[Tree], *, fair: bool, space: Space | None = None) -> list[Grant]:
+    """Grants in the order of decision: in each tree its tournament's, between trees by priority, age and key.
+
+    `claims` may be in any order; their `entitled` is set.
+
+    A head that is too large for what is left must not cost those behind it what their queue owns: where others have
+    borrowed that while the head was in the way, all is filled again without the head.
     """
-    lines: dict[int, _Line] = {}
-    for claim in sorted(claims, key=lambda claim: claim.order):
-        claim.entitled = 0
-        line = lines.get(claim.position)
-        if line is None:
-            queue = queues[claim.position]
-            stops = queue is None or queue.fungibility.borrowing_stops
-            line = lines[claim.position] = _Line(usage, claim.position, stops)
-        line.claims.append(claim)
-    grants = _Grants()
-    if usage.tree.nodes[0].is_queue:
-        for line in lines.values():
-            while line.aim():
-                line.take(grants)
-    elif fair:
-        _fair(usage, lines.values(), grants)
-    else:
-        _classical(lines.values(), grants)
+    trees = list(trees)
+    without: set[tuple[int, int]] = set()
+    for left in range(_RETRIES, -1, -1):
+        there = space.empty() if space is not None else None
+        grants = _Grants(there)
+        lines = _run(trees, grants, frozenset(without), fair=fair)
+        robbed = {entry for line in lines if left for entry in line.in_the_way()}
+        if not robbed - without:
+            break
+        without |= robbed
     return grants.found
 
 
-def merged(trees: Iterable[Sequence[Grant]]) -> list[Grant]:
-    """The grants of several trees as one order: within a tree as they are, between trees by priority, age and key."""
-    found: list[Grant] = []
-    heap: list[tuple[Order, int, int]] = []
-    lists = [grants for grants in trees if grants]
-    if len(lists) == 1:
-        return list(lists[0])
-    for number, grants in enumerate(lists):
-        heap.append((grants[0].claim.order, number, 0))
+def _run(trees: Sequence[Tree], grants: _Grants, without: frozenset[tuple[int, int]], *, fair: bool) -> list[_Line]:
+    """`without`: (tree, kind of claim) that are not looked at."""
+    lines: list[_Line] = []
+    heap: list[tuple[Order, int, Iterator[Order]]] = []
+    for number, tree in enumerate(trees):
+        steps = _steps(number, tree, grants, lines, without, fair=fair)
+        for order in steps:
+            heap.append((order, number, steps))
+            break
     heapq.heapify(heap)
     while heap:
-        _, number, at = heap[0]
-        grants = lists[number]
-        found.append(grants[at])
-        if at + 1 < len(grants):
-            heapq.heapreplace(heap, (grants[at + 1].claim.order, number, at + 1))
-        else:
+        _, number, steps = heap[0]
+        following = next(steps, None)
+        if following is None:
             heapq.heappop(heap)
-    return found
+        else:
+            heapq.heapreplace(heap, (following, number, steps))
+    return lines
+
+
+def _steps(
+    number: int,
+    tree: Tree,
+    grants: _Grants,
+    all_lines: list[_Line],
+    without: frozenset[tuple[int, int]],
+    *,
+    fair: bool,
+) -> Iterator[Order]:
+    """Says who is next before it takes."""
+    usage = tree.usage.apart()
+    lines: dict[int, _Line] = {}
+    for claim in sorted(tree.claims, key=lambda claim: claim.order):
+        claim.entitled = 0
+        line = lines.get(claim.position)
+        if line is None:
+            queue = tree.queues[claim.position]
+            stops = queue is None or queue.fungibility.borrowing_stops
+            line = lines[claim.position] = _Line(usage, claim.position, stops, grants.space)
+            line.tree, line.strict = number, queue is not None and queue.strict
+            all_lines.append(line)
+        if (number, claim.kind) not in without:
+            line.claims.append(claim)
+    if usage.tree.nodes[0].is_queue:
+        return _alone(lines.values(), grants)
+    return _fair(usage, lines.values(), grants) if fair else _classical(lines.values(), grants)
 
 
 class _Grants:
-    __slots__ = ("found",)
+    __slots__ = ("found", "space")
 
-    def __init__(self) -> None:
+    def __init__(self, space: Space | None) -> None:
         self.found: list[Grant] = []
+        self.space = space
 
     def add(self, claim: Claim, slots: int, option: int) -> None:
         claim.entitled += slots
+        if self.space is not None:
+            self.space.take(claim, option, slots)
         if self.found:
             last = self.found[-1]
             if last.claim is claim and last.option == option:
@@ -123,14 +175,18 @@ class _Grants:
 class _Line:
     """The claims of one queue. `head` with `slots`, `option` and `amounts` is what it would take next, after `aim`."""
 
-    __slots__ = ("_at", "_closed", "_stops", "amounts", "claims", "head", "option", "position", "slots", "usage")
+    __slots__ = (
+        "_at", "_closed", "_space", "_stops", "amounts", "claims", "head", "option", "position", "slots", "strict",
+        "tree", "usage",
+    )  # fmt: skip
 
-    def __init__(self, usage: TreeUsage, position: int, stops: bool) -> None:
-        self.usage, self.position, self._stops = usage, position, stops
+    def __init__(self, usage: TreeUsage, position: int, stops: bool, space: Space | None) -> None:
+        self.usage, self.position, self._stops, self._space = usage, position, stops, space
         self.claims: list[Claim] = []
         self.head: Claim
         self.slots = self.option = 0
         self.amounts: Option = ()
+        self.tree, self.strict = 0, False
         self._at = 0
         self._closed: set[int] = set()
 
@@ -149,8 +205,30 @@ class _Line:
             self._at += 1
         return False
 
+    def in_the_way(self) -> list[tuple[int, int]]:
+        """Kinds of claims that were too large, if somebody behind lost what the queue owns for it."""
+        usage, position = self.usage, self.position
+        # A StrictFIFO queue gives nobody anything before its head.
+        if self.strict or not self._closed or usage.tree.nodes[0].is_queue:
+            return []
+        stuck: list[tuple[int, int]] = []
+        for claim in self.claims:
+            if claim.entitled >= claim.count:
+                continue
+            slots = claim.count if claim.gang else 1
+            for option in claim.options:
+                amounts = [(key, each * slots) for key, each in option]
+                owned = not any(usage.borrows(position, key, value) for key, value in amounts)
+                if owned and not fits(usage, position, amounts) and stuck:
+                    return stuck
+            if claim.kind in self._closed:
+                stuck.append((self.tree, claim.kind))
+        return []
+
     def fits(self) -> bool:
-        return fits(self.usage, self.position, self.amounts)
+        if not fits(self.usage, self.position, self.amounts):
+            return False
+        return self._space is None or self._space.slots(self.head, self.option, self.slots) == self.slots
 
     def take(self, grants: _Grants) -> None:
         self.usage.add(self.position, self.amounts)
@@ -166,6 +244,8 @@ class _Line:
                 paid = min(paid, usage.available(position, key) // each)
                 if paid < least:
                     break
+            if paid >= least and self._space is not None:
+                paid = self._space.slots(claim, number, paid)
             if paid < least:
                 continue
             if found and any(usage.borrows(position, key, each * paid) for key, each in option):
@@ -178,12 +258,22 @@ class _Line:
         return found
 
 
-def _classical(lines: Iterable[_Line], grants: _Grants) -> None:
+def _alone(lines: Iterable[_Line], grants: _Grants) -> Iterator[Order]:
+    """A queue without cohort."""
+    for line in lines:
+        while line.aim():
+            yield line.head.order
+            if line.fits():
+                line.take(grants)
+
+
+def _classical(lines: Iterable[_Line], grants: _Grants) -> Iterator[Order]:
     """Who reaches least high first. As the tree fills a head only has to reach higher: the stale is looked at anew."""
     heap = [(_reach(line), line.head.order, line.position, line) for line in lines if line.aim()]
     heapq.heapify(heap)
     while heap:
-        reach, _, position, line = heap[0]
+        reach, order, position, line = heap[0]
+        yield order
         if line.fits() and _reach(line) == reach:
             line.take(grants)
         if line.aim():
@@ -200,7 +290,7 @@ def _reach(line: _Line) -> int:
 _Key = tuple[bool, int, float, int, float, str, str]
 
 
-def _fair(usage: TreeUsage, lines: Iterable[_Line], grants: _Grants) -> None:
+def _fair(usage: TreeUsage, lines: Iterable[_Line], grants: _Grants) -> Iterator[Order]:
     """The tournament up the tree. Only on the winner's way up do shares change, so only there keys are made anew."""
     tree = usage.tree
     heaps: dict[int, list[tuple[_Key, int, _Line]]] = {}
@@ -218,6 +308,7 @@ def _fair(usage: TreeUsage, lines: Iterable[_Line], grants: _Grants) -> None:
     root = heaps.get(0, [])
     while root:
         winner = root[0][2]
+        yield winner.head.order
         if winner.fits():
             winner.take(grants)
         below, left = winner.position, winner.aim()
