@@ -34,10 +34,6 @@ def without_limits(spec: dict[str, Any]) -> dict[str, Any]:
     [
         ({"gpu": {"count": 0, "models": ["A100"]}}, "spec.gpu.count"),
         ({"activeDeadline": "0s"}, "spec.activeDeadline"),
-        (
-            {"placement": {"spreadPolicy": {"spreadConstraints": [{"topologyKey": "z", "topologyKeyType": "Label"}]}}},
-            "spread",
-        ),
         ({"template": {"spec": without_limits({"resources": {"requests": {"cpu": "-1"}}})}}, "cpu"),
     ],
 )
