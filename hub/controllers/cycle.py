@@ -137,7 +137,7 @@ class Cycle:
         if not self._replan and self._planned == self._world.version:
             return
         self._replan, self._planned = False, self._world.version
-        if self._looking.demands and not self.closing:
+        if self._deciding.wanted and not self.closing:
             # With what the jobs just looked at hold, or hold no more.
             self._world.refresh()
             self._again_at(self._deciding.decide())

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
 from hub.api.reasons import Reason
 from hub.controllers.delivery import Delivery
 from hub.controllers.evicting import Evicting
+from hub.controllers.foreign import Foreign
 from hub.controllers.holdings import Holdings
 from hub.controllers.isolation import Planner, plan_without_culprits
 from hub.controllers.limits import Limits
@@ -25,9 +27,10 @@ from hub.controllers.table import JobEntry, JobTable
 from hub.controllers.tempo import Tempo
 from hub.controllers.world import World
 from hub.jobs.spec import JobSpec
-from hub.planner.plan import Plan, Preemption, Refusal, Snapshot
+from hub.planner.plan import HeldSlice, Plan, Preemption, Refusal, Snapshot
 from hub.queueing.demand import Demand
 from hub.queueing.fleet.policy import FleetPolicy
+from hub.queueing.objects import FlavorResource
 from hub.scoring.interface import WeightedScorer
 
 _log = logger(__name__)
@@ -48,6 +51,7 @@ class Deciding:
         evicting: Evicting,
         limits: Limits,
         looking: Looking,
+        foreign: Foreign,
         tempo: Tempo,
         metrics: HubMetrics,
         *,
@@ -61,17 +65,24 @@ class Deciding:
         self.scorers: Sequence[WeightedScorer] = ()
         self._table, self._world, self._holdings = table, world, holdings
         self._delivery, self._evicting, self._limits, self._looking = delivery, evicting, limits, looking
+        self._foreign = foreign
         self._tempo, self._metrics = tempo, metrics
         self.planner, self._policy, self._block, self._now = planner, policy, block, now
         self._left = self._left_at = 0.0
+        self._held: tuple[tuple[HeldSlice, ...], tuple[HeldSlice, ...], tuple[HeldSlice, ...]] = ((), (), ())
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anything waits."""
+        return bool(self._looking.demands or self._foreign.demands)
 
     def decide(self) -> float | None:
         """When (epoch seconds) the same would be decided otherwise; None: not without news."""
         self.count += 1
         started = time.perf_counter()
-        demands = tuple(self._looking.demands.values())
         late = self._late() if self._block else ""
         snapshot = self.snapshot()
+        demands = snapshot.demands
         if late:
             snapshot = replace(snapshot, demands=())
         outcome, culprits = plan_without_culprits(self.planner, snapshot)
@@ -94,13 +105,29 @@ class Deciding:
             now=self._now(),
             fleet=self._world.fleet,
             quotas=self._world.quotas,
-            usage=self._holdings.usage,
-            demands=tuple(self._looking.demands.values()),
+            usage=self._usage(),
+            demands=(*self._looking.demands.values(), *self._foreign.demands.values()),
             sets=self._world.sets,
             scorers=tuple(self.scorers),
-            held=self._holdings.slices,
+            held=self._slices(),
             policy=self._policy,
         )
+
+    def _usage(self) -> Mapping[str, Mapping[FlavorResource, int]]:
+        total: dict[str, Mapping[FlavorResource, int]] = dict(self._holdings.usage)
+        for queue, used in self._foreign.usage.items():
+            if used:
+                both = Counter(total.get(queue) or {})
+                both.update(used)
+                total[queue] = both
+        return total
+
+    def _slices(self) -> tuple[HeldSlice, ...]:
+        """The same tuple while nothing changed: planners go by that."""
+        own, foreign = self._holdings.slices, self._foreign.slices
+        if self._held[0] is not own or self._held[1] is not foreign:
+            self._held = (own, foreign, own + foreign if foreign else own)
+        return self._held[2]
 
     def refusals(self) -> dict[str, Refusal]:
         """What the last decision said of those that wait, by the planner's key."""
@@ -109,7 +136,7 @@ class Deciding:
             refusal = entries[uid].refusal
             if refusal is not None:
                 found[demand.key] = refusal
-        return found
+        return found | self._foreign.refusals()
 
     def _late(self) -> str:
         """Who is admitted and not up, if anybody is."""
@@ -127,6 +154,8 @@ class Deciding:
                 touched[victim.uid] = victim
         admitted = 0
         for admission in outcome.admissions:
+            if self._foreign.admit(admission):
+                continue
             entry = self._table.by_key(admission.key)
             if entry is None or entry.seen is None or entry.seen.spec is None:
                 continue
@@ -158,10 +187,12 @@ class Deciding:
             entry.refusal = refused
             touched[uid] = entry
         self._left = allowance
+        self._foreign.told(refusals)
         for uid in touched:
             self._looking.after(uid)
 
     def _preempt(self, preemption: Preemption) -> JobEntry | None:
+        self._foreign.preempt(preemption)
         entry = self._table.entries.get(preemption.uid)
         if entry is None:
             return None
@@ -170,6 +201,8 @@ class Deciding:
     def _quarantine(self, demand: Demand) -> None:
         """A job that no decision survives waits until it changes; the others go on."""
         self._metrics.job_errors.inc()
+        if self._foreign.spoils(demand):
+            return
         entry = self._table.entries[demand.uid]
         self._looking.demands.pop(demand.uid, None)
         entry.trouble = Refusal(demand.key, Reason.INVALID_SPEC, (("detail", _UNDECIDABLE),))

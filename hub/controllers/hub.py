@@ -30,6 +30,7 @@ from hub.controllers.dynamic_scoring import DynamicScoring
 from hub.controllers.events import Events
 from hub.controllers.evicting import Evicting
 from hub.controllers.experience import SliceRecord
+from hub.controllers.foreign import Foreign
 from hub.controllers.garbage import REQUEST_KEPT, Garbage
 from hub.controllers.holdings import Holdings
 from hub.controllers.lifecycle import Lifecycle
@@ -158,6 +159,7 @@ class Hub:
             on_state=self._on_state,
             on_demand=self._asked,
         )
+        self.foreign = Foreign(self.world, self.writes, now=now, on_change=lambda: self.cycle.decide_again())
         self.deciding = Deciding(
             self.table,
             self.world,
@@ -166,6 +168,7 @@ class Hub:
             evicting,
             self.limits,
             self.looking,
+            self.foreign,
             self.tempo,
             self.metrics,
             planner=plan if queue.mode == "fleet" else KueuePlanner(replace(queue.settings, block=False)).plan,
@@ -182,7 +185,7 @@ class Hub:
             may_decide=self._may_decide,
             config=config.cycle,
             now=now,
-            on_turn=lambda: self.queue_status.news(),
+            on_turn=self._on_turn,
         )
         self.table.on_mark = self.cycle.wake
         self.registrar = Registrar(
@@ -208,9 +211,11 @@ class Hub:
         )
         self.watching = Watching(
             api, self.table, self.world, self.cycle, self.placements,
-            self.registrar, self.garbage, self.scores, self.publishing, self.dynamic,
+            self.registrar, self.garbage, self.scores, self.publishing, self.dynamic, self.foreign,
         )  # fmt: skip
-        self.queue_status = QueueStatus(self.table, self.world, self.holdings, self.writes, self.watching.store, now)
+        self.queue_status = QueueStatus(
+            self.table, self.foreign, self.world, self.holdings, self.writes, self.watching.store, now
+        )
         self.lifecycle = (
             Lifecycle(connect, busy=lambda: self.tempo.busy) if connect is not None and config.lifecycle else None
         )
@@ -381,6 +386,7 @@ class Hub:
         self.dynamic.start()
         self.garbage.take_over()
         self.table.mark_all()
+        self.foreign.take_over()
         self.cycle.decide_again()
         if self.lifecycle is not None:
             loop = asyncio.get_running_loop()
@@ -403,6 +409,10 @@ class Hub:
                 self.table.work_seen(work)
 
     # What the cycle says.
+
+    def _on_turn(self) -> None:
+        self.foreign.refresh()
+        self.queue_status.news()
 
     def _on_state(self, entry: JobEntry) -> None:
         self.slices.job_state(entry)

@@ -17,6 +17,7 @@ from hub.api.conditions import with_condition
 from hub.api.mergepatch import create_merge_patch
 from hub.api.resource import CLUSTER_QUEUES, LOCAL_QUEUES, Resource
 from hub.api.timestamps import format_time, from_timestamp
+from hub.controllers.foreign import Foreign
 from hub.controllers.holdings import Holdings
 from hub.controllers.table import JobTable
 from hub.controllers.world import World
@@ -46,6 +47,7 @@ class QueueStatus:
     def __init__(
         self,
         table: JobTable,
+        foreign: Foreign,
         world: World,
         holdings: Holdings,
         writes: Writes,
@@ -54,7 +56,7 @@ class QueueStatus:
         *,
         calm: float = CALM,
     ) -> None:
-        self._table, self._world, self._holdings = table, world, holdings
+        self._table, self._foreign, self._world, self._holdings = table, foreign, world, holdings
         self._writes, self._objects, self._now, self._calm = writes, objects, now, calm
         self._news = asyncio.Event()
         self._last_news = 0.0
@@ -116,8 +118,18 @@ class QueueStatus:
                 part.admitted += bool(state.live)
                 part.pending += not state.live and not spec.suspend
             parts[0].usage.update(self._holdings.of(entry.uid))
-        for name, used in self._holdings.usage.items():
-            cluster.setdefault(name, _Counts()).usage.update(used)
+        for namespace, name, holds, amounts in self._foreign.counts():
+            route = quotas.local_queues.get((namespace, name))
+            parts = [local.setdefault(f"{namespace}/{name}", _Counts())]
+            if route is not None:
+                parts.append(cluster.setdefault(route.cluster_queue, _Counts()))
+            for part in parts:
+                part.admitted += holds
+                part.pending += not holds
+            parts[0].usage.update(amounts)
+        for usage in (self._holdings.usage, self._foreign.usage):
+            for name, used in usage.items():
+                cluster.setdefault(name, _Counts()).usage.update(used)
         return local, cluster
 
     def _desired(self, resource: Resource, key: str, counts: _Counts, quotas: Quotas) -> Callable[[], Write | None]:

@@ -41,6 +41,7 @@ from hub.client.informer import Informer, object_key
 from hub.client.interface import KubeApi
 from hub.controllers.cycle import Cycle
 from hub.controllers.dynamic_scoring import DynamicScoring
+from hub.controllers.foreign import Foreign
 from hub.controllers.garbage import Garbage
 from hub.controllers.placements import PlacementKeeper
 from hub.controllers.publishing import Publishing
@@ -76,11 +77,12 @@ class Watching:
         scores: Scores,
         publishing: Publishing,
         dynamic: DynamicScoring,
+        foreign: Foreign,
     ) -> None:
         self._placements = placements
         self._table, self._world, self._cycle = table, world, cycle
         self._registrar, self._garbage, self._scores = registrar, garbage, scores
-        self._publishing, self._dynamic = publishing, dynamic
+        self._publishing, self._dynamic, self._foreign = publishing, dynamic, foreign
         make = self._make
         self.informers: tuple[Informer[Any], ...] = (
             self._informer(api, FLEET_JOBS, transform=self._read_job, on_event=self._on_job),
@@ -95,6 +97,7 @@ class Watching:
                 transform=self._read_workload,
                 on_event=self._on_workload,
             ),
+            make(api, WORKLOADS, self._on_foreign, status=True, label_selector=f"!{names.KUEUE_JOB_UID}"),
             Informer(api, LEASES, field_selector=f"metadata.name={names.CLUSTER_LEASE}", on_event=self._on_lease),
             make(api, MANAGED_CLUSTERS, self._on_cluster, status=True),
             make(api, CLUSTER_CAPACITIES, self._on_capacity, status=True),
@@ -193,6 +196,12 @@ class Watching:
                 self._table.mark(entry.uid)
         elif old is not None:
             self._table.workload_gone(old.namespace, old.name, old.uid)
+
+    def _on_foreign(self, obj: Json, gone: bool) -> None:
+        if gone:
+            self._foreign.gone(obj)
+        else:
+            self._foreign.seen(obj)
 
     # Clusters.
 

@@ -61,8 +61,8 @@ class Allotting:
                 continue
             wish = Wish(demand, queue, group.avoid, wanted if demand.gang else 1, held, placed)
             takes = filling.fill(wish, wanted, option)
-            names = [filling.places.names[take.cluster] for take in takes]
-            held += tuple(name for name in dict.fromkeys(names) if name not in held)
+            names = [filling.places.names[take.cluster] if take.cluster >= 0 else "" for take in takes]
+            held += tuple(name for name in dict.fromkeys(names) if name and name not in held)
             if demand.rule.spread:
                 placed += tuple((name, take.slots) for name, take in zip(names, takes, strict=True))
             left -= sum(take.slots for take in takes)

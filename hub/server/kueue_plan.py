@@ -14,6 +14,7 @@ from hub.api.errors import InvalidObjectError
 from hub.api.quantity import Quantity
 from hub.api.reasons import Reason
 from hub.api.timestamps import parse_time
+from hub.controllers.foreign_workload import mirrored
 from hub.queueing.amount import quantity
 from hub.queueing.kueue.assignment import PodSetAssignment
 from hub.queueing.kueue.cycle import Scheduler
@@ -30,7 +31,6 @@ from hub.server.plan_document import SETTLE, by_name, job_row, moment_of, queue_
 from hub.server.reading import Json as Object
 from hub.server.reading import Objects
 from hub.server.snapshot import Job, State
-from hub.server.workloads import mirrored
 
 Json = dict[str, Any]
 

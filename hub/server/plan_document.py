@@ -13,6 +13,7 @@ from hub.api import names
 from hub.api.reasons import Reason
 from hub.api.resource import PLACEMENT_DECISIONS, PLACEMENTS
 from hub.api.timestamps import format_micro_time, format_time, from_timestamp
+from hub.controllers.foreign_workload import UNPLACED, admission, job_admission
 from hub.planner.cycle import in_order, plan
 from hub.planner.plan import Admission, Plan, Refusal, Snapshot
 from hub.queueing.amount import quantity
@@ -24,7 +25,6 @@ from hub.queueing.shares import share
 from hub.server.placements import placement_documents
 from hub.server.reading import Objects
 from hub.server.snapshot import Job, State
-from hub.server.workloads import UNPLACED, admission, job_admission
 
 Json = dict[str, Any]
 SETTLE: Final = 1000

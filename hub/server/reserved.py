@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from hub.controllers.foreign_workload import Holding, Waiting
 from hub.planner.plan import HeldSlice, Preemption, Slice
 from hub.queueing.assign import counted
 from hub.queueing.demand import Demand
 from hub.queueing.objects import ClusterQueue, FlavorResource
-from hub.server.workloads import Holding, Waiting
 
 
 class Reserved:

@@ -15,6 +15,7 @@ from hub.api import resource
 from hub.api.errors import InvalidObjectError
 from hub.api.reasons import Reason
 from hub.api.timestamps import format_time, from_timestamp, parse_time
+from hub.controllers.foreign_workload import Holding, Waiting, mirrored, read_workload
 from hub.controllers.holdings import Holdings, holder_of
 from hub.controllers.seen import JobRef, SeenJob, read_job, read_work
 from hub.controllers.table import JobEntry
@@ -35,7 +36,6 @@ from hub.scoring.state import ScoreState
 from hub.server.placements import chosen_by_placement
 from hub.server.reading import Json, Objects, Source
 from hub.server.reserved import Reserved, summed
-from hub.server.workloads import Holding, Waiting, mirrored, read_workload
 
 _FOR_EVER: Final = float("inf")
 

@@ -58,7 +58,9 @@ async def workload_of(scene: Scene, job: str) -> Json | None:
 
 async def test_one_head_a_queue_in_order_and_whole(scene: Scene) -> None:
     hub = await scene.hub(queue=kueue_queue())
-    agent = await scene.agent("ash", cpu=16, plan=lambda work, tasks: Told(seconds=2.0 if "wide" in work["metadata"]["name"] else 0.1))
+    agent = await scene.agent(
+        "ash", cpu=16, plan=lambda work, tasks: Told(seconds=2.0 if "wide" in work["metadata"]["name"] else 0.1)
+    )
     await scene.available("ash")
     await tenant(scene, "vision", 4, cohort=None, preemption={})
     await plain(scene, "wide", "vision", 4)

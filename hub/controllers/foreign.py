@@ -1,0 +1,326 @@
+"""Workloads that nobody made for a job of this hub: somebody else runs them, the quota is decided here.
+
+They wait and hold beside the hub's own jobs, by the same rules. What is decided is written into their status in Kueue's
+words, and counts from that moment. Whoever runs one says Finished when it ends, and gives its quota back when it was
+evicted; of one without an owner the hub does that itself, for nobody else would. They are given quota, not a cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from hub.api.conditions import condition_is
+from hub.api.conversion import V1BETA1, to_v1beta2
+from hub.api.errors import InvalidObjectError
+from hub.api.mergepatch import create_merge_patch
+from hub.api.reasons import Reason
+from hub.api.resource import WORKLOADS
+from hub.api.timestamps import format_time, from_timestamp
+from hub.client.interface import Object
+from hub.controllers.foreign_status import Verdict, status_after
+from hub.controllers.foreign_workload import Holding, Waiting, admission, read_workload
+from hub.controllers.logs import logger
+from hub.controllers.world import World
+from hub.controllers.writes import MergePatch, Write, WriteKey, Writes
+from hub.fleet.shape import TaskShape
+from hub.planner.plan import Admission, HeldSlice, Preemption, Refusal
+from hub.queueing.demand import Demand
+from hub.queueing.objects import FlavorResource
+from hub.queueing.quotas import Quotas
+
+Json = dict[str, Any]
+_log = logger(__name__)
+_TOLD: Final = 1.0
+"""Seconds before a new reason to wait is written: most change again at once."""
+_DRAIN: Final = "HoldAndDrain"
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    """`verdict`: what was decided and not seen in the object yet. `spoiled`: what
+    it asked for when no decision about it was possible."""
+
+    obj: Json
+    read: Waiting | Holding | None = None
+    problem: str = ""
+    verdict: Verdict | None = None
+    refusal: Refusal | None = None
+    spoiled: Demand | None = None
+    evictions: int = 0
+
+
+class Foreign:
+    """`on_change` is called when a decision could differ. `now`: epoch seconds."""
+
+    def __init__(
+        self, world: World, writes: Writes, *, now: Callable[[], float], on_change: Callable[[], None]
+    ) -> None:
+        # By uid; and which it is, by key.
+        self.demands: dict[str, Demand] = {}
+        self._waiting: dict[str, str] = {}
+        self.usage: dict[str, dict[FlavorResource, int]] = {}
+        self._world, self._writes, self._now, self._on_change = world, writes, now, on_change
+        self._entries: dict[str, _Entry] = {}
+        self._slices: dict[str, HeldSlice] = {}
+        self._listed: tuple[HeldSlice, ...] | None = ()
+        self._quotas: Quotas | None = None
+        # Of who waits for what, and who holds what.
+        self._changes = 0
+
+    @property
+    def slices(self) -> tuple[HeldSlice, ...]:
+        if self._listed is None:
+            self._listed = tuple(self._slices.values())
+        return self._listed
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def counts(self) -> Iterable[tuple[str, str, bool, dict[FlavorResource, int]]]:
+        """(namespace, LocalQueue, whether it holds quota, what) of each that is active and has not finished."""
+        for entry in self._entries.values():
+            read, spec = entry.read, entry.obj.get("spec") or {}
+            queue = str(spec.get("queueName") or "")
+            if isinstance(read, Holding):
+                yield _namespace(entry.obj), queue, True, dict(read.amounts)
+            elif read is not None and read.demand is not None:
+                yield _namespace(entry.obj), queue, False, {}
+
+    # What is seen.
+
+    def seen(self, obj: Json) -> None:
+        obj = to_v1beta2(obj) if obj.get("apiVersion") == V1BETA1 else obj
+        uid = str(obj["metadata"]["uid"])
+        entry = self._entries.get(uid)
+        if entry is None:
+            entry = self._entries[uid] = _Entry(obj)
+        elif _version(obj) < _version(entry.obj):
+            return
+        entry.obj = obj
+        if entry.verdict is not None and entry.verdict.shows(obj.get("status") or {}):
+            entry.verdict = None
+        before = self._changes
+        self._look(uid, entry)
+        if self._changes != before:
+            self._on_change()
+
+    def gone(self, obj: Json) -> None:
+        uid = str(obj["metadata"]["uid"])
+        if self._entries.pop(uid, None) is not None:
+            self._hold(uid, None, None)
+            self._wait(uid, None)
+            self._on_change()
+
+    def take_over(self) -> None:
+        """What was decided here before somebody else led is not known to have been written."""
+        for uid, entry in list(self._entries.items()):
+            entry.verdict = entry.refusal = None
+            self._look(uid, entry)
+
+    def refresh(self) -> None:
+        """Once a turn: what depends on quotas is read again where they changed."""
+        if self._quotas is self._world.quotas:
+            return
+        self._quotas = self._world.quotas
+        for uid, entry in list(self._entries.items()):
+            self._look(uid, entry)
+
+    def _look(self, uid: str, entry: _Entry) -> None:
+        """Everything that follows from the object and from what was decided since."""
+        obj = self._effective(entry)
+        try:
+            entry.read, entry.problem = read_workload(obj, self._world.quotas, place=False), ""
+        except InvalidObjectError as error:
+            entry.read, entry.problem = None, str(error)
+        if entry.problem and not condition_is((obj.get("status") or {}).get("conditions"), "Finished"):
+            self._refuse(entry, Refusal(_key(obj), Reason.INVALID_SPEC, (("detail", entry.problem),)))
+        held = entry.read if isinstance(entry.read, Holding) else None
+        self._hold(uid, held, entry)
+        waiting = entry.read.demand if isinstance(entry.read, Waiting) else None
+        if waiting == entry.spoiled or obj["metadata"].get("deletionTimestamp"):
+            waiting = None
+        self._wait(uid, waiting)
+        if held is not None:
+            self._keep_going(entry, held)
+
+    def _wait(self, uid: str, demand: Demand | None) -> None:
+        before = self.demands.get(uid)
+        if before == demand:
+            return
+        self._changes += 1
+        if before is not None:
+            del self.demands[uid], self._waiting[before.key]
+        if demand is not None:
+            self.demands[uid], self._waiting[demand.key] = demand, uid
+
+    def _keep_going(self, entry: _Entry, held: Holding) -> None:
+        """One that holds quota: whether it must go, may begin, or has to give its quota back."""
+        if entry.verdict is not None:
+            return
+        spec, status = entry.obj.get("spec") or {}, entry.obj.get("status") or {}
+        verdict = None
+        if held.leaving:
+            if not entry.obj["metadata"].get("ownerReferences"):
+                verdict = Verdict.released()
+        elif spec.get("active") is False:
+            verdict = Verdict.evicted("Deactivated", "The workload is deactivated")
+        elif (why := self._drained(held.queue, spec)) is not None:
+            verdict = Verdict.evicted(*why)
+        else:
+            verdict = Verdict.of_checks(status)
+        if verdict is not None:
+            self._decided(entry, verdict)
+
+    def _drained(self, name: str, spec: Mapping[str, Any]) -> tuple[str, str] | None:
+        quotas = self._world.quotas
+        queue = quotas.queues.get(name)
+        if queue is not None and queue.stop == _DRAIN:
+            return Reason.CLUSTER_QUEUE_STOPPED.code, "The ClusterQueue is stopped"
+        return None
+
+    def _hold(self, uid: str, held: Holding | None, entry: _Entry | None) -> None:
+        before = self._slices.get(uid)
+        now = None
+        if held is not None and entry is not None:
+            now = _slice(uid, held, entry.evictions)
+        if before == now:
+            return
+        self._changes += 1
+        if before is not None:
+            self._add(before.queue, before.amounts, -1)
+            del self._slices[uid]
+        if now is not None:
+            self._add(now.queue, now.amounts, 1)
+            self._slices[uid] = now
+        self._listed = None
+
+    def _add(self, queue: str, amounts: Iterable[tuple[FlavorResource, int]], sign: int) -> None:
+        used = self.usage.setdefault(queue, {})
+        for key, amount in amounts:
+            left = used.get(key, 0) + sign * amount
+            if left:
+                used[key] = left
+            else:
+                used.pop(key, None)
+
+    # What is decided.
+
+    def admit(self, decided: Admission) -> bool:
+        """False when it is about none of these."""
+        uid = self._waiting.get(decided.key)
+        if uid is None:
+            return False
+        entry = self._entries[uid]
+        assert isinstance(entry.read, Waiting), "only what waits is admitted"
+        queue = self._world.quotas.queues[decided.queue]
+        assigned = admission(queue, entry.read.pod_sets, decided.slices)
+        used = {flavor for part in decided.slices for _, flavor in part.flavors}
+        checks = tuple(rule.name for rule in queue.check_rules if not rule.flavors or used & set(rule.flavors))
+        entry.refusal = None
+        self._decided(entry, Verdict.admitted(assigned, checks))
+        return True
+
+    def preempt(self, decided: Preemption) -> None:
+        entry = self._entries.get(decided.uid)
+        if entry is not None and isinstance(entry.read, Holding) and not entry.read.leaving:
+            entry.evictions += 1
+            self._decided(entry, Verdict.evicted(Reason.PREEMPTED.code, decided.message, decided.reason))
+
+    def told(self, refusals: Mapping[str, Refusal]) -> None:
+        """Why each that waits does, by its key."""
+        for uid, demand in self.demands.items():
+            refusal = refusals.get(demand.key)
+            if refusal is not None:
+                self._refuse(self._entries[uid], refusal)
+
+    def refusals(self) -> dict[str, Refusal]:
+        """What was said last of those that wait, by their keys."""
+        found = {demand.key: self._entries[uid].refusal for uid, demand in self.demands.items()}
+        return {key: refusal for key, refusal in found.items() if refusal is not None}
+
+    def spoils(self, demand: Demand) -> bool:
+        """No decision about it is possible as it is: it waits until it changes. False when it is none of these."""
+        entry = self._entries.get(demand.uid)
+        if entry is None:
+            return False
+        self._wait(demand.uid, None)
+        entry.spoiled = demand
+        _log.error("no decision about a Workload is possible; it waits until it changes", workload=_key(entry.obj))
+        return True
+
+    def _refuse(self, entry: _Entry, refusal: Refusal) -> None:
+        before, entry.refusal = entry.refusal, refusal
+        if before is None or before.reason is not refusal.reason:
+            self._submit(entry, delay=_TOLD)
+
+    def _decided(self, entry: _Entry, verdict: Verdict) -> None:
+        entry.verdict = verdict
+        self._submit(entry)
+        self._look(str(entry.obj["metadata"]["uid"]), entry)
+
+    def _submit(self, entry: _Entry, *, delay: float = 0.0) -> None:
+        meta = entry.obj["metadata"]
+        key = WriteKey(WORKLOADS, _namespace(entry.obj), str(meta["name"]), "status")
+        self._writes.submit(key, lambda: self._write(entry), delay=delay, on_done=self._answered)
+
+    def _write(self, entry: _Entry) -> Write | None:
+        uid = str(entry.obj["metadata"]["uid"])
+        if self._entries.get(uid) is not entry:
+            return None
+        before = entry.obj.get("status") or {}
+        patch = create_merge_patch(before, self._status(entry))
+        return None if patch is None else MergePatch({"metadata": {"uid": uid}, "status": patch})
+
+    def _answered(self, answer: Object | None) -> None:
+        if answer is not None:
+            self.seen(dict(answer))
+
+    def _effective(self, entry: _Entry) -> Json:
+        return entry.obj if entry.verdict is None else {**entry.obj, "status": self._status(entry)}
+
+    def _status(self, entry: _Entry) -> Json:
+        obj = entry.obj
+        waits = entry.refusal if entry.verdict is None else None
+        at = format_time(from_timestamp(self._now()))
+        return status_after(obj.get("status") or {}, entry.verdict, waits, at, obj["metadata"].get("generation"))
+
+
+def _slice(uid: str, held: Holding, evictions: int) -> HeldSlice:
+    demand = held.waiting.demand
+    return HeldSlice(
+        key=held.key,
+        uid=uid,
+        # No ManifestWork's name has a slash, so this is nobody's.
+        work=f"workload/{uid}",
+        epoch=1,
+        cluster="",
+        queue=held.queue,
+        priority=demand.priority if demand is not None else 0,
+        created=demand.created if demand is not None else 0.0,
+        admitted=held.since,
+        started=held.since,
+        shape=demand.shape if demand is not None else TaskShape(),
+        slots=max(1, held.slots),
+        amounts=held.amounts,
+        expected=demand.expected if demand is not None else None,
+        preempted=evictions,
+        gang=True,
+        leaving=held.leaving,
+        place=False,
+        local=demand.queue if demand is not None else "",
+    )
+
+
+def _namespace(obj: Mapping[str, Any]) -> str:
+    return str(obj["metadata"].get("namespace") or "default")
+
+
+def _key(obj: Mapping[str, Any]) -> str:
+    return f"{_namespace(obj)}/{obj['metadata']['name']}"
+
+
+def _version(obj: Mapping[str, Any]) -> int:
+    text = str(obj["metadata"].get("resourceVersion") or "0")
+    return int(text) if text.isdecimal() else 0
