@@ -23,6 +23,7 @@ from hub.placement.profiles import with_profile
 from hub.placement.rule import ClusterRule
 from hub.placement.rules import chooses_itself, job_rule, parse_rule
 from hub.placement.sets import ClusterSets
+from hub.placement.stability import parse_missing
 from hub.queueing.derived import Drift, derive, derives
 from hub.queueing.quotas import Quotas
 from hub.registration.availability import is_lost
@@ -127,7 +128,7 @@ class World:
             return
         try:
             rule = parse_rule(namespace, obj.get("spec") or {}, name, jobs=False)
-            self._placements[key] = with_profile(rule, (obj.get("metadata") or {}).get("annotations"))
+            self._placements[key] = with_profile(replace(rule, missing=parse_missing(annotations)), annotations)
         except InvalidObjectError as error:
             _log.warning("a Placement cannot be read", placement=f"{namespace}/{name}", why=str(error))
             if not isinstance(self._placements.get(key), ClusterRule):
