@@ -127,6 +127,7 @@ class World:
             self._placements.pop(key, None)
             return
         try:
+            annotations = (obj.get("metadata") or {}).get("annotations") or {}
             rule = parse_rule(namespace, obj.get("spec") or {}, name, jobs=False)
             self._placements[key] = with_profile(replace(rule, missing=parse_missing(annotations)), annotations)
         except InvalidObjectError as error:
