@@ -71,6 +71,11 @@ CHOSEN: Final = f"{GROUP}/chosen"
 
 # On an AddOnPlacementScore that the hub publishes for a DynamicScorer: whose it is (``NAMESPACE/NAME``).
 SCORER: Final = f"{GROUP}/scorer"
+# On the ManifestWork by which the Dynamic Scoring Framework's own agents are told what to ask.
+SCORING_CONFIG: Final = f"{GROUP}/scoring-config"
+
+# On a ClusterQueue or Cohort: from which cluster set its nominal quota is taken (JSON, see hub/queueing/nominal.py).
+NOMINAL_FROM: Final = f"{GROUP}/nominal-from"
 
 # Kueue.
 QUEUE_NAME: Final = "kueue.x-k8s.io/queue-name"

@@ -342,6 +342,12 @@ class Reason(Enum):
     )
     SCORER_WAITS = _Entry("ScorerWaits", "Score", "{source}: {detail}", "")
     FILTERED_BY_SCORER = _Entry("FilteredByScorer", "Score", "scorer {scorer} leaves it out", "")
+    LIMITED_BY_SCORER = _Entry(
+        "LimitedByScorer",
+        "Score",
+        "has room for {room}, and scorer {scorer} allows {allowed} more",
+        "Wait for tasks to end, or raise what the scorer counts.",
+    )
     SCORE_PLUGIN_FAILED = _Entry(
         "ScorePluginFailed", "Score", "{plugin}: {detail}", "It costs itself only; fix the plugin."
     )

@@ -49,12 +49,13 @@ async def hub_view(ctx: click.Context, key: str = "") -> HubView:
 async def view(api: Session, key: str = "") -> HubView:
     sources = await list_objects(api)
     try:
-        return HubView(sources, await _scores(api, _shapes(sources, key)))
+        return HubView(sources, await hub_scores(api, _shapes(sources, key)))
     except (QuarterdeckError, OSError, TimeoutError) as error:
         return HubView(sources, None, str(error) or type(error).__name__)
 
 
-async def _scores(api: Session, shapes: list[TaskShape]) -> ScoreState:
+async def hub_scores(api: Session, shapes: list[TaskShape]) -> ScoreState:
+    """What the hub's scorers know now; plugins are asked about `shapes`. Raises `QuarterdeckError`, `OSError`."""
     lease = await api.get(LEASES, names.HUB_LEASE, names.HUB_NAMESPACE)
     url = str((lease["metadata"].get("annotations") or {}).get(names.DEBUG_URL) or "")
     if not url:

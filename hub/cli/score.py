@@ -18,6 +18,7 @@ import numpy as np
 from hub.api.errors import InvalidObjectError, QuarterdeckError, UsageError
 from hub.api.timestamps import parse_time
 from hub.cli.output import Column, print_table
+from hub.cli.score_explain import command as explain
 from hub.controllers.asking import cause
 from hub.controllers.source_clients import Access, SourceClients
 from hub.controllers.world import World
@@ -38,6 +39,9 @@ _PATH = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.group(name="score")
 def command() -> None:
     """Scores of clusters: try a ScoreSource or a DynamicScorer before it counts."""
+
+
+command.add_command(explain)
 
 
 @command.command(name="test")

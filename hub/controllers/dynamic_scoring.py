@@ -16,6 +16,7 @@ from hub.api.errors import InvalidObjectError
 from hub.api.reasons import Reason
 from hub.api.resource import DYNAMIC_SCORERS
 from hub.client.interface import KubeApi
+from hub.controllers.scorer_delivery import ScorerDelivery
 from hub.controllers.scorer_http import ScorerHttp
 from hub.controllers.scorer_metrics import ScorerMetrics
 from hub.controllers.scorer_publishing import ScorerPublishing
@@ -64,6 +65,7 @@ class DynamicScoring:
         self.states: dict[Key, ScorerState] = {}
         self.publishing = ScorerPublishing(self.states, writes, now, metrics.sent)
         self.roster = ScorerRoster(self.states, world, ScorerTelling(writes, now), self._retarget_soon)
+        self._delivery = ScorerDelivery(api, self.states, self.roster, writes)
         metrics.watch(self.states, now)
         self._runners: dict[Key, ScorerRunner] = {}
         self._http: ScorerHttp | None = None
@@ -81,6 +83,7 @@ class DynamicScoring:
             for key in self.states:
                 self._run(key)
             self.publishing.start()
+            self._delivery.start()
             self._retarget()
 
     async def run(self) -> None:
@@ -94,6 +97,7 @@ class DynamicScoring:
         """Returns at once; what is on its way is given up."""
         http, runners, self._http, self._runners = self._http, list(self._runners.values()), None, {}
         self.publishing.stop()
+        self._delivery.stop()
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
@@ -262,6 +266,7 @@ class DynamicScoring:
                 runner.retarget(self.roster.assignment(state))
         for score in self._columns.keys() - columns.keys():
             self._world.note(ScoresGone(column_name(score)))
+        self._delivery.wake()
         news = bool(self._changed) or scorers != self._scorers or self._columns != columns
         self._columns, self._scorers = columns, scorers
         if news:

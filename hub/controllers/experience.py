@@ -16,7 +16,7 @@ from hub.fleet.changes import FleetChange, ScoresGone, ScoresSeen
 from hub.jobs.attempt import Attempt
 from hub.scoring.experience import FAILURE_RATE, START_DELAY, Experience, Observation, failed_part, rounded
 
-_EVERY: Final = 5.0
+_EVERY: Final = 30.0
 """Seconds between two looks at what has been told: decisions need not follow every task that ends."""
 _LONGEST: Final = 86_400.0
 _FOR_EVER: Final = float("inf")

@@ -252,8 +252,7 @@ class Guarded:
         if thread is None or calls is None or thread.ident is None:
             return
         calls.put(_LAST)
-        # Reaches Python code at its next instruction; C code never.
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(_Abandoned))
+        _interrupt(thread)
 
 
 _NO_LIMIT: Final = np.iinfo(np.int64).max
@@ -275,6 +274,36 @@ def _serve(calls: queue.SimpleQueue[_Call]) -> None:
             call.done.set()
     except _Abandoned:
         return
+
+
+def _interrupt(thread: threading.Thread) -> None:
+    """Reaches Python code at its next instruction; C code never."""
+    if thread.ident is not None:
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(_Abandoned))
+
+
+def within(seconds: float, work: Callable[[], Any], name: str) -> Any:
+    """What `work` gives, or raises. Raises `NoAnswer` when it takes longer: then nobody waits for it any more."""
+    found: list[Any] = []
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            found.append(work())
+        # Handed on to who waits, whatever it is.
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run, name=name[:64], daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        _interrupt(thread)
+        raise NoAnswer(f"it is not there within {format_duration(seconds)}")
+    if raised:
+        error = raised[0]
+        raise error if isinstance(error, Exception) else PluginError(f"{type(error).__name__}: {error}")
+    return found[0]
 
 
 def _as_mask(answer: Any, count: int) -> NDArray[np.bool_]:

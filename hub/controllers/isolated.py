@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from hub.api.errors import PluginError
 from hub.api.timestamps import format_duration
-from hub.controllers.guard import NoAnswer
+from hub.controllers.guard import NoAnswer, within
 from hub.controllers.logs import logger
 from hub.controllers.plugin_wire import Ended, Silence, receive, send
 from hub.fleet.fleet import Fleet
@@ -360,7 +360,10 @@ class Loader:
     def __call__(self, point: EntryPoint, settings: Mapping[str, Any] | None) -> WeightedScorer:
         """Raises `PluginError`, and for one that is not isolated whatever its code raises."""
         if not self._isolated & {point.name, "*"}:
-            return plugin(point.load(), settings)
+            entry: WeightedScorer = within(
+                self._bounds.startup, lambda: plugin(point.load(), settings), f"loading {point.name}"
+            )
+            return entry
         started = Isolated(point, settings, self._bounds, fleet=self._fleet, on_ready=self._on_ready)
         entry = started.ready()
         self.running.append(started)

@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from hub.api import names
 from hub.controllers.events import Events
 from hub.controllers.logs import logger
+from hub.controllers.placement_agenda import Agenda
+from hub.controllers.placement_classes import Class, Classes
 from hub.controllers.placement_entry import Entry, is_older, read_decision
 from hub.controllers.placement_writer import PlacementWriter
 from hub.controllers.tally import Tally
@@ -31,7 +32,6 @@ from hub.placement.classes import PlacementClass
 from hub.placement.decide import PlacementOutcome
 from hub.placement.groups import cut
 from hub.placement.request import PlacementRequest
-from hub.placement.rule import ClusterRule
 from hub.placement.sets import ClusterSets
 from hub.placement.sheets import lay_out, standing
 from hub.placement.stability import Held
@@ -41,20 +41,8 @@ _log = logger(__name__)
 _DEBOUNCE: Final = 0.01
 _SHARE: Final = 4.0
 """A pass that took long is followed by a pause so many times as long: nothing else starves for it."""
-_LONGEST_NAP: Final = 3600.0
 _REST: Final = 1.0
 """Seconds at least between two looks of a Placement that balances at what the others do."""
-
-ClassKey = tuple[tuple[str, ...], int]
-
-
-@dataclass(slots=True, eq=False)
-class _Class:
-    rule: ClusterRule
-    members: set[str] = field(default_factory=set)
-    view: PlacementClass | None = None
-    # The tally's version that `view` counts with.
-    counted: int = -1
 
 
 class PlacementKeeper:
@@ -79,24 +67,16 @@ class PlacementKeeper:
         self._on_decided, self._observe = on_decided, observe
         self._writer = writer or PlacementWriter(writes, events, now, leads)
         self._tally = Tally()
-        # Equal rules have equal numbers, for as long as some Placement has them.
-        self._rules: dict[ClusterRule, int] = {}
-        self._numbers = itertools.count()
-        self._classes: dict[ClassKey, _Class] = {}
-        self._class_of: dict[str, ClassKey] = {}
+        self._classes = Classes()
+        self._agenda = Agenda()
         self._fleet: Fleet = world.fleet
         self._sets: ClusterSets | None = None
-        # To be decided: at once, or when the rate of their scores allows.
-        self._dirty: set[str] = set()
-        self._scored: dict[str, float] = {}
-        # When time alone could change something, by Placement and by class.
-        self._due: dict[str, float] = {}
         self._news = asyncio.Event()
 
     @property
     def backlog(self) -> int:
         """Placements that wait for a decision or for their writes."""
-        return len(self._dirty) + self._writer.busy
+        return len(self._agenda.dirty) + self._writer.busy
 
     def object(self, namespace: str, name: str) -> Json | None:
         """The Placement as it was seen last."""
@@ -119,7 +99,7 @@ class PlacementKeeper:
         for entry in self.entries.values():
             entry.sheets, entry.outcome, entry.since = None, None, {}
             self._settle_current(entry)
-        self._dirty.update(self.entries)
+        self._agenda.now(self.entries)
         self.wake()
 
     def stand_by(self) -> None:
@@ -139,10 +119,10 @@ class PlacementKeeper:
             entry.sheets = entry.outcome = None
         if entry.request is not None:
             shared = replace(entry.request.rule, namespace="", reference="")
-            entry.rule = self._rules.setdefault(shared, next(self._numbers))
+            entry.rule = self._classes.number(shared)
         self._settle_current(entry)
         self._classify(entry)
-        self._dirty.add(entry.key)
+        self._agenda.now((entry.key,))
         self.wake()
         return True
 
@@ -187,7 +167,7 @@ class PlacementKeeper:
         if entry.obj is not None or entry.seen:
             return False
         self.entries.pop(entry.key, None)
-        self._dirty.discard(entry.key)
+        self._agenda.drop(entry.key)
         return True
 
     def _entry(self, namespace: str, name: str) -> Entry:
@@ -208,7 +188,7 @@ class PlacementKeeper:
         loop = asyncio.get_running_loop()
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), self._nap())
+                await asyncio.wait_for(self._news.wait(), self._agenda.nap(self._now()))
             await asyncio.sleep(_DEBOUNCE)
             self._news.clear()
             if not self._leads():
@@ -222,10 +202,6 @@ class PlacementKeeper:
                 await asyncio.sleep(1.0)
             await asyncio.sleep((loop.time() - started) * _SHARE)
 
-    def _nap(self) -> float:
-        soonest = min(min(self._due.values(), default=math.inf), min(self._scored.values(), default=math.inf))
-        return max(0.0, min(_LONGEST_NAP, soonest - self._now()))
-
     def look(self) -> None:
         """Decides whatever could be decided differently now."""
         self._world.refresh()
@@ -238,32 +214,27 @@ class PlacementKeeper:
                     self._classify(entry)
             if not fleet.same_facts(self._fleet):
                 # The group of a cluster may be another one.
-                self._dirty.update(
+                self._agenda.now(
                     entry.key for entry in self.entries.values() if entry.request is not None and entry.request.groups
                 )
             self._fleet = fleet
-            self._review(self._classes.values(), now)
-        late = [key for key, at in self._due.items() if at <= now]
-        for key in late:
-            del self._due[key]
-        self._dirty.update(key for key in late if key in self.entries)
+            self._review(self._classes, now)
+        late = self._agenda.late(now)
         if late:
-            expired = [cls for cls in self._classes.values() if cls.view is not None and cls.view.found.until <= now]
-            self._review(expired, now)
-        self._dirty.update(key for key, at in self._scored.items() if at <= now)
-        if not self._dirty:
+            self._agenda.now(key for key in late if key in self.entries)
+            self._review([cls for cls in self._classes if cls.view is not None and cls.view.found.until <= now], now)
+        dirty = self._agenda.take(now)
+        if not dirty:
             return
-        dirty, self._dirty = sorted(self._dirty), set()
         started, before = time.perf_counter(), self._tally.version
         for key in dirty:
-            self._scored.pop(key, None)
             if key in self.entries:
                 self._decide(self.entries[key], now)
         self._observe(time.perf_counter() - started)
         if self._tally.version != before:
             self._rebalance(now, set(dirty))
 
-    def _review(self, classes: Iterable[_Class], now: float) -> None:
+    def _review(self, classes: Iterable[Class], now: float) -> None:
         """Evaluates classes anew, and notes the members of those that differ."""
         assert self._sets is not None
         tally = self._tally.along(self._fleet.names)
@@ -275,39 +246,32 @@ class PlacementKeeper:
             cls.counted = self._tally.version
             self._schedule_class(cls)
             if old is None or not cls.view.same_candidates(old):
-                self._dirty |= cls.members
+                self._agenda.now(cls.members)
             elif not cls.view.same_scores(old):
                 self._score(cls.members, now)
 
     def _rebalance(self, now: float, apart: set[str]) -> None:
         """Decisions have changed: whoever balances looks again, no more often than scores may change it."""
-        for cls in self._classes.values():
+        for cls in self._classes:
             if cls.view is not None and cls.view.balances and not cls.view.takes_all:
                 self._score(cls.members - apart, now)
                 # They have just been looked at, so once more is enough when everything has come to rest.
                 for key in cls.members & apart:
-                    self._score_later(key, now + max(_REST, self._rate(key)))
+                    self._agenda.scored(key, now + max(_REST, self._rate(key)))
 
     def _score(self, members: Iterable[str], now: float) -> None:
         """Scores have changed for these."""
         for key in members:
             moment = self.entries[key].scored_at + self._rate(key)
             if moment <= now:
-                self._dirty.add(key)
+                self._agenda.now((key,))
                 self.wake()
             else:
-                self._score_later(key, moment)
-
-    def _score_later(self, key: str, moment: float) -> None:
-        self._scored[key] = min(moment, self._scored.get(key, math.inf))
+                self._agenda.scored(key, moment)
 
     def _rate(self, key: str) -> float:
         request = self.entries[key].request
         return request.rate_limit if request is not None else 0.0
-
-    def _at(self, key: str, moment: float) -> None:
-        if math.isfinite(moment):
-            self._due[key] = min(moment, self._due.get(key, math.inf))
 
     def _decide(self, entry: Entry, now: float) -> None:
         request = entry.request
@@ -327,8 +291,8 @@ class PlacementKeeper:
             stability = replace(stability, hysteresis=0, dwell=0.0)
         outcome = view.decide(entry.current, now=now, stability=stability, since=entry.since, scores=request.by_score)
         self.decided += 1
-        self._due.pop(entry.key, None)
-        self._at(entry.key, outcome.until)
+        self._agenda.decided(entry.key)
+        self._agenda.due(entry.key, outcome.until)
         before = entry.current
         self._take(entry, request, outcome, now)
         if request.by_score and entry.current != before:
@@ -336,11 +300,11 @@ class PlacementKeeper:
             settled = self._view(entry, now).decide(entry.current, now=now, stability=stability, since=entry.since)
             if {decision.cluster for decision in settled.decisions} == set(entry.current):
                 self._take(entry, request, settled, now)
-                self._at(entry.key, settled.until)
+                self._agenda.due(entry.key, settled.until)
 
     def _view(self, entry: Entry, now: float) -> PlacementClass:
         assert self._sets is not None
-        cls = self._classes[self._class_of[entry.key]]
+        cls = self._classes.of(entry.key)
         if cls.view is None:
             cls.view = PlacementClass(self._fleet, self._sets, cls.rule, now, self._tally.along(self._fleet.names))
             cls.counted = self._tally.version
@@ -407,33 +371,16 @@ class PlacementKeeper:
                 self._leave(entry)
             return
         rule = entry.request.rule
-        key = (self._sets.bound(rule.namespace), entry.rule)
-        if self._class_of.get(entry.key) == key:
-            return
-        self._leave(entry)
-        cls = self._classes.get(key)
-        if cls is None:
-            cls = self._classes[key] = _Class(rule)
-        cls.members.add(entry.key)
-        self._class_of[entry.key] = key
-        self._dirty.add(entry.key)
+        if self._classes.join(entry.key, rule, self._sets.bound(rule.namespace), entry.rule):
+            self._agenda.decided(entry.key)
+            self._agenda.now((entry.key,))
 
     def _leave(self, entry: Entry) -> None:
-        key = self._class_of.pop(entry.key, None)
-        self._due.pop(entry.key, None)
-        self._scored.pop(entry.key, None)
-        if key is None:
-            return
-        members = self._classes[key].members
-        members.discard(entry.key)
-        if not members:
-            del self._classes[key]
-            if all(number != key[1] for _, number in self._classes):
-                self._rules = {rule: number for rule, number in self._rules.items() if number != key[1]}
+        self._agenda.decided(entry.key)
+        self._classes.leave(entry.key)
 
-    def _schedule_class(self, cls: _Class) -> None:
+    def _schedule_class(self, cls: Class) -> None:
         """A moment at which a class alone changes is a moment at which each of its members is looked at."""
         assert cls.view is not None
-        if math.isfinite(cls.view.found.until):
-            for key in cls.members:
-                self._at(key, cls.view.found.until)
+        for key in cls.members if math.isfinite(cls.view.found.until) else ():
+            self._agenda.due(key, cls.view.found.until)

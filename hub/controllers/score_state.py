@@ -29,7 +29,7 @@ _LONGEST: Final = 0.5
 
 def score_state(scores: Scores, fleet: Fleet, now: float, shapes: Sequence[TaskShape] = ()) -> ScoreState:
     """`now` is epoch seconds."""
-    entries = scores.scorers()
+    entries, ages = scores.scorers(), scores.others.ages() if scores.others is not None else {}
     typical = scores.typical
     own = {entry.scorer.name for entry in default_scorers(_ANY_MIX)}
     plugins: dict[str, PluginState] = {}
@@ -51,7 +51,7 @@ def score_state(scores: Scores, fleet: Fleet, now: float, shapes: Sequence[TaskS
         scorer, name = entry.scorer, entry.scorer.name
         if name not in own and not isinstance(scorer, SourceScorer):
             plugins[name] = _plugin(scorer, fleet, now, shapes[:MOST_SHAPES], started)
-            age = scorer.age() if isinstance(scorer, Guarded) else None
+            age = scorer.age() if isinstance(scorer, Guarded) else ages.get(name)
             standing[name] = Standing(None if age is None else now - age, str(getattr(scorer, "problem", "")))
     weights = tuple((entry.scorer.name, float(entry.weight)) for entry in entries)
     return ScoreState(now, weights, typical, columns, standing, plugins)

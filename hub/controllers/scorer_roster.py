@@ -19,6 +19,7 @@ from hub.controllers.world import World
 from hub.placement.scorer_targets import ScorerTargets, parse_targets, route
 from hub.registration.acceptance import is_accepted, is_leaving
 from hub.scoring.dynamic.policy import ScorerPolicy, parse_policy
+from hub.scoring.dynamic.summary import summary
 
 Json = dict[str, Any]
 CONFIG_NAME: Final = "dynamic-scoring-config"
@@ -71,6 +72,25 @@ class ScorerRoster:
             if not self._clusters[name][1]
         }
         return Assignment(plan, routes)
+
+    @property
+    def clusters(self) -> tuple[str, ...]:
+        """Every cluster that could be scored, by name."""
+        return tuple(sorted(self._clusters))
+
+    def told(self, cluster: str) -> list[Json]:
+        """What the framework's own agent of a cluster is to ask: the healthy scorers that are left to agents."""
+        found = []
+        for key in sorted(self._states):
+            state = self._states[key]
+            spec, plan = state.spec, state.plan
+            if spec is None or plan is None or state.problem is not None or not state.healthy:
+                continue
+            if plan.policy.by_agent and cluster in state.concerned:
+                at = route(plan, state.targets, cluster, self._clusters[cluster][0])
+                tokens = (at.source_token, at.token)
+                found.append(summary(key[1], spec, plan, cluster, at.source, tokens[0], at.scoring, tokens[1]))
+        return found
 
     # What happens.
 

@@ -48,6 +48,11 @@ class ScorerState:
     synced_at: float | None = None
 
     @property
+    def by_agent(self) -> bool:
+        """Whether the agents in the clusters ask it, and not the hub."""
+        return self.plan is not None and self.plan.policy.by_agent
+
+    @property
     def name(self) -> str:
         meta = self.obj["metadata"]
         return f"{meta['namespace']}/{meta['name']}"

@@ -23,6 +23,8 @@ from hub.placement.profiles import with_profile
 from hub.placement.rule import ClusterRule
 from hub.placement.rules import chooses_itself, job_rule, parse_rule
 from hub.placement.sets import ClusterSets
+from hub.placement.stability import parse_missing
+from hub.queueing.derived import Drift, derive, derives
 from hub.queueing.quotas import Quotas
 from hub.registration.availability import is_lost
 
@@ -60,6 +62,11 @@ class World:
         self.version = 0
         # Told what of the clusters' objects cannot be read, by cluster, whenever that changes.
         self.on_problems: Callable[[Mapping[str, str]], None] = lambda problems: None
+        # Where quota that is taken from clusters differs from what is written.
+        self.drift: tuple[Drift, ...] = ()
+        self._declared = Quotas()
+        self._depends = False
+        self._derived_from: tuple[Quotas, Fleet, ClusterSets] | None = None
         self._fleet_changes: list[FleetChange] = []
         self._quota_seen: list[Json] = []
         self._quota_gone: list[tuple[str, str, str]] = []
@@ -120,8 +127,9 @@ class World:
             self._placements.pop(key, None)
             return
         try:
+            annotations = (obj.get("metadata") or {}).get("annotations") or {}
             rule = parse_rule(namespace, obj.get("spec") or {}, name, jobs=False)
-            self._placements[key] = with_profile(rule, (obj.get("metadata") or {}).get("annotations"))
+            self._placements[key] = with_profile(replace(rule, missing=parse_missing(annotations)), annotations)
         except InvalidObjectError as error:
             _log.warning("a Placement cannot be read", placement=f"{namespace}/{name}", why=str(error))
             if not isinstance(self._placements.get(key), ClusterRule):
@@ -165,6 +173,7 @@ class World:
         if self._sets_changed:
             self._sets_changed = False
             self.sets = ClusterSets.parse(self._sets.values(), self._bindings.values())
+        self._derive()
 
     def rule_of(self, spec: JobSpec) -> ClusterRule | str:
         """Which clusters a job may run on, or why nobody can know."""
@@ -233,8 +242,21 @@ class World:
             return
         seen, gone = self._quota_seen, self._quota_gone
         self._quota_seen, self._quota_gone = [], []
-        before: Mapping[str, str] = self.quotas.problems
-        self.quotas = self.quotas.updated(seen, gone)
+        self._declared = self._declared.updated(seen, gone)
+
+    def _derive(self) -> None:
+        """What quota is written, and what of it follows from the clusters."""
+        declared, known = self._declared, self._derived_from
+        if known is not None and known[0] is declared:
+            if not self._depends:
+                return
+            same = self.fleet.same_sites(known[1]) and self.fleet.same_facts(known[1])
+            if same and known[2] is self.sets:
+                return
+        before = self.quotas.problems
+        self._depends = derives(declared)
+        self._derived_from = (declared, self.fleet, self.sets)
+        self.quotas, self.drift = derive(declared, self.fleet, self.sets) if self._depends else (declared, ())
         for name, problem in self.quotas.problems.items():
             if before.get(name) != problem:
                 _log.warning("a queue's object cannot be used", object=name, why=problem)

@@ -335,6 +335,10 @@ class Fleet:
         """Whether no label, claim, taint, acceptance or availability of a cluster differs."""
         return self.names is other.names and self._facts_versions is other._facts_versions
 
+    def same_sites(self, other: Fleet) -> bool:
+        """Whether no cluster reports other nodes, images or prices."""
+        return self.names is other.names and self._site_versions is other._site_versions
+
     def held_column(self, key: Hashable, of: Callable[[Held | None], Any], dtype: DTypeLike) -> NDArray[Any]:
         """As `facts_column` for what is held on each cluster's nodes; None: it has not reported them.
 

@@ -49,7 +49,7 @@ class Holding:
 class Held:
     """Immutable: `charge` and `release` give the next one. Keys are the charges' own."""
 
-    __slots__ = ("free", "gpus", "gpus_total", "holdings", "parts", "table", "waiting", "wasted", "whole")
+    __slots__ = ("_nexts", "free", "gpus", "gpus_total", "holdings", "parts", "table", "waiting", "wasted", "whole")
 
     free: Ints
     # What follows from it is kept beside: summed, wholly free ones, what parts of one could use (hub/fleet/waste.py),
@@ -71,6 +71,8 @@ class Held:
         self.wasted = table.wasted
         self.holdings = {}
         self.waiting = 0
+        # Nodes that were asked for: several scorers look at the same one.
+        self._nexts: dict[Ask, int] = {}
 
     @classmethod
     def on(cls, table: NodeTable, holdings: Mapping[str, Holding]) -> Held:
@@ -137,8 +139,11 @@ class Held:
 
     def next_node(self, ask: Ask) -> int:
         """The node that one task more would take, or −1: there is no room."""
-        fitting = self._fitting(ask)
-        return self._tightest(ask, fitting) if len(fitting) else -1
+        found = self._nexts.get(ask)
+        if found is None:
+            fitting = self._fitting(ask)
+            found = self._nexts[ask] = self._tightest(ask, fitting) if len(fitting) else -1
+        return found
 
     def next_gpus(self, ask: Ask, node: int) -> Ints:
         """Which GPUs of `node` one task more would take, where it has room."""
@@ -233,6 +238,7 @@ class Held:
         held.whole = self.whole.copy()
         held.parts = self.parts.copy()
         held.wasted = self.wasted.copy()
+        held._nexts = {}
         held.holdings = holdings
         held.waiting = self.waiting
         return held

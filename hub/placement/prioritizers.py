@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from hub.fleet.facts import ClusterFacts
 from hub.fleet.fleet import Fleet
 from hub.placement.profiles import profiled
-from hub.placement.rule import ClusterRule
+from hub.placement.rule import WORST, ClusterRule, MissingScore
 from hub.placement.rules import ALLOCATABLE_CPU, ALLOCATABLE_MEMORY
 from hub.scoring.builtin import ColumnScorer
 from hub.scoring.interface import Scorer, ScoreRequest, WeightedScorer
@@ -47,13 +47,37 @@ def scorers_for(rule: ClusterRule, defaults: Iterable[WeightedScorer]) -> tuple[
     named = {entry.name: float(entry.weight) for entry in rule.weights}
     kept = () if rule.exact else tuple(entry for entry in defaults if entry.scorer.name not in named)
     known = {entry.scorer.name: entry.scorer for entry in defaults}
-    own = tuple(WeightedScorer(known.get(name) or _scorer(name), weight) for name, weight in named.items() if weight)
+    own = tuple(
+        WeightedScorer(known.get(name) or _scorer(name, rule.missing), weight)
+        for name, weight in named.items()
+        if weight
+    )
     return kept + own
 
 
+class _Forgiving(ColumnScorer):
+    """Scores of add-ons where an unknown one is not the worst: an old one counts for a while, it is 0 as in OCM, or the
+    cluster is not chosen at all."""
+
+    def __init__(self, name: str, missing: MissingScore) -> None:
+        super().__init__(name)
+        self._missing = missing
+        if missing.kind == "Exclude":
+            self.filter = self._known
+
+    def score(self, fleet: Fleet, request: ScoreRequest) -> NDArray[np.float64]:
+        values = fleet.scores(self.source, request.now, self._missing.max_age)
+        return np.nan_to_num(values, nan=0.0) if self._missing.kind == "Neutral" else values
+
+    def _known(self, fleet: Fleet, request: ScoreRequest) -> NDArray[np.bool_]:
+        return ~np.isnan(fleet.scores(self.source, request.now))
+
+
 @lru_cache(maxsize=1024)
-def _scorer(name: str) -> Scorer:
-    return Allocatable(name) if name in _RESOURCES else ColumnScorer(name)
+def _scorer(name: str, missing: MissingScore = WORST) -> Scorer:
+    if name in _RESOURCES:
+        return Allocatable(name)
+    return ColumnScorer(name) if missing == WORST else _Forgiving(name, missing)
 
 
 def _total_of(resource: str) -> Callable[[ClusterFacts], float]:

@@ -29,9 +29,13 @@ Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 
+DYNAMIC: Final = "Dynamic/"
+"""What the names of dynamic scores begin with; no ScoreSource can be called so."""
+
+
 def column_name(score: str) -> str:
-    """What weights, explanations and metrics call a dynamic score. No ScoreSource can be called so."""
-    return f"Dynamic/{score}"
+    """What weights, explanations and metrics call a dynamic score."""
+    return f"{DYNAMIC}{score}"
 
 
 @dataclass(frozen=True, slots=True)

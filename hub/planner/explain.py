@@ -231,6 +231,10 @@ def _fit(cycle: Cycle, wish: Wish, option: Option, cluster: int, asked: bool, ro
         return _said(Reason.FLAVOR_MISMATCH, flavor=flavor_names(option))
     if room >= wanted:
         return "", ""
+    free = int(cycle.places.fit(option)[cluster])
+    allowed, by = cycle.places.limit(option)
+    if free >= wanted and allowed is not None and allowed[cluster] < wanted:
+        return _said(Reason.LIMITED_BY_SCORER, room=free, scorer=by[cluster], allowed=int(allowed[cluster]))
     verdict = cycle.places.fleet.explain_fit(name, shape)
     if verdict.reason is not None:
         return verdict.reason.code, verdict.message

@@ -126,9 +126,7 @@ def _full(places: Places, wish: Wish, option: Option) -> str:
     if allowed is not None:
         free = places.fit(option)
         parts = [
-            f"{places.names[c]} has room for {int(free[c])}, and scorer {by[int(c)]} allows {int(allowed[c])} more"
-            if allowed[c] < free[c]
-            else part
+            f"{places.names[c]} {limited(int(free[c]), by[int(c)], int(allowed[c]))}" if allowed[c] < free[c] else part
             for c, part in zip(order, parts, strict=False)
         ]
     return _listed(parts, len(order))
@@ -173,6 +171,10 @@ def _obstacles(places: Places, wish: Wish, options: Sequence[Option]) -> Iterato
             yield name, places.fleet.explain_fit(name, shape).message
         else:
             yield name, "no node that could ever hold a task"
+
+
+def limited(room: int, scorer: str, allowed: int) -> str:
+    return Reason.LIMITED_BY_SCORER.message(room=room, scorer=scorer, allowed=allowed)
 
 
 def flavor_names(option: Option) -> str:

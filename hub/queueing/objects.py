@@ -21,6 +21,7 @@ from hub.fleet.shape import Toleration
 from hub.placement.rule import Requirement
 from hub.placement.selectors import parse_label_selector
 from hub.queueing.amount import amount
+from hub.queueing.nominal import NominalFrom, read_nominal_from
 from hub.queueing.policies import (
     CheckRule,
     Fungibility,
@@ -69,7 +70,8 @@ class ResourceGroup:
 class ClusterQueue:
     """`namespaces` None: takes jobs of no namespace. `checks`: names of the admission checks that it asks for.
 
-    `by_usage`: what its LocalQueues used before orders their jobs.
+    `by_usage`: what its LocalQueues used before orders their jobs. `nominal_from`: where its nominal quota comes from,
+    if not from itself.
     """
 
     name: str
@@ -85,6 +87,7 @@ class ClusterQueue:
     fungibility: Fungibility = _FUNGIBILITY
     check_rules: tuple[CheckRule, ...] = ()
     by_usage: bool = False
+    nominal_from: NominalFrom | None = None
 
     def group_of(self, resource: str) -> ResourceGroup | None:
         return next((group for group in self.groups if resource in group.resources), None)
@@ -98,6 +101,7 @@ class Cohort:
     parent: str = ""
     quotas: Mapping[FlavorResource, Quota] = field(default_factory=dict)
     weight: Quantity = _ONE
+    nominal_from: NominalFrom | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,13 +146,14 @@ def read_cluster_queue(obj: Mapping[str, Any]) -> ClusterQueue:
         fungibility=read_fungibility(spec.flavorFungibility),
         check_rules=checks,
         by_usage=scope is not None and scope.admissionMode == "UsageBasedAdmissionFairSharing",
+        nominal_from=read_nominal_from(obj),
     )
 
 
 def read_cohort(obj: Mapping[str, Any]) -> Cohort:
     spec = _model(kueue.Cohort, obj).spec or kueue.CohortSpec.model_validate({})
     _, quotas = _groups(spec.resourceGroups, borrows=bool(spec.parentName), whose="a Cohort without parent")
-    return Cohort(name_of(obj), spec.parentName or "", quotas, _weight(spec.fairSharing))
+    return Cohort(name_of(obj), spec.parentName or "", quotas, _weight(spec.fairSharing), read_nominal_from(obj))
 
 
 def read_local_queue(obj: Mapping[str, Any]) -> LocalQueue:

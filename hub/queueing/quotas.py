@@ -8,7 +8,7 @@ here (hub/queueing/ledger.py), nor who is next (hub/planner).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hub.api.errors import InvalidObjectError
@@ -112,6 +112,16 @@ class Quotas:
         if not changed:
             return self
         return _assemble(read, self if changed <= _APART else None, self._built)
+
+    def with_values(self, values: Mapping[ObjectKey, ClusterQueue | Cohort], problems: Mapping[str, str]) -> Quotas:
+        """With these in place of what was read of their objects; `problems` of objects are added."""
+        if not values and not problems:
+            return self
+        read = dict(self._read)
+        for key, value in values.items():
+            read[key] = (read[key][0], value)
+        found = _assemble(read, None, self._built) if values else self
+        return replace(found, problems=dict(sorted({**found.problems, **problems}.items())))
 
     def object(self, kind: str, name: str, namespace: str = "") -> Mapping[str, Any] | None:
         """The object that was read, as it came."""

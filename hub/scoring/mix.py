@@ -7,7 +7,7 @@ people run now.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from hub.fleet.shape import TaskShape
@@ -31,12 +31,17 @@ class ShapeMix:
 
     typical: tuple[Typical, ...] = ()
     version: int = 0
+    # A key of columns: hashed once, not at each look.
+    _hash: int = field(init=False, repr=False, default=0)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_hash", hash(self.typical))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ShapeMix) and self.typical == other.typical
 
     def __hash__(self) -> int:
-        return hash(self.typical)
+        return self._hash
 
 
 NOTHING_SEEN: Final = ShapeMix()

@@ -98,17 +98,16 @@ def _fragmentation(held: Held | None, shape: TaskShape, mix: ShapeMix) -> float:
     found = _next(held, shape)
     if held is None or found is None:
         return math.nan
-    before_free, before_gpus = held.free[:, found.node], held.gpus[found.node]
-    after_free, after_gpus = before_free.copy(), before_gpus.copy()
+    # The node as it is, and as it would be.
+    free, gpus = np.repeat(held.free[None, :, found.node], 2, axis=0), np.repeat(held.gpus[None, found.node], 2, axis=0)
     for row, amount in found.ask.needs:
-        after_free[row] -= amount
+        free[1, row] -= amount
     if found.ask.milli:
-        after_gpus[held.next_gpus(found.ask, found.node)] -= found.ask.share or WHOLE_GPU
+        gpus[1, held.next_gpus(found.ask, found.node)] -= found.ask.share or WHOLE_GPU
     needs = _needs(held.table, mix)
-    usable = needs.allowed[:, found.node]
-    worse = needs.fragments(after_free, after_gpus, usable) - needs.fragments(before_free, before_gpus, usable)
+    before, after = needs.fragments(free, gpus, needs.allowed[:, found.node]).tolist()
     # Equals must be equal: what sums of parts leave behind in the last digits would decide between them.
-    worse = round(worse, 3)
+    worse = round(after - before, 3)
     return float(int(100.0 / (1.0 + math.exp(max(-700.0, min(700.0, worse / WHOLE_GPU))))))
 
 
@@ -117,7 +116,8 @@ def _all_fragments(held: Held | None, mix: ShapeMix) -> float:
         return math.nan
     needs = _needs(held.table, mix)
     return math.fsum(
-        needs.fragments(held.free[:, node], held.gpus[node], needs.allowed[:, node]) for node in range(held.table.count)
+        float(needs.fragments(held.free[None, :, node], held.gpus[None, node], needs.allowed[:, node])[0])
+        for node in range(held.table.count)
     )
 
 
@@ -143,13 +143,19 @@ class _Needs:
                 self.allowed[row] = False
                 self.allowed[row, ask.nodes] = True
 
-    def fragments(self, free: NDArray[np.int64], gpus: NDArray[np.int64], allowed: NDArray[np.bool_]) -> float:
-        """Expected thousandths of free GPUs that a typical task cannot use."""
-        fitting = gpus[None, :] >= self.least[:, None]
-        runs = allowed & (self.needs <= free[None, :]).all(axis=1) & (fitting.sum(axis=1) >= self.wanted)
-        left = gpus.sum()
-        usable = np.where(runs, (fitting * gpus[None, :]).sum(axis=1), 0)
-        return float(self.parts @ (left - usable))
+    def fragments(self, free: NDArray[np.int64], gpus: NDArray[np.int64], allowed: NDArray[np.bool_]) -> Floats:
+        """Expected thousandths of free GPUs that a typical task cannot use, of each of several states of one node.
+
+        `free` [state, resource], `gpus` [state, GPU], `allowed` [typical task].
+        """
+        # [typical task, state, GPU]
+        fitting = gpus >= self.least[:, None, None]
+        runs = (self.needs[:, None, :] <= free).all(axis=2)
+        runs &= allowed[:, None]
+        runs &= fitting.sum(axis=2) >= self.wanted[:, None]
+        usable = np.where(runs, (fitting * gpus).sum(axis=2), 0)
+        found: Floats = self.parts @ (gpus.sum(axis=1) - usable)
+        return found
 
 
 _KEPT = 4096

@@ -98,7 +98,10 @@ class Recorded:
 
     def score(self, fleet: Fleet, request: ScoreRequest) -> NDArray[np.float64]:
         answer = self._answers.get(_plain(request.shape))
-        values: Mapping[str, float] = {} if answer is None else answer.values
+        if answer is None:
+            # Values that are the same whatever is asked for are a column; of others there is none.
+            return fleet.scores(self.name, request.now)
+        values: Mapping[str, float] = answer.values
         return np.array([values.get(name, math.nan) for name in fleet.names], np.float64)
 
     def _limit(self, fleet: Fleet, request: ScoreRequest) -> NDArray[np.int64]:

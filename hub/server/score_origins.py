@@ -12,6 +12,7 @@ from hub.api.resource import ADDON_PLACEMENT_SCORES, CLUSTER_CAPACITIES, SCORE_S
 from hub.api.timestamps import parse_time
 from hub.placement.filters import ADDON
 from hub.placement.rules import ALLOCATABLE_CPU, ALLOCATABLE_MEMORY, BALANCE, STEADY
+from hub.placement.scorer_targets import DYNAMIC
 from hub.scoring.interface import Scorer
 from hub.scoring.state import Recorded, ScoreState
 from hub.server.reading import Objects
@@ -50,6 +51,10 @@ class Origins:
             return found | {"source": _OF_PLACEMENTS[scorer]}
         if scorer in self._sources:
             return found | self._source(scorer)
+        if scorer.startswith(DYNAMIC):
+            return (
+                found | {"source": f"DynamicScorer, score {scorer[len(DYNAMIC) :]}, over HTTP"} | self._standing(scorer)
+            )
         known = self._scorers.get(scorer)
         if known is None or isinstance(known, Recorded):
             return found | {"source": "plugin of the hub"} | self._standing(scorer)

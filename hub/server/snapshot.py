@@ -121,6 +121,7 @@ class State:
         world = self.world
         found = {f"cluster {name}: {problem}" for name, problem in world.fleet.problems.items()}
         found |= {f"cluster set or binding {name}: {problem}" for name, problem in world.sets.problems.items()}
+        found |= {one.words for one in world.drift}
         return found | {f"{name}: {problem}" for name, problem in world.quotas.problems.items()}
 
     def usage(self) -> dict[str, dict[FlavorResource, int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import datetime
 import ipaddress
+import json
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -28,7 +29,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from hub.api.resource import DYNAMIC_SCORERS, SCORER_POLICIES, SECRETS
+from hub.api.errors import NotFoundError
+from hub.api.resource import DYNAMIC_SCORERS, MANIFEST_WORKS, SCORER_POLICIES, SECRETS
 
 Json = dict[str, Any]
 
@@ -301,3 +303,67 @@ async def test_h_a_scorer_of_protocol_two_gets_its_queries_by_name(
     assert request["cluster"] == "ash"
     assert request["data"] == [*request["named"]["load"], *request["named"]["now"]]
     assert {path for path, _, _ in prometheus.asked} == {"/api/v1/query_range", "/api/v1/query"}
+
+
+async def summaries(scene: Scene, cluster: str) -> list[Json] | None:
+    try:
+        work = await scene.api.get(MANIFEST_WORKS, "dynamic-scoring-config-manifestwork", cluster)
+    except NotFoundError:
+        return None
+    (manifest,) = work["spec"]["workload"]["manifests"]
+    assert manifest["metadata"] == {"name": "dynamic-scoring-config", "namespace": "dynamic-scoring"}
+    found: list[Json] = json.loads(manifest["data"]["summaries"])
+    return found
+
+
+async def test_the_frameworks_own_agents_are_told_what_to_ask_where_they_are_to(
+    scene: Scene, prometheus: FakePrometheus, scorer: Scorer
+) -> None:
+    scorer.config["source"] = source(prometheus, "a;b")
+    policy = policy_object(
+        "load",
+        scoredBy="Agent",
+        clusters={"deny": ["oak"]},
+        overrides=[{"clusters": ["elm"], "source": {"host": "http://own.example:9090", "auth": token("elm")}}],
+    )
+    await scene.api.create(SCORER_POLICIES, policy, "default")
+    await scene.hub(scorers={"dynamic": {"sync": "100ms"}})
+    await site(scene, "ash", "elm", "oak")
+    body = scorer_object("load", scorer.url, scoring={"auth": token("api")}, scoreDimensionFormat="${node}")
+    await scene.api.create(DYNAMIC_SCORERS, body, "default")
+    (told,) = await until(lambda: summaries(scene, "ash"))
+    assert told == {
+        "name": "load", "scoreName": "my_score", "sourceType": "Prometheus",
+        "sourceEndpoint": f"{prometheus.url}/api/v1/query_range",
+        "sourceEndpointAuthName": "", "sourceEndpointAuthKey": "",
+        "sourceQuery": "a;b", "sourceRange": 60, "sourceStep": 15,
+        "scoringEndpoint": f"{scorer.url}/scoring", "scoringInterval": 1,
+        "scoringEndpointAuthName": "api", "scoringEndpointAuthKey": "token",
+        "location": "External", "scoreDestination": "AddOnPlacementScore", "scoreDimensionFormat": "${node}",
+    }  # fmt: skip
+    (told,) = await until(lambda: summaries(scene, "elm"))
+    assert told["sourceEndpoint"] == "http://own.example:9090/api/v1/query_range"
+    assert (told["sourceEndpointAuthName"], told["sourceEndpointAuthKey"]) == ("elm", "token")
+    assert "told to ask it" in (await says(scene, "load", "Ready", "ScorerAccepted"))["message"]
+    assert await summaries(scene, "oak") is None
+    # Neither the scorer nor Prometheus hears of the hub.
+    assert scorer.asked == []
+    assert prometheus.asked == []
+
+    async def now_told(what: list[Json] | None) -> bool:
+        found = await summaries(scene, "ash")
+        return found is not None and [one["scoreName"] for one in found] == what
+
+    # A changed configuration reaches the agents, and one that is not healthy any more is taken from them.
+    scorer.config["scoring"]["params"]["name"] = "other"
+    await until(lambda: now_told(["other"]))
+    good, scorer.config = scorer.config, None
+    await until(lambda: now_told([]))
+    scorer.config = good
+    await until(lambda: now_told(["other"]))
+    await scene.api.delete(SCORER_POLICIES, "load", "default")
+    await until(lambda: now_told([]))
+    # The hub asks itself again, and wants the token itself.
+    await says(scene, "load", "Answering", "ScorerSecretMissing")
+    await scene.api.create(SECRETS, secret("api", token="t"), "default")
+    await until(lambda: scorer.asked)

@@ -176,6 +176,13 @@ def test_one_that_does_not_end_loading_is_not_waited_for_long() -> None:
     assert "no answer in time" in found.problems["bad"]
 
 
+@pytest.mark.parametrize(("how", "said"), [("spin", "it is not there within 300ms"), ("quit", "SystemExit: 3")])
+def test_loading_one_here_cannot_hold_up_or_end_the_hub(how: str, said: str) -> None:
+    loader = Loader([], Bounds(startup=0.3))
+    found = discover(found=[point("Unloadable")], settings={"bad": {"how": how}}, load=loader)
+    assert said in found.problems["bad"]
+
+
 def test_those_that_are_not_named_stay_in_the_process() -> None:
     loader = Loader(["another"], BOUNDS)
     (entry,) = discover(found=[point()], load=loader).scorers

@@ -10,7 +10,11 @@ import pytest
 import yaml
 
 from hub.api.validation import load_objects
+from hub.fleet.shape import TaskShape
 from hub.placement.score_sources import source_scorer
+from hub.scoring.builtin import default_scorers
+from hub.scoring.interface import lower_is_better
+from hub.scoring.mix import ShapeMix, Typical
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = ROOT / "manifests" / "prometheus" / "quarterdeck-rules.yaml"
@@ -36,6 +40,29 @@ def test_there_is_a_source_for_every_score_that_is_recorded() -> None:
     assert {name for name in recorded if name.startswith("fleet:score_")} - asked == {
         "fleet:score_gpu_headroom_largest_node"
     }
+
+
+def test_every_rule_is_tested_and_every_score_is_on_the_page() -> None:
+    rules = yaml.safe_load(RULES.read_text())["groups"]
+    recorded = {rule["record"] for group in rules for rule in group["rules"]}
+    (tests,) = yaml.safe_load(RULES.with_suffix(".test.yaml").read_text())["tests"]
+    tried = {test["expr"] for test in tests["promql_expr_test"]}
+    # What others are made of is tested by them.
+    inner = {"fleet:node_usable", "fleet:pod_live", "fleet:node_gpu_slots", "fleet:node_gpu_slots_free"}
+    assert recorded - tried == inner | {"fleet:gpu_power_watts", "fleet:gpu_sick"}
+    page = (ROOT / "docs" / "scorers" / "catalogue.md").read_text()
+    assert [name for name in sorted(recorded) if name.startswith("fleet:score_") and name not in page] == []
+    assert [path.stem for path in SOURCES if f"| `{path.stem}` |" not in page] == []
+
+
+def test_every_scorer_of_the_hub_is_on_the_page_with_its_weight() -> None:
+    page = (ROOT / "docs" / "scorers" / "catalogue.md").read_text()
+    shape = TaskShape((("nvidia.com/gpu", 1),))
+    for entry in default_scorers(ShapeMix((Typical(shape, 1.0),))):
+        row = next((line for line in page.splitlines() if line.startswith(f"| `{entry.scorer.name}` |")), "")
+        assert row.endswith(f"| {entry.weight:g} |"), entry.scorer.name
+        better = "less" if lower_is_better(entry.scorer) else "more"
+        assert f"| {better} |" in row, entry.scorer.name
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)

@@ -52,7 +52,7 @@ def home(tmp_path: Path) -> Iterator[Home]:
 def test_the_page_says_what_happens(home: Home) -> None:
     commands: list[str] = home.commands  # type: ignore[attr-defined]
     assert len((home.root / "scorer.py").read_text().strip().splitlines()) <= 36
-    up, tried, submitted, ran, explained, again, explained_again = commands
+    up, tried, submitted, ran, explained, scores, again, explained_again = commands
     assert up.startswith("up --fleet fleet.yaml")
     shown = home.run(*tried.split())
     assert shown.returncode == 0, shown.stderr
@@ -71,6 +71,14 @@ def test_the_page_says_what_happens(home: Home) -> None:
         told = home.run(*explained.split()).stdout
         assert "Dynamic/cool 100" in told, told
         assert _place(home, "first") == ["west"]
+        of_west = home.run(*scores.split(), "-o", "json")
+        assert of_west.returncode == 0, of_west.stderr
+        (cool,) = (row for row in json.loads(of_west.stdout)["scores"] if row["scorer"] == "Dynamic/cool")
+        assert (cool["raw"], cool["normalised"], cool["rank"], cool["of"]) == (56, 100, 1, 2)
+        assert cool["source"] == "DynamicScorer, score cool, over HTTP"
+        assert cool["age"] < 60
+        table = home.run(*scores.split()).stdout
+        assert re.search(r"Dynamic/cool\s+56\s+100\s+1\s+100\s+1/2", table), table
         assert _scores(home, "west") == {"cool": 56}
         (home.root / "rooms.json").write_text(home.rooms[1])  # type: ignore[attr-defined]
         until(lambda: _scores(home, "west") == {"cool": 42}, 30, "the new scores are published")

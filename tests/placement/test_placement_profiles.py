@@ -18,7 +18,7 @@ from hub.placement.prioritizers import scorers_for
 from hub.placement.profiles import PROFILES, with_profile
 from hub.placement.rule import ClusterRule, ScoreWeight
 from hub.scoring.builtin import ColumnScorer, default_scorers
-from hub.scoring.combine import rank
+from hub.scoring.combine import admit, rank
 from hub.scoring.interface import ScoreRequest, WeightedScorer
 
 TASK = TaskShape((("cpu", 1000),))
@@ -119,6 +119,37 @@ def test_what_a_job_picks_goes_before_what_its_placement_picks() -> None:
     body["spec"]["placementRef"] = {"name": "p"}
     with pytest.raises(InvalidObjectError, match="there is no profile 'green'"):
         JobSpec.from_fleet_job(body)
+
+
+@pytest.mark.parametrize(
+    ("missing", "order", "kept_out"),
+    [
+        ("Worst", ("cheap", "green", "busy", "large"), ()),
+        # An unknown score is 0, which beats a negative one; that of large has ended.
+        ("Neutral", ("cheap", "busy", "large", "green"), ()),
+        ("LastKnown(10m)", ("large", "cheap", "green", "busy"), ()),
+        ("Exclude", ("cheap", "green", "busy", "large"), ("busy", "large")),
+    ],
+)
+def test_what_a_missing_score_counts_for_the_jobs_of_a_placement(
+    missing: str, order: tuple[str, ...], kept_out: tuple[str, ...]
+) -> None:
+    world = World()
+    weigh = {"scoreCoordinate": {"type": "AddOn", "addOn": {"resourceName": "r", "scoreName": "s"}}}
+    meta = {"name": "p", "namespace": "default", "annotations": {names.MISSING_SCORE: missing}}
+    spec = {"prioritizerPolicy": {"mode": "Exact", "configurations": [weigh]}}
+    world.placement_changed("default", "p", {"metadata": meta, "spec": spec})
+    body = job()
+    body["spec"]["placementRef"] = {"name": "p"}
+    rule = world.rule_of(JobSpec.from_fleet_job(body))
+    assert isinstance(rule, ClusterRule)
+    values = {"cheap": 50, "green": -20, "large": 90}
+    where = fleet().apply([ScoresSeen("AddOn/r/s", values, 1e12, {"large": 100.0})])
+    request, scorers = ScoreRequest(TASK, 1, 200.0), scorers_for(rule, ())
+    admitted, by = admit(where, request, scorers)
+    assert tuple(where.names[at] for at in sorted(by)) == kept_out
+    assert (admitted is None) is not bool(kept_out)
+    assert rank(where, request, scorers, np.ones(4, np.bool_)).ordered == order
 
 
 def moved(fleet_: Fleet, **columns: dict[str, float]) -> Fleet:

@@ -15,6 +15,7 @@ from hub.controllers.guard import Guarded
 from hub.fleet.changes import Release
 from hub.fleet.fleet import Fleet
 from hub.planner.cycle import plan
+from hub.planner.explain import explain
 from hub.planner.plan import Plan, Snapshot
 from hub.scoring.interface import ScoreRequest, WeightedScorer
 from hub.scoring.reserving import Reserving
@@ -81,6 +82,14 @@ def test_a_gang_that_is_not_allowed_together_waits_whole() -> None:
     assert decided.admissions == ()
     assert "scorer licences allows 2 more" in decided.refusals[0].message
     assert got(plan(scored(3, demand(tasks=3, gang=True)))) == {"job": {"a": 3}}
+
+
+def test_an_explanation_names_the_scorer_that_allows_no_more() -> None:
+    asked = scored(3, demand("first", tasks=3, created=0.0), demand("second", created=1.0))
+    lines = {line.cluster: line for line in explain(asked, "default/second").clusters}
+    assert {name: line.code for name, line in lines.items()} == dict.fromkeys("abc", "LimitedByScorer")
+    assert lines["a"].message == "has room for 6, and scorer licences allows 0 more"
+    assert (lines["b"].room, lines["b"].message) == (0, "has room for 9, and scorer licences allows 0 more")
 
 
 def test_what_ends_is_there_for_the_next_decision() -> None:
