@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -94,8 +93,8 @@ class Queue:
 
 
 @pytest.fixture
-async def queue(scene: Scene) -> AsyncIterator[Queue]:
-    yield Queue(scene)
+async def queue(scene: Scene) -> Queue:
+    return Queue(scene)
 
 
 async def _hub(scene: Scene, mode: str) -> Hub:
