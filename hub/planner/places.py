@@ -74,6 +74,7 @@ class Places:
         self.names = snapshot.fleet.names
         self._snapshot = snapshot
         self._allowed: dict[tuple[ClusterRule, tuple[str, ...]], Mask] = {}
+        self._workers: dict[str, Mask] = {}
         self._verdicts: dict[tuple[ClusterRule, tuple[str, ...]], Mapping[str, str]] = {}
         self._scorers: dict[ClusterRule, tuple[WeightedScorer, ...]] = {}
         self._admitted: dict[tuple[ClusterRule, TaskShape], tuple[Mask | None, Mapping[int, str]]] = {}
@@ -92,6 +93,16 @@ class Places:
         if mask is None:
             mask = eligible(self.fleet, self._snapshot.sets, rule, self._snapshot.now, current)
             self._allowed[rule, current] = mask
+        return mask
+
+    def workers(self, queue: str) -> Mask | None:
+        """The clusters that the queue's owner names; None: any."""
+        named = self._snapshot.quotas.workers.get(queue)
+        if named is None:
+            return None
+        mask = self._workers.get(queue)
+        if mask is None:
+            mask = self._workers[queue] = self.mask(named)
         return mask
 
     def verdicts(self, rule: ClusterRule, current: tuple[str, ...] = ()) -> Mapping[str, str]:
@@ -118,6 +129,9 @@ class Places:
         """Clusters that may be asked: those the rule allows, less those to avoid while another could ever do."""
         rule = wish.demand.rule
         allowed = self.allowed(rule, wish.demand.running)
+        workers = self.workers(wish.queue.name)
+        if workers is not None:
+            allowed = allowed & workers
         admitted, _ = self.filtered(rule, wish.demand.shape)
         if admitted is not None:
             allowed = allowed & admitted

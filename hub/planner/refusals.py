@@ -153,6 +153,10 @@ def _obstacles(places: Places, wish: Wish, options: Sequence[Option]) -> Iterato
         if refused:
             yield name, refused
             continue
+        workers = places.workers(wish.queue.name)
+        if workers is not None and not workers[cluster]:
+            yield name, Reason.NOT_A_WORKER.message(queue=wish.queue.name)
+            continue
         kept_out = places.filtered(wish.demand.rule, wish.demand.shape)[1].get(cluster)
         if kept_out is not None:
             yield name, Reason.FILTERED_BY_SCORER.message(scorer=kept_out)
