@@ -45,6 +45,8 @@ def group_refusal(group: NodeGroup, shape: TaskShape, share_by: str = BY_SITE) -
         for key, value in shape.node_selector:
             if labels.get(key) != value and not _needs_name(key, group):
                 return Refusal("selector", f"its nodes do not have label {key}={value}{_instead(labels, key)}")
+    if shape.domain and shape.domain not in group.labels:
+        return Refusal("selector", f"its nodes do not have label {shape.domain}")
     for key, value, effect in group.taints:
         if not shape.tolerates(key, value, effect):
             taint = f"{key}={value}:{effect}" if value else f"{key}:{effect}"

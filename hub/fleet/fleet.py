@@ -167,6 +167,13 @@ class Fleet:
             lambda places: counts([clusters[at] for at in places], shape, empty=True),
         )
 
+    def domains(self, cluster: str, shape: TaskShape) -> Mapping[str, int]:
+        """Where `shape` asks for one domain: how many tasks more each of a cluster's takes, by its label's value.
+
+        Raises KeyError for a cluster that is not in the fleet.
+        """
+        return self._clusters[self._index[cluster]].domains(shape)
+
     def explain_fit(self, cluster: str, shape: TaskShape) -> FitVerdict:
         """Why so many or none, per node group. Raises KeyError for a cluster that is not in the fleet."""
         return explain_cluster(self._clusters[self._index[cluster]], shape)

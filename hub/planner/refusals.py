@@ -113,7 +113,11 @@ def _never_paid(ledger: QuotaLedger, wish: Wish, option: Option) -> Denial:
 
 def _shape(wish: Wish) -> tuple[str, str]:
     text = str(wish.demand.shape)
-    return "shape", text if wish.together == 1 else f"{wish.together} tasks at once on one cluster, each {text}"
+    if wish.together == 1:
+        return "shape", text
+    domain = wish.demand.shape.domain
+    where = f"nodes of one cluster with one {domain}" if domain else "one cluster"
+    return "shape", f"{wish.together} tasks at once on {where}, each {text}"
 
 
 def _full(places: Places, wish: Wish, option: Option) -> str:
