@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy as np
 from bench.placements import run as many_placements
 from bench.report import Figure
 from hub.api import names
+from hub.api.nodeaffinity import NodeRequirement
 from hub.fleet.changes import CapacitySeen, Charge, ClusterSeen, FleetChange, ScoresSeen
 from hub.fleet.fleet import Fleet
 from hub.fleet.shape import TaskShape
@@ -40,11 +42,14 @@ def run() -> list[Figure]:
         Figure("one placement, 10,000 clusters", _placement(large), 0.3, "ms", peer=("OCM", 228.0)),
         Figure("one job's ranking, 1,000 clusters", _ranking(small), None, "ms"),
         Figure("fit of a new shape, one cluster of 1,200 nodes", _fit(site, share=0), 0.2, "ms"),
+        Figure("the same with required node affinity, named nodes", _fit(site, share=0, affinity=True), 0.2, "ms"),
         Figure("fit of a new GPU share, one cluster of 1,200 nodes", _fit(site, share=300), 0.2, "ms"),
         Figure("charge, 1,000 clusters", _charge(small, large=False), 50.0, "µs"),
         Figure("charge, one cluster of 1,200 nodes", _charge(site, large=True), None, "µs"),
         Figure("charge, then fit again, 1,000 clusters", _charge_and_fit(small), None, "µs"),
-        Figure("ManagedCluster event, 1,000 clusters", _event(small), None, "µs"),
+        Figure("ManagedCluster event, its condition moved, 1,000 clusters", _event(small, whole=False), 10.0, "µs"),
+        Figure("ManagedCluster event, all of it new, 1,000 clusters", _event(small, whole=True), 10.0, "µs"),
+        Figure("a report of 50 node groups, one cluster of 1,200 nodes", _report(site), None, "ms"),
     ]
 
 
@@ -86,7 +91,10 @@ def _ranking(fleet: Fleet) -> float:
     return _best(lambda: rank(fleet, request, scorers, eligible(fleet, sets, rule, _NOW)), 200) * 1e3
 
 
-def _fit(fleet: Fleet, share: int) -> float:
+def _fit(fleet: Fleet, share: int, *, affinity: bool = False) -> float:
+    other = NodeRequirement("zone", "In", ("a", "b", "c")), NodeRequirement("gen", "Gt", ("3",))
+    named = NodeRequirement("metadata.name", "NotIn", ("group-07-3",), field=True)
+    terms = ((named, *other), (NodeRequirement("spot", "DoesNotExist"), *other)) if affinity else ()
     shapes = iter(range(1, 1 << 30))
 
     def fresh() -> None:
@@ -95,7 +103,8 @@ def _fit(fleet: Fleet, share: int) -> float:
         if share:
             fleet.fit(TaskShape((("cpu", cpu), ("memory", 4 << 30)), gpu_share=share, gpu_models=("A100",)))
         else:
-            fleet.fit(TaskShape((("cpu", cpu), ("memory", 4 << 30), (names.GPU, 2)), gpu_models=("A100",)))
+            requests = (("cpu", cpu), ("memory", 4 << 30), (names.GPU, 2))
+            fleet.fit(TaskShape(requests, gpu_models=("A100",), node_affinity=terms))
 
     return _best(fresh, 100) * 1e3
 
@@ -126,16 +135,47 @@ def _charge_and_fit(fleet: Fleet) -> float:
     return _best(both, 500) * 1e6
 
 
-def _event(fleet: Fleet) -> float:
+def _event(fleet: Fleet, *, whole: bool) -> float:
+    """`whole`: labels, taints and totals are other ones at each event. Of few clusters, so that the objects are where
+    one that was just received would be, and are not fetched from memory."""
     state = fleet
     source = random.Random(2)
-    events = iter([ClusterSeen(_cluster(fleet.names[n % len(fleet.names)], source)) for n in range(5_000)])
+    objects = [_cluster(fleet.names[n % 64], source) for n in range(128)]
+    if not whole:
+        objects = [
+            {**objects[n % 64], "status": {**objects[n % 64]["status"], **_AVAILABLE[n // 64]}} for n in range(128)
+        ]
+    events = cycle([ClusterSeen(obj) for obj in objects])
 
     def event() -> None:
         nonlocal state
         state = state.apply((next(events),))
 
-    return _best(event, 500) * 1e6
+    return _best(event, 512) * 1e6
+
+
+_AVAILABLE = [
+    {"conditions": [{"type": "ManagedClusterConditionAvailable", "status": status, "lastTransitionTime": at}]}
+    for status, at in (("True", "2026-01-01T00:00:00Z"), ("Unknown", "2026-01-01T00:05:00Z"))
+]
+
+
+def _report(fleet: Fleet) -> float:
+    """Others use one CPU more on a node of the first group at every report."""
+    reports = []
+    for cpu in range(1, 33):
+        report = _big_site()
+        groups = report["status"]["nodeGroups"]
+        groups[0] = {**groups[0], "used": [{"nodes": 1, "resources": {"cpu": str(cpu)}}]}
+        reports.append(CapacitySeen(report))
+    changes = cycle(reports)
+    state = fleet
+
+    def seen() -> None:
+        nonlocal state
+        state = state.apply((next(changes),))
+
+    return _best(seen, 32) * 1e3
 
 
 def _best(work: Callable[[], object], times: int, rounds: int = 7) -> float:
@@ -209,6 +249,8 @@ def _group(name: str, count: int, model: str, source: random.Random) -> dict[str
     return {
         "name": name,
         "count": count,
+        "nodes": [f"{name}-{number}" for number in range(count)],
+        "labels": {"zone": source.choice("abcd"), "gen": str(source.randint(1, 9))},
         "gpu": {"model": model, "memory": "80Gi", "count": 8},
         "allocatable": {"cpu": str(source.choice((64, 96, 128))), "memory": "768Gi", "pods": "110"},
     }

@@ -29,6 +29,7 @@ from hub.api.meta import (
     list_map,
     rules,
 )
+from hub.api.patterns import LABEL_KEY_PATTERN
 from hub.api.quantity import Quantity
 
 MAX_TASKS = 100_000
@@ -99,6 +100,25 @@ class PlacementReference(Model):
     name: ObjectName = Field(description="A Placement in the job's namespace. Example: gpu-sites")
 
 
+class TopologyRequest(Model):
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
+
+    required: str | None = Field(
+        None,
+        max_length=316,
+        pattern=LABEL_KEY_PATTERN,
+        description="A node label: all tasks run on nodes with the same value of it, or the job waits. "
+        "Example: topology.kubernetes.io/rack",
+    )
+    preferred: str | None = Field(
+        None,
+        max_length=316,
+        pattern=LABEL_KEY_PATTERN,
+        description="The same where a cluster has room like that now, else anywhere on one cluster. "
+        "Example: nvidia.com/gpu.clique",
+    )
+
+
 class Checkpointing(Model):
     interval: Duration | None = Field(
         None,
@@ -134,6 +154,27 @@ class FleetJobSpec(Model):
                 "gpu cannot change once the job exists; submit another job",
                 ".gpu",
             ),
+            (
+                "!has(self.gang) || !self.gang || !has(self.parallelism) || self.parallelism >= self.tasks",
+                "all tasks of a gang run at once: leave parallelism out, or write as many as there are tasks",
+                ".parallelism",
+            ),
+            (
+                "!has(self.topology) || (has(self.gang) && self.gang)",
+                "tasks are placed together only in a gang: write gang: true",
+                ".topology",
+            ),
+            (
+                "(has(self.gang) && self.gang) == (has(oldSelf.gang) && oldSelf.gang)",
+                "gang cannot change once the job exists; submit another job",
+                ".gang",
+            ),
+            (
+                "has(self.topology) == has(oldSelf.topology) && "
+                "(!has(self.topology) || self.topology == oldSelf.topology)",
+                "topology cannot change once the job exists; submit another job",
+                ".topology",
+            ),
         )
     )
 
@@ -158,6 +199,16 @@ class FleetJobSpec(Model):
     )
     parallelism: Int32 | None = Field(
         None, ge=1, description="How many tasks may run at once over all clusters; absent: all of them. Example: 100"
+    )
+    gang: Bool = Field(
+        False,
+        description="True: all tasks start at once on one cluster, or none does, as distributed training needs it. "
+        "Example: true",
+    )
+    topology: TopologyRequest | None = Field(
+        None,
+        description="Which nodes of its cluster a gang needs or prefers; absent: it prefers one NVLink domain, then "
+        "one rack, where nodes carry those labels. Example: {required: topology.kubernetes.io/rack}",
     )
     template: PodTemplateSpec = Field(
         description="What one task runs, as a pod template. "

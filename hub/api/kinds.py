@@ -18,6 +18,7 @@ from hub.api.fleet import ClusterCapacity, ScoreSource, TaskLog, TaskLogRequest
 from hub.api.fleetjob import FleetJob
 from hub.api.kueue import ClusterQueue, Cohort, LocalQueue, ResourceFlavor
 from hub.api.meta import KubeObject
+from hub.api.multikueue import AdmissionCheck, MultiKueueCluster, MultiKueueConfig
 from hub.api.scorerplugin import ScorerPlugin
 from hub.api.work import AppliedManifestWork, ManifestWork
 from hub.api.workload import Workload, WorkloadPriorityClass
@@ -37,6 +38,9 @@ KINDS: tuple[type[KubeObject], ...] = (
     LocalQueue,
     Workload,
     WorkloadPriorityClass,
+    AdmissionCheck,
+    MultiKueueConfig,
+    MultiKueueCluster,
     FleetJob,
     ClusterCapacity,
     TaskLogRequest,
@@ -56,6 +60,9 @@ _OLDER: Mapping[type[KubeObject], Mapping[str, type[KubeObject]]] = {
     LocalQueue: {"v1beta1": kueue_v1beta1.LocalQueue},
     Workload: {"v1beta1": kueue_v1beta1.Workload},
     WorkloadPriorityClass: {"v1beta1": WorkloadPriorityClass},
+    AdmissionCheck: {"v1beta1": AdmissionCheck},
+    MultiKueueConfig: {"v1beta1": MultiKueueConfig},
+    MultiKueueCluster: {"v1beta1": MultiKueueCluster},
     # What the framework's first releases served.
     DynamicScorer: {"v1": DynamicScorer},
     DynamicScoringConfig: {"v1": DynamicScoringConfig},

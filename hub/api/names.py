@@ -25,6 +25,7 @@ CLUSTER_QUEUE: Final = f"{GROUP}/cluster-queue"
 FLAVORS: Final = f"{GROUP}/flavors"
 # On a ManifestWork, for people: how its cluster was chosen (hub/planner/record.py).
 DECISION: Final = f"{GROUP}/decision"
+TOPOLOGY_DOMAIN: Final = f"{GROUP}/topology-domain"
 # On a ManifestWork: that its slice has to go, why, for whom, and when it is stopped (hub/jobs/eviction.py).
 EVICTION: Final = f"{GROUP}/eviction"
 # The kind that asked for the work: FleetJob, or Job for a plain batch/v1 Job with a queue name.
@@ -118,6 +119,9 @@ GPU_REPLICAS: Final = "nvidia.com/gpu.replicas"
 GPU_SHARING: Final = "nvidia.com/gpu.sharing-strategy"
 GPU_COUNT: Final = "nvidia.com/gpu.count"
 GPU_PRODUCT: Final = "nvidia.com/gpu.product"
+GPU_CLIQUE: Final = "nvidia.com/gpu.clique"
+"""An NVLink domain, as NVIDIA's feature discovery labels its nodes."""
+RACK: Final = "topology.kubernetes.io/rack"
 GPU_MEMORY: Final = "nvidia.com/gpu.memory"
 
 # What every task finds in its environment.

@@ -144,6 +144,12 @@ class Reason(Enum):
         "is in no cluster set bound to namespace {namespace}",
         "Create a ManagedClusterSetBinding in the namespace.",
     )
+    NOT_A_WORKER = _Entry(
+        "NotAWorker",
+        "Cluster",
+        "ClusterQueue {queue} is for other clusters, by its admission check of MultiKueue",
+        "Add it to the MultiKueueConfig that the queue's AdmissionCheck names.",
+    )
     SELECTOR_MISMATCH = _Entry("SelectorMismatch", "Cluster", "does not match {selector}", "")
     GPU_MODEL_ABSENT = _Entry("GpuModelAbsent", "Cluster", "has {found}, not {wanted}", "")
     IMAGE_NOT_AVAILABLE = _Entry(

@@ -38,9 +38,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
 
 
 # Kinds of Kueue that nobody here serves: no slips of the pen.
-_OF_KUEUE = frozenset(
-    ("AdmissionCheck", "MultiKueueCluster", "MultiKueueConfig", "ProvisioningRequestConfig", "Topology")
-)
+_OF_KUEUE = frozenset(("ProvisioningRequestConfig", "Topology"))
 
 
 def models() -> dict[tuple[str, str], type[KubeObject]]:

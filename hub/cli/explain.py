@@ -34,8 +34,8 @@ async def _explain(ctx: click.Context, kind: str, name: str, output: str | None)
     from hub.api.resource import PLACEMENTS
     from hub.cli.connection import namespace
     from hub.cli.explanation_text import print_explanation
-    from hub.cli.hub_view import hub_view
     from hub.cli.output import print_text
+    from hub.cli.hub_view import hub_view
     from hub.cli.plan_input import Settings, quiet
     from hub.client.informer import object_key
     from hub.server.explanation_document import explanation_document

@@ -18,6 +18,7 @@ import numpy as np
 from hub.api.errors import InvalidObjectError, QuarterdeckError, UsageError
 from hub.api.timestamps import parse_time
 from hub.cli.output import Column, print_table
+from hub.cli.score_assign import command as assign
 from hub.cli.score_explain import command as explain
 from hub.controllers.asking import cause
 from hub.controllers.source_clients import Access, SourceClients
@@ -42,6 +43,7 @@ def command() -> None:
 
 
 command.add_command(explain)
+command.add_command(assign)
 
 
 @command.command(name="test")

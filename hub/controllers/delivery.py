@@ -62,7 +62,7 @@ class Delivery:
             spec = replace(spec, template=flavored(spec.template, selector, tolerations))
         return slice_to_work(
             spec, part.cluster, part.tasks, part.attempt, part.slots, part.flavors, queue, epoch, part.decision,
-            self._world.gpu_offer(part.cluster),
+            self._world.gpu_offer(part.cluster), part.domain,
         )  # fmt: skip
 
     def _create(self, entry: JobEntry, work: Json, epoch: int, key_of_job: str) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from hub.api import names
 from hub.controllers.world import World
 from hub.fleet.changes import Charge, FleetChange, Release
-from hub.fleet.shape import TaskShape
+from hub.fleet.shape import TaskShape, on_domain
 from hub.jobs.attempt import Attempt
 from hub.jobs.spec import JobSpec
 from hub.placement.rule import ClusterRule
@@ -53,6 +53,7 @@ def holder_of(spec: JobSpec, priority: int, preempted: int, rule: ClusterRule | 
         restart=spec.restart_cost,
         expected=spec.expected_duration,
         preempted=preempted,
+        gang=spec.gang,
         rule=rule,
         local=spec.queue,
     )
@@ -106,7 +107,7 @@ class Holdings:
                 amounts = known.amounts
             else:
                 amounts = _amounts(shape, attempt, paid)
-                charged = self._world.charged_shape(shape, attempt.cluster, attempt.flavors)
+                charged = on_domain(self._world.charged_shape(shape, attempt.cluster, attempt.flavors), attempt.domain)
                 changes.append(Charge(attempt.work, attempt.cluster, charged, count))
             goes = leaving or not attempt.live or attempt.eviction is not None or attempt.epoch in told
             held = _slice(holder, attempt, count, amounts, leaving=goes)

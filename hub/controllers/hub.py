@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
 from hub.api import names
 from hub.api.errors import QuarterdeckError
-from hub.api.resource import FLEET_JOBS, JOBS, MANIFEST_WORKS, WORKLOADS
+from hub.api.resource import FLEET_JOBS, JOBS, LOCAL_QUEUES, MANIFEST_WORKS, WORKLOADS
 from hub.client.backoff import Backoff
 from hub.client.elector import Elector
 from hub.client.interface import KubeApi
@@ -39,6 +39,7 @@ from hub.controllers.logs import logger
 from hub.controllers.looking import Looking
 from hub.controllers.metrics import HubMetrics
 from hub.controllers.mirror import Mirror
+from hub.controllers.past_usage import WATCHED, PastUsage, read_past
 from hub.controllers.placements import PlacementKeeper
 from hub.controllers.plugin_status import PluginStatus
 from hub.controllers.publishing import Publishing
@@ -57,6 +58,7 @@ from hub.controllers.writes import Writes
 from hub.planner.cycle import plan
 from hub.planner.kueue import KueuePlanner
 from hub.queueing.demand import Demand
+from hub.queueing.kueue.history import LocalKey, Past
 from hub.registration.heartbeats import Heartbeats
 
 _log = logger(__name__)
@@ -140,6 +142,10 @@ class Hub:
             self.scores, self.world, self.writes, config.scorers.publish, now, self.metrics.publish_seconds.observe
         )
         queue, policy = config.queue, config.queue.policy
+        remembers = queue.settings.history
+        self.past_usage = PastUsage(remembers or WATCHED, now)
+        self._sampling = remembers.sampling if remembers is not None and remembers.half_life > 0 else None
+        kueue = KueuePlanner(replace(queue.settings, block=False), self.past_usage.history)
         evicting = Evicting(self.table, self.writes, self.metrics, now, self._telling.told_to_go)
         self.limits = Limits(self.world, queue.ready, policy.notice, now)
         self.looking = Looking(
@@ -171,7 +177,7 @@ class Hub:
             self.foreign,
             self.tempo,
             self.metrics,
-            planner=plan if queue.mode == "fleet" else KueuePlanner(replace(queue.settings, block=False)).plan,
+            planner=kueue.plan if queue.mode == "kueue" else plan,
             policy=policy,
             block=queue.ready is not None and queue.ready.block,
             now=now,
@@ -214,8 +220,14 @@ class Hub:
             self.registrar, self.garbage, self.scores, self.publishing, self.dynamic, self.foreign,
         )  # fmt: skip
         self.queue_status = QueueStatus(
+<<<<<<< HEAD
             self.table, self.foreign, self.world, self.holdings, self.writes, self.watching.store, now
         )
+=======
+            self.table, self.world, self.holdings, self.writes, self.watching.store, now,
+            fair=policy.fair, past=self.past if self._sampling is not None else None,
+        )  # fmt: skip
+>>>>>>> main
         self.lifecycle = (
             Lifecycle(connect, busy=lambda: self.tempo.busy) if connect is not None and config.lifecycle else None
         )
@@ -260,6 +272,7 @@ class Hub:
                     Access(self.config.sources.allow, self.config.sources.tokens),
                 )
                 self.deciding.scorers = self.scores.scorers()
+                self.past()
                 self.ready.set()
                 _log.info("everything is known", jobs=len(self.table), clusters=len(self.world.clusters))
                 rooms: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
@@ -272,6 +285,7 @@ class Hub:
                     "dynamic scorers": self.dynamic.run,
                     "queue status": self.queue_status.run,
                     "lag": self._measure_lag,
+                    "past usage": self._measure_usage,
                 }
                 running += [tasks.create_task(self._keep(name, run)) for name, run in rooms.items()]
                 if not self.elector.is_leader:
@@ -444,6 +458,21 @@ class Hub:
         self.metrics.scorer_seconds.labels(scorer).observe(seconds)
         if problem:
             self.metrics.scorer_failures.labels(scorer).inc()
+
+    def past(self) -> Mapping[LocalKey, Past]:
+        """What LocalQueues used before, as of now."""
+        self.past_usage.restore(read_past(self.watching.store(LOCAL_QUEUES).values()))
+        if self._deciding:
+            self.past_usage.look(self.holdings.slices)
+        return self.past_usage.past
+
+    async def _measure_usage(self) -> None:
+        """Past usage fades also when nothing happens."""
+        while self._sampling:
+            await asyncio.sleep(max(self._sampling, 1.0))
+            self.past()
+            if self._may_decide():
+                self.queue_status.write()
 
     async def _measure_lag(self) -> None:
         loop = asyncio.get_running_loop()

@@ -97,6 +97,44 @@ class HubMetrics:
         self.queue_nominal = Gauge(
             "quarterdeck_queue_nominal", "What a ClusterQueue owns.", ["queue", "flavor", "resource"], registry=registry
         )
+        self.queue_decayed = Gauge(
+            "quarterdeck_queue_decayed_usage",
+            "What a LocalQueue has used, fading with the half-life of admissionFairSharing (a day if that is not set), "
+            "in the resource's unit (cpu in cores).",
+            ["namespace", "queue", "resource"],
+            registry=registry,
+        )
+        self.evenness = Gauge(
+            "quarterdeck_cohort_jain_index",
+            "Jain's index of what the ClusterQueues of a cohort use in proportion to their own quota: 1 is even. "
+            "Counted are those that use something or wait.",
+            ["cohort"],
+            registry=registry,
+        )
+        self.owed = Gauge(
+            "quarterdeck_guarantee_violations",
+            "Jobs that wait for quota which their ClusterQueue owns and does not use.",
+            ["queue"],
+            registry=registry,
+        )
+        self.starved = Gauge(
+            "quarterdeck_starved_jobs",
+            "Jobs of which nothing runs, and that have waited longer than queue.starvation for their turn.",
+            ["queue"],
+            registry=registry,
+        )
+        self.oldest = Gauge(
+            "quarterdeck_oldest_pending_seconds",
+            "How long the oldest job waits of which nothing runs.",
+            ["queue"],
+            registry=registry,
+        )
+        self.weighted_share = Gauge(
+            "quarterdeck_queue_weighted_share",
+            "What a ClusterQueue borrows of its dominant resource, in thousandths of what is lent, over its weight.",
+            ["queue"],
+            registry=registry,
+        )
         self.clusters = Gauge(
             "quarterdeck_clusters",
             "Clusters by state: available, unavailable, unreachable, waiting, leaving.",

@@ -188,7 +188,9 @@ class PlacementKeeper:
         loop = asyncio.get_running_loop()
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), self._agenda.nap(self._now()))
+                # Not wait_for: up to Python 3.11 it may lose a cancellation.
+                async with asyncio.timeout(self._agenda.nap(self._now())):
+                    await self._news.wait()
             await asyncio.sleep(_DEBOUNCE)
             self._news.clear()
             if not self._leads():

@@ -15,16 +15,20 @@ from typing import Any, Final
 
 from hub.api.conditions import with_condition
 from hub.api.mergepatch import create_merge_patch
-from hub.api.resource import CLUSTER_QUEUES, LOCAL_QUEUES, Resource
+from hub.api.resource import CLUSTER_QUEUES, COHORTS, LOCAL_QUEUES, Resource
 from hub.api.timestamps import format_time, from_timestamp
 from hub.controllers.foreign import Foreign
 from hub.controllers.holdings import Holdings
+from hub.controllers.past_usage import past_status
 from hub.controllers.table import JobTable
 from hub.controllers.world import World
 from hub.controllers.writes import MergePatch, Write, WriteKey, Writes
 from hub.queueing.amount import minus, quantity
+from hub.queueing.kueue.history import LocalKey, Past
+from hub.queueing.ledger import QuotaLedger
 from hub.queueing.objects import ClusterQueue, FlavorResource
 from hub.queueing.quotas import Quotas
+from hub.queueing.shares import share
 
 Json = dict[str, Any]
 Objects = Callable[[Resource], Mapping[str, Json]]
@@ -55,8 +59,16 @@ class QueueStatus:
         now: Callable[[], float],
         *,
         calm: float = CALM,
+        fair: bool = False,
+        past: Callable[[], Mapping[LocalKey, Past]] | None = None,
     ) -> None:
+<<<<<<< HEAD
         self._table, self._foreign, self._world, self._holdings = table, foreign, world, holdings
+=======
+        """`fair`: shares are said, too. `past`: what LocalQueues used before, where that is remembered."""
+        self._fair, self._past = fair, past
+        self._table, self._world, self._holdings = table, world, holdings
+>>>>>>> main
         self._writes, self._objects, self._now, self._calm = writes, objects, now, calm
         self._news = asyncio.Event()
         self._last_news = 0.0
@@ -94,13 +106,44 @@ class QueueStatus:
         quotas = self._world.quotas
         self._active = self._activity()
         locals_, clusters = self._count(quotas)
+        ledger = QuotaLedger(quotas, {name: dict(used) for name, used in self._holdings.usage.items()})
         for key in self._objects(CLUSTER_QUEUES):
             name = WriteKey(CLUSTER_QUEUES, None, key, "status")
-            self._writes.submit(name, self._desired(CLUSTER_QUEUES, key, clusters.get(key) or _Counts(), quotas))
+            sharing = self._share(quotas, ledger, key)
+            counts = clusters.get(key) or _Counts()
+            self._writes.submit(name, self._desired(CLUSTER_QUEUES, key, counts, quotas, sharing))
         for key in self._objects(LOCAL_QUEUES):
             namespace, _, short = key.partition("/")
             name = WriteKey(LOCAL_QUEUES, namespace, short, "status")
-            self._writes.submit(name, self._desired(LOCAL_QUEUES, key, locals_.get(key) or _Counts(), quotas))
+            sharing = self._remembered((namespace, short))
+            counts = locals_.get(key) or _Counts()
+            self._writes.submit(name, self._desired(LOCAL_QUEUES, key, counts, quotas, sharing))
+        for key in self._objects(COHORTS) if self._fair else ():
+            self._writes.submit(WriteKey(COHORTS, None, key, "status"), self._cohort(quotas, ledger, key))
+
+    def _share(self, quotas: Quotas, ledger: QuotaLedger, name: str) -> Json:
+        tree = quotas.trees.get(name)
+        if not self._fair or tree is None:
+            return {}
+        return {"fairSharing": {"weightedShare": share(ledger, tree, tree.position[name]).weighted}}
+
+    def _remembered(self, key: LocalKey) -> Json:
+        past = self._past().get(key) if self._past is not None else None
+        if past is None or not past.consumed:
+            return {}
+        return {"fairSharing": {"admissionFairSharingStatus": past_status(past)}}
+
+    def _cohort(self, quotas: Quotas, ledger: QuotaLedger, name: str) -> Callable[[], Write | None]:
+        def desired() -> Write | None:
+            obj = self._objects(COHORTS).get(name)
+            tree = next((tree for tree in quotas.trees.values() if name in tree.cohorts), None)
+            if obj is None or tree is None:
+                return None
+            status = {"fairSharing": {"weightedShare": share(ledger, tree, tree.cohorts[name]).weighted}}
+            patch = create_merge_patch(obj.get("status") or {}, status)
+            return None if patch is None else MergePatch({"metadata": {"uid": obj["metadata"]["uid"]}, "status": patch})
+
+        return desired
 
     def _count(self, quotas: Quotas) -> tuple[dict[str, _Counts], dict[str, _Counts]]:
         local: dict[str, _Counts] = {}
@@ -132,14 +175,16 @@ class QueueStatus:
                 cluster.setdefault(name, _Counts()).usage.update(used)
         return local, cluster
 
-    def _desired(self, resource: Resource, key: str, counts: _Counts, quotas: Quotas) -> Callable[[], Write | None]:
+    def _desired(
+        self, resource: Resource, key: str, counts: _Counts, quotas: Quotas, sharing: Json
+    ) -> Callable[[], Write | None]:
         def desired() -> Write | None:
             obj = self._objects(resource).get(key)
             if obj is None:
                 return None
             queue = key if resource is CLUSTER_QUEUES else str((obj.get("spec") or {}).get("clusterQueue") or "")
             previous = obj.get("status") or {}
-            status = _status(quotas, queue, counts, borrows=resource is CLUSTER_QUEUES)
+            status = _status(quotas, queue, counts, borrows=resource is CLUSTER_QUEUES) | sharing
             verdict = _active(quotas, queue) if resource is CLUSTER_QUEUES else _local_active(quotas, obj, queue)
             at = format_time(from_timestamp(self._now()))
             status["conditions"] = with_condition(previous.get("conditions"), "Active", *verdict, now=at)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final
 
+from hub.controllers import fairness_readings
 from hub.controllers.hub import Hub
 from hub.registration.acceptance import is_accepted, is_leaving
 from hub.registration.availability import available
@@ -30,6 +31,7 @@ def refresh(hub: Hub) -> None:
     metrics.tasks_held.set(hub.holdings.tasks)
     metrics.write_backlog.set(hub.writes.backlog)
     _queues(hub)
+    fairness_readings.refresh(hub)
     _clusters(hub)
     metrics.score_age.clear()
     for source, age in hub.scores.ages().items():

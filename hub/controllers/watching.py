@@ -12,6 +12,7 @@ from typing import Any, Final
 from hub.api import names
 from hub.api.resource import (
     ADDON_PLACEMENT_SCORES,
+    ADMISSION_CHECKS,
     CLUSTER_CAPACITIES,
     CLUSTER_QUEUES,
     COHORTS,
@@ -25,6 +26,8 @@ from hub.api.resource import (
     MANAGED_CLUSTER_SETS,
     MANAGED_CLUSTERS,
     MANIFEST_WORKS,
+    MULTI_KUEUE_CLUSTERS,
+    MULTI_KUEUE_CONFIGS,
     NAMESPACES,
     PLACEMENT_DECISIONS,
     PLACEMENTS,
@@ -59,6 +62,9 @@ QUOTA_RESOURCES: Final = (
     LOCAL_QUEUES,
     WORKLOAD_PRIORITY_CLASSES,
     NAMESPACES,
+    ADMISSION_CHECKS,
+    MULTI_KUEUE_CONFIGS,
+    MULTI_KUEUE_CLUSTERS,
 )
 
 

@@ -17,7 +17,6 @@ from hub.fleet.site import BY_SITE, NodeGroup
 
 Kind = Literal["model", "memory", "sharing", "selector", "affinity", "taint", "name"]
 _WHOLE_GPU = 1000
-_MIB = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +41,12 @@ def group_refusal(group: NodeGroup, shape: TaskShape, share_by: str = BY_SITE) -
         if sharing:
             return Refusal("sharing", sharing)
     if shape.node_selector:
-        labels = labels_of(group)
+        labels = group.match_labels
         for key, value in shape.node_selector:
             if labels.get(key) != value and not _needs_name(key, group):
                 return Refusal("selector", f"its nodes do not have label {key}={value}{_instead(labels, key)}")
+    if shape.domain and shape.domain not in group.labels:
+        return Refusal("selector", f"its nodes do not have label {shape.domain}")
     for key, value, effect in group.taints:
         if not shape.tolerates(key, value, effect):
             taint = f"{key}={value}:{effect}" if value else f"{key}:{effect}"
@@ -97,7 +98,7 @@ def _sharing(group: NodeGroup, shape: TaskShape, share_by: str) -> str:
 def _affinity(group: NodeGroup, shape: TaskShape) -> Refusal | None:
     if any(_labels_hold(term, group) for term in shape.node_affinity):
         return _named(group, shape)
-    labels = labels_of(group)
+    labels = group.match_labels
     failing = []
     for term in shape.node_affinity:
         lines = [line for line in term if not _about_name(line, group) and not line.holds(labels.get(line.key))]
@@ -118,19 +119,8 @@ def _named(group: NodeGroup, shape: TaskShape) -> Refusal | None:
 
 def _labels_hold(term: NodeTerm, group: NodeGroup) -> bool:
     """Whether what `term` says of labels holds; what it says of names is each node's own."""
-    labels = labels_of(group)
+    labels = group.match_labels
     return bool(term) and all(_about_name(line, group) or line.holds(labels.get(line.key)) for line in term)
-
-
-def labels_of(group: NodeGroup) -> Mapping[str, str]:
-    """Its labels, with those that follow from the GPUs it declares where nobody put them on the nodes."""
-    gpus, labels = group.gpus, group.labels
-    extra: dict[str, str] = {}
-    if gpus.model and names.GPU_PRODUCT not in labels:
-        extra[names.GPU_PRODUCT] = gpus.model
-    if gpus.memory and names.GPU_MEMORY not in labels and (gpus.count or gpus.renamed):
-        extra[names.GPU_MEMORY] = str(gpus.memory >> _MIB)
-    return {**labels, **extra} if extra else labels
 
 
 def _about_name(line: NodeRequirement, group: NodeGroup) -> bool:

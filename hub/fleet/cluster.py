@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from hub.api import names
+from hub.fleet.domains import slots_by_domain
 from hub.fleet.facts import ClusterFacts
 from hub.fleet.held import Held, Holding
 from hub.fleet.nodes import NodeTable
@@ -210,8 +211,20 @@ class Cluster:
         table = self.held.table
         ask = table.ask(shape)
         if empty:
-            return int(table.slots(ask, table.free, table.gpus, table.whole, ask.nodes).sum())
-        return int(self.held.slots(ask, ask.nodes).sum())
+            slots = table.slots(ask, table.free, table.gpus, table.whole, ask.nodes)
+        else:
+            slots = self.held.slots(ask, ask.nodes)
+        if shape.domain:
+            return max(slots_by_domain(table.groups, table.starts, ask, slots, shape.domain).values(), default=0)
+        return int(slots.sum())
+
+    def domains(self, shape: TaskShape) -> Mapping[str, int]:
+        """How many more tasks of `shape` each of its domains can run now, by the value of their label."""
+        if not shape.domain or self.held is None or not self.fit(shape):
+            return {}
+        table = self.held.table
+        ask = table.ask(shape)
+        return slots_by_domain(table.groups, table.starts, ask, self.held.slots(ask, ask.nodes), shape.domain)
 
 
 def counts(clusters: Sequence[Cluster], shape: TaskShape, *, empty: bool) -> list[int]:
@@ -224,7 +237,7 @@ def counts(clusters: Sequence[Cluster], shape: TaskShape, *, empty: bool) -> lis
         if held is None or site is None or not held.table.count or site.missing_image(shape.images):
             continue
         ask = held.table.ask(shape)
-        if ask.nodes is not None or ask.impossible or ask.share:
+        if ask.nodes is not None or ask.impossible or ask.share or shape.domain:
             found[number] = cluster.capacity(shape) if empty else cluster.fit(shape)
         else:
             # Equal asks read equal rows, so the tables can stand side by side.

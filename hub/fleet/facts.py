@@ -70,9 +70,10 @@ def read_cluster(obj: Mapping[str, Any], last: ClusterFacts | None, name: str = 
     Most events of a cluster move a condition and nothing else, so parts that read as before are taken from `last`.
     Raises `InvalidObjectError` naming the field when the object is not shaped like a ManagedCluster at all.
     """
-    metadata = mapping(obj.get("metadata"), "metadata")
-    spec = mapping(obj.get("spec"), "spec")
-    status = mapping(obj.get("status"), "status")
+    metadata, spec, status = obj.get("metadata"), obj.get("spec"), obj.get("status")
+    if not (type(metadata) is type(spec) is type(status) is dict):
+        metadata, spec = mapping(metadata, "metadata"), mapping(spec, "spec")
+        status = mapping(status, "status")
     available = None
     for condition in entries(status.get("conditions"), "status.conditions"):
         if condition.get("type") == AVAILABLE:

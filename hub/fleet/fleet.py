@@ -104,15 +104,21 @@ class Fleet:
         for position in draft.touched:
             new, old = draft.clusters[position], self._clusters[position]
             if new.version != old.version:
-                fleet._versions = _with(fleet._versions, self._versions, position, new.version)
+                if fleet._versions is self._versions:
+                    fleet._versions = self._versions.copy()
+                fleet._versions[position] = new.version
             if new.object_version != old.object_version:
-                fleet._object_versions = _with(
-                    fleet._object_versions, self._object_versions, position, new.object_version
-                )
+                if fleet._object_versions is self._object_versions:
+                    fleet._object_versions = self._object_versions.copy()
+                fleet._object_versions[position] = new.object_version
             if new.facts_version != old.facts_version:
-                fleet._facts_versions = _with(fleet._facts_versions, self._facts_versions, position, new.facts_version)
+                if fleet._facts_versions is self._facts_versions:
+                    fleet._facts_versions = self._facts_versions.copy()
+                fleet._facts_versions[position] = new.facts_version
             if new.site_version != old.site_version:
-                fleet._site_versions = _with(fleet._site_versions, self._site_versions, position, new.site_version)
+                if fleet._site_versions is self._site_versions:
+                    fleet._site_versions = self._site_versions.copy()
+                fleet._site_versions[position] = new.site_version
         return fleet
 
     def __len__(self) -> int:
@@ -160,6 +166,13 @@ class Fleet:
             np.int64,
             lambda places: counts([clusters[at] for at in places], shape, empty=True),
         )
+
+    def domains(self, cluster: str, shape: TaskShape) -> Mapping[str, int]:
+        """Where `shape` asks for one domain: how many tasks more each of a cluster's takes, by its label's value.
+
+        Raises KeyError for a cluster that is not in the fleet.
+        """
+        return self._clusters[self._index[cluster]].domains(shape)
 
     def explain_fit(self, cluster: str, shape: TaskShape) -> FitVerdict:
         """Why so many or none, per node group. Raises KeyError for a cluster that is not in the fleet."""
@@ -355,13 +368,6 @@ class Fleet:
 
             self._digest = fleet_digest([*self._clusters, *self._hidden.values()], self._scores)
         return self._digest
-
-
-def _with(column: Ints, shared: Ints, position: int, version: int) -> Ints:
-    if column is shared:
-        column = column.copy()
-    column[position] = version
-    return column
 
 
 def _facts(cluster: Cluster) -> ClusterFacts:

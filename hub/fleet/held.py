@@ -253,7 +253,7 @@ class Held:
         """`holding` with `count` tasks, as many of them on nodes as there is room for now."""
         ask = self.table.ask(holding.shape)
         wanted = count - len(holding.nodes)
-        nodes = self._fitting(ask)
+        nodes = self._fitting(ask) if wanted else _NONE
         if not len(nodes):
             self.waiting += count - holding.count
             return Holding(holding.shape, count, holding.nodes, holding.gpus)

@@ -53,8 +53,8 @@ class NodeTable:
     """`free` [resource, node], `gpus` [node, gpu], `whole` [node]: what is there less what others use; frozen."""
 
     __slots__ = (
-        "_asks", "count", "cpu", "free", "gpus", "gpus_total", "groups", "parts", "rows", "share_by", "slotted",
-        "starts", "waste", "wasted", "whole",
+        "_admitted", "_asks", "count", "cpu", "free", "gpus", "gpus_total", "groups", "parts", "rows", "share_by",
+        "slotted", "starts", "waste", "wasted", "whole",
     )  # fmt: skip
 
     def __init__(self, site: Site) -> None:
@@ -80,6 +80,7 @@ class NodeTable:
         self.gpus_total: Ints = self.gpus.sum(axis=1)
         self.whole: Ints = (self.gpus == WHOLE_GPU).sum(axis=1)
         self._asks: dict[TaskShape, Ask] = {}
+        self._admitted: dict[tuple[object, ...], Ints | None] = {}
         # None: there is no GPU to waste.
         self.waste = self._scale(groups) if width else None
         self.parts = parts_of(self.gpus)
@@ -192,6 +193,20 @@ class NodeTable:
         )
 
     def _eligible(self, shape: TaskShape) -> Ints | None:
+        # Whatever a shape asks of amounts, these decide: jobs that differ in their size only are judged once.
+        divided = self.share_by in (BY_SITE, names.GPU_MILLI)
+        key = (
+            shape.gpu_milli > 0, min(shape.gpu_share, 1) if divided else shape.gpu_share, min(shape.gpus, 2),
+            shape.gpu_models, shape.gpu_min_memory, shape.gpu_slot, shape.node_selector, shape.tolerations,
+            shape.node_affinity,
+        )  # fmt: skip
+        if key not in self._admitted:
+            if len(self._admitted) >= _KEPT:
+                self._admitted.clear()
+            self._admitted[key] = self._judge(shape)
+        return self._admitted[key]
+
+    def _judge(self, shape: TaskShape) -> Ints | None:
         parts: list[Ints] = []
         every = True
         for start, group in zip(self.starts, self.groups, strict=True):

@@ -7,7 +7,7 @@ What it does not hold: how many tasks there are, or where they may run (that is 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hub.api import names
@@ -43,7 +43,7 @@ class Toleration:
 MOST = 2**62
 _HASHED = (
     "requests", "gpu_share", "gpu_models", "gpu_min_memory", "node_selector", "tolerations", "images", "node_affinity",
-    "gpu_slot",
+    "gpu_slot", "domain",
 )  # fmt: skip
 
 
@@ -53,7 +53,8 @@ class TaskShape:
 
     `gpu_share` is thousandths of one GPU and excludes ``nvidia.com/gpu``; `gpu_min_memory` is bytes of each GPU.
     `node_affinity`: alternatives, one of which a node must meet; none: any node. `gpu_slot`: its one GPU was asked for
-    by the resource's name only, so one that others have a slice of time of is as good.
+    by the resource's name only, so one that others have a slice of time of is as good. `domain`: a node label, whose
+    value must be the same on all nodes that tasks are put on together; empty: it does not matter.
     """
 
     requests: tuple[tuple[str, int], ...] = ()
@@ -65,6 +66,7 @@ class TaskShape:
     images: tuple[str, ...] = ()
     node_affinity: tuple[NodeTerm, ...] = ()
     gpu_slot: bool = False
+    domain: str = ""
     # The key of every cache of fits: hashed once, not at each look.
     _hash: int = field(init=False, repr=False, compare=False, default=0)
 
@@ -108,6 +110,14 @@ class TaskShape:
         if self.gpu_min_memory:
             parts.append(f"≥ {Quantity(self.gpu_min_memory)} of GPU memory")
         return ", ".join(parts) or "nothing"
+
+
+def on_domain(shape: TaskShape, domain: tuple[str, str] | None) -> TaskShape:
+    """The shape bound to the nodes of one domain (a node label and its value); None: as it is, wherever it fits."""
+    if domain is None:
+        return replace(shape, domain="") if shape.domain else shape
+    selector = {**dict(shape.node_selector), domain[0]: domain[1]}
+    return replace(shape, domain="", node_selector=tuple(sorted(selector.items())))
 
 
 def task_shape(template: Mapping[str, Any], gpu: Mapping[str, Any] | None = None) -> TaskShape:

@@ -7,7 +7,7 @@ hub/fleet/nodes.py.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
@@ -87,7 +87,8 @@ class Used:
 class NodeGroup:
     """Nodes that are alike. `allocatable` is of one node and without GPUs; `taints` are (key, value, effect).
 
-    `nodes`: their names, in the order in which `used` counts them; empty: not reported.
+    `nodes`: their names, in the order in which `used` counts them; empty: not reported. `match_labels`: what selectors
+    and affinity see: `labels`, with those that follow from the GPUs it declares where nobody put them on the nodes.
     """
 
     name: str
@@ -97,7 +98,8 @@ class NodeGroup:
     gpus: NodeGpus
     allocatable: Mapping[str, int]
     used: tuple[Used, ...]
-    nodes: tuple[str, ...] = ()
+    nodes: tuple[str, ...]
+    match_labels: Mapping[str, str] = field(compare=False, repr=False)
 
     @property
     def spot(self) -> bool:
@@ -217,6 +219,9 @@ def _group(entry: Mapping[str, Any], field: str) -> NodeGroup:
         raise InvalidObjectError(f"{shorten(named)} is not a list", field=f"{field}.nodes")
     if named and len(named) != count:
         raise InvalidObjectError(f"{len(named)} names of {count} nodes", field=f"{field}.nodes")
+    gpus = _gpus(
+        mapping(entry.get("gpu"), f"{field}.gpu"), labels, offered, allocatable.get(names.GPU_SHARED, 0), field
+    )
     return NodeGroup(
         name=name,
         count=count,
@@ -225,11 +230,10 @@ def _group(entry: Mapping[str, Any], field: str) -> NodeGroup:
             (str(taint.get("key") or ""), str(taint.get("value") or ""), str(taint.get("effect") or ""))
             for taint in entries(entry.get("taints"), f"{field}.taints")
         ),
-        gpus=_gpus(
-            mapping(entry.get("gpu"), f"{field}.gpu"), labels, offered, allocatable.get(names.GPU_SHARED, 0), field
-        ),
+        gpus=gpus,
         allocatable=allocatable,
         used=used,
+        match_labels=_match_labels(labels, gpus),
         nodes=tuple(short(str(node), MAX_NAME, f"{field}.nodes") for node in named or ()),
     )
 
@@ -257,6 +261,15 @@ def _gpus(gpu: Mapping[str, Any], labels: Mapping[str, str], offered: int | None
         memory = min(int(labels[names.GPU_MEMORY][:18]) << 20, MAX_AMOUNT)
     model = str(gpu.get("model") or labels.get(names.GPU_PRODUCT, "")) if count or renamed else ""
     return NodeGpus(short(model, MAX_NAME, f"{field}.gpu.model"), memory, count, replicas, renamed)
+
+
+def _match_labels(labels: Mapping[str, str], gpus: NodeGpus) -> Mapping[str, str]:
+    extra: dict[str, str] = {}
+    if gpus.model and names.GPU_PRODUCT not in labels:
+        extra[names.GPU_PRODUCT] = gpus.model
+    if gpus.memory and names.GPU_MEMORY not in labels and (gpus.count or gpus.renamed):
+        extra[names.GPU_MEMORY] = str(gpus.memory >> 20)
+    return {**labels, **extra} if extra else labels
 
 
 def _used(part: Mapping[str, Any], field: str, *, offers_milli: bool) -> Used:

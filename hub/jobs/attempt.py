@@ -50,6 +50,7 @@ class Attempt:
     ended tasks that are recorded only, because a newer epoch had taken them over. `decision`: how its cluster was
     chosen, as it was noted then; empty once its work is gone. `admitted_at`: when it was sent. `eviction`: it was told
     to go; it ends as Evicted if it does not end by itself before.
+    `domain`: the node label, and its value, that all its pods ask for.
     """
 
     epoch: int
@@ -76,6 +77,7 @@ class Attempt:
     counted: IndexSet = IndexSet()
     stale: IndexSet = IndexSet()
     decision: str = ""
+    domain: tuple[str, str] | None = None
     admitted_at: float | None = None
     eviction: Eviction | None = None
 

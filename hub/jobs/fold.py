@@ -133,6 +133,8 @@ def demand_of(spec: JobSpec, state: JobState, priority: int, rule: ClusterRule |
         running=tuple(sorted({attempt.cluster for attempt in live})),
         expected=spec.expected_duration,
         minimum=1 if spec.kind == "FleetJob" else spec.min_parallelism,
+        gang=spec.gang,
+        domains=spec.domains,
         placed=tuple(sorted(placed.items())),
     )
 

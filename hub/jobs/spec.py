@@ -15,6 +15,7 @@ from hub.api.errors import InvalidObjectError
 from hub.api.fleetjob import MAX_TASKS
 from hub.api.timestamps import parse_duration, parse_time
 from hub.fleet.shape import TaskShape, amount_of, task_shape
+from hub.jobs.gang import gang_of
 from hub.placement.profiles import with_profile
 from hub.placement.rule import ClusterRule
 from hub.placement.rules import parse_rule
@@ -57,7 +58,8 @@ class JobSpec:
     ended it, empty if it goes on. `retry_failed` is the annotation as it is. `indexed` False: tasks have no number of
     their own. `per_index`: a plain Job's failures count for each index alone. `checkpoint`: between states to go on
     from; `restart_cost`: what a stop costs besides; `max_execution`: how long it may hold quota in all.
-    `min_parallelism`: how few tasks at once a plain Job may be admitted with.
+    `min_parallelism`: how few tasks at once a plain Job may be admitted with. `gang`: all tasks start at once on one
+    cluster; `domains` are node labels of which it prefers one value, what it needs is the shape's `domain`.
     """
 
     kind: JobKind
@@ -90,6 +92,8 @@ class JobSpec:
     restart_cost: float = 0.0
     max_execution: float | None = None
     min_parallelism: int | None = None
+    gang: bool = False
+    domains: tuple[str, ...] = ()
     ttl: float | None = None
 
     @property
@@ -130,6 +134,7 @@ class JobSpec:
                 f"is {restart}; a task is started again by spec.retry only: leave it out or write Never",
                 field="spec.template.spec.restartPolicy",
             )
+        gang, shape, domains = gang_of(spec, tasks, _shape(template, _gpu(gpu)))
         return JobSpec(
             kind="FleetJob",
             **_identity(meta),
@@ -137,7 +142,9 @@ class JobSpec:
             tasks=tasks,
             parallelism=min(tasks, _count(spec, "parallelism", tasks, low=1)),
             template=template,
-            shape=_shape(template, _gpu(gpu)),
+            shape=shape,
+            gang=gang,
+            domains=domains,
             gpu=gpu,
             rule=None if reference else _rule(meta, spec),
             placement_ref=reference,

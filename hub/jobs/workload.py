@@ -50,9 +50,11 @@ def workload_object(spec: JobSpec, priority: int = 0) -> Json:
     """The Workload, owned by its job, without status. `priority` is its class's value."""
     owner = FLEET_JOBS if spec.kind == "FleetJob" else JOBS
     pods: Json = {"name": POD_SET, "count": max(spec.parallelism, 0), "template": counted_template(spec)}
-    if spec.parallelism > 1:
+    if spec.parallelism > 1 and not spec.gang:
         # Some of its tasks may start before there is room for all.
         pods["minCount"] = min(spec.min_parallelism or 1, pods["count"])
+    if spec.shape.domain:
+        pods["topologyRequest"] = {"required": spec.shape.domain}
     wanted: Json = {"queueName": spec.queue, "podSets": [pods], "priority": priority, "active": not spec.suspend}
     if spec.max_execution is not None:
         wanted["maximumExecutionTimeSeconds"] = max(1, round(spec.max_execution))

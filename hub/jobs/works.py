@@ -55,10 +55,12 @@ def slice_to_work(
     epoch: int,
     decision: str = "",
     offer: GpuOffer = DIVIDED,
+    domain: tuple[str, str] | None = None,
 ) -> Json:
     """The ManifestWork, without status, for the namespace `cluster`. `flavors` are (resource, flavor).
 
-    `decision` is kept for people who ask later why it is there; `offer` is what the cluster says of its GPUs.
+    `decision` is kept for people who ask later why it is there; `offer` is what the cluster says of its GPUs. `domain`
+    is the node label, and its value, that all its pods must find.
     """
     name = names.work_name(spec.name, spec.uid, epoch)
     labels = {**spec.labels, names.EPOCH: str(epoch)}
@@ -70,6 +72,8 @@ def slice_to_work(
     }
     if decision:
         decided[names.DECISION] = decision
+    if domain is not None:
+        decided[names.TOPOLOGY_DOMAIN] = "=".join(domain)
     job: Json = {
         "completions": len(tasks),
         "parallelism": min(slots, len(tasks)),
@@ -81,6 +85,9 @@ def slice_to_work(
         job["activeDeadlineSeconds"] = max(1, round(spec.slice_deadline))
     job["template"] = pod_template(spec, cluster, tasks, attempt, notes, offer)
     job["template"]["metadata"]["labels"][names.EPOCH] = str(epoch)
+    if domain is not None:
+        pod = job["template"]["spec"]
+        pod["nodeSelector"] = {**(pod.get("nodeSelector") or {}), domain[0]: domain[1]}
     manifest = {
         "apiVersion": JOBS.api_version,
         "kind": JOBS.kind,
@@ -183,6 +190,7 @@ def attempt_from_work(work: Mapping[str, Any]) -> Attempt:
         reason=reason,
         refused_at=refusal[1] if refusal else None,
         decision=str(notes.get(names.DECISION) or ""),
+        domain=_domain(str(notes.get(names.TOPOLOGY_DOMAIN) or "")),
         admitted_at=_created(meta),
         eviction=eviction,
     )
@@ -193,6 +201,11 @@ def _created(meta: Mapping[str, Any]) -> float | None:
         return parse_time(str(meta["creationTimestamp"])).timestamp() if meta.get("creationTimestamp") else None
     except (InvalidObjectError, OverflowError):
         return None
+
+
+def _domain(text: str) -> tuple[str, str] | None:
+    key, found, value = text.partition("=")
+    return (key, value) if found else None
 
 
 def _flavors(text: str) -> tuple[tuple[str, str], ...]:

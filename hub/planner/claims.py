@@ -168,6 +168,9 @@ class Claims:
             ways = tuple(Way(option, None) for option in found)
         else:
             allowed = self._places.allowed(rule)
+            workers = self._places.workers(queue.name)
+            if workers is not None:
+                allowed = allowed & workers
             ways = tuple(Way(o, allowed) for o in found if (allowed & (o.capacity >= together)).any())
         return tuple(way.option.choice.requests for way in ways), ways
 

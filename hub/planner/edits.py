@@ -204,6 +204,8 @@ def _smaller(snapshot: Snapshot, demand: Demand, room: Room, allowed: Mask | Non
         if most:
             words = f"ask for at most {readable(resource, most)} {resource} a task"
             yield Edit(words, snapshot, replace(demand, shape=_asking(shape, resource, most)))
+        elif resource == names.GPU and _fits(room(_asking(shape, resource, 0)), allowed, together):
+            yield Edit("ask for no GPU", snapshot, replace(demand, shape=_asking(shape, resource, 0)))
     if shape.gpu_share:
         share = _largest(shape.gpu_share, lambda less: _fits(room(replace(shape, gpu_share=less)), allowed, together))
         if share:

@@ -15,6 +15,7 @@ from typing import Final
 
 from hub.api.indexset import IndexSet
 from hub.fleet.changes import Charge, FleetChange, Release
+from hub.fleet.shape import on_domain
 from hub.planner.plan import Admission, HeldSlice, Plan, Snapshot
 from hub.queueing.assign import counted, flavored
 from hub.queueing.demand import Demand, TaskGroup
@@ -124,7 +125,7 @@ class _Course:
             self._use(admission.queue, amounts, 1)
             if part.cluster:
                 labels = snapshot.fleet.facts(part.cluster).labels
-                shape = flavored(snapshot.quotas, demand.shape, part.flavors, labels)
+                shape = on_domain(flavored(snapshot.quotas, demand.shape, part.flavors, labels), part.domain)
                 changes.append(Charge(work, part.cluster, shape, part.slots))
             if takes is None:
                 self._endless += 1

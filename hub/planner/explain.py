@@ -188,12 +188,15 @@ def _clusters(cycle: Cycle, wish: Wish, options: Sequence[Option]) -> tuple[tupl
         ranking = places.ranking(demand.rule, options[shown], demand.slots, fits)
         ranks = {cluster: number for number, cluster in enumerate(ranking.order.tolist(), 1)}
     lines = []
+    workers = places.workers(wish.queue.name)
     for cluster, name in enumerate(places.names):
         verdict = against[name]
         code = message = ""
         room = capacity = None
         if verdict is not None:
             code, message = verdict[0].code, verdict[0].message(**verdict[1])
+        elif workers is not None and not workers[cluster]:
+            code, message = _said(Reason.NOT_A_WORKER, queue=wish.queue.name)
         elif options:
             room, capacity = int(rooms[shown][cluster]), int(options[shown].capacity[cluster])
             code, message = _fit(cycle, wish, options[shown], cluster, bool(among[cluster]), room)

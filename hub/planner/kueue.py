@@ -14,7 +14,7 @@ from hub.fleet.fleet import Fleet
 from hub.planner.allotting import Allotting
 from hub.planner.plan import Admission, HeldSlice, Plan, Preemption, Refusal, Snapshot
 from hub.queueing.demand import Demand
-from hub.queueing.kueue.history import LocalKey, Past
+from hub.queueing.kueue.history import History
 from hub.queueing.kueue.jobs import holder, waiting_workload
 from hub.queueing.kueue.live import LiveRoster, LiveScheduler
 from hub.queueing.kueue.settings import Settings
@@ -30,12 +30,12 @@ _WHY: Final = {
 
 
 class KueuePlanner:
-    """`plan(snapshot)` is one cycle; what it returns is to be carried out before the next. `past`: what LocalQueues
+    """`plan(snapshot)` is one cycle; what it returns is to be carried out before the next. `history`: what LocalQueues
     used before, where that orders anything."""
 
-    def __init__(self, settings: Settings, past: dict[LocalKey, Past] | None = None) -> None:
+    def __init__(self, settings: Settings, history: History | None = None) -> None:
         self._settings = settings
-        self._past = past or {}
+        self._history = history
         self._quotas: Quotas | None = None
         self._roster = LiveRoster(Quotas(), settings)
         self._scheduler = LiveScheduler(self._roster)
@@ -71,12 +71,6 @@ class KueuePlanner:
         """Everything is read anew by the next plan."""
         self._quotas = None
 
-    @property
-    def past(self) -> dict[LocalKey, Past]:
-        """What LocalQueues used before, as of the last cycle."""
-        history = self._roster.history
-        return dict(history.past) if history is not None else {}
-
     # What has changed since the last cycle.
 
     def _follow(self, snapshot: Snapshot) -> None:
@@ -101,9 +95,10 @@ class KueuePlanner:
             self._homeless.clear()
 
     def _start(self, snapshot: Snapshot) -> None:
-        past = self.past or self._past
+        if self._history is None and self._settings.history is not None:
+            self._history = History(self._settings.history, {}, snapshot.now)
         self._quotas = snapshot.quotas
-        self._roster = LiveRoster(snapshot.quotas, self._settings, past=past, now=snapshot.now)
+        self._roster = LiveRoster(snapshot.quotas, self._settings, history=self._history, now=snapshot.now)
         self._scheduler = LiveScheduler(self._roster)
         self._demands, self._slices, self._listed = {}, {}, None
         self._homeless, self._said = set(), {}

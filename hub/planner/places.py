@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from hub.fleet.changes import Charge, Release
 from hub.fleet.facts import ClusterFacts
-from hub.fleet.shape import TaskShape
+from hub.fleet.shape import TaskShape, on_domain
 from hub.placement.filters import avoided, eligible, verdicts
 from hub.placement.prioritizers import scorers_for
 from hub.placement.rule import ClusterRule
@@ -43,13 +43,17 @@ class Variant:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Option:
-    """One shape paid from certain flavors: `asked` is what scorers are shown, `capacity` what empty clusters hold."""
+    """One shape paid from certain flavors: `asked` is what scorers are shown, `capacity` what empty clusters hold.
+
+    `domain`: the node label and its value by which it is bound to one part of its cluster.
+    """
 
     shape: TaskShape
     choice: FlavorChoice
     variants: tuple[Variant, ...]
     asked: TaskShape
     capacity: Counts
+    domain: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,7 @@ class Places:
         self.names = snapshot.fleet.names
         self._snapshot = snapshot
         self._allowed: dict[tuple[ClusterRule, tuple[str, ...]], Mask] = {}
+        self._workers: dict[str, Mask] = {}
         self._verdicts: dict[tuple[ClusterRule, tuple[str, ...]], Mapping[str, str]] = {}
         self._scorers: dict[ClusterRule, tuple[WeightedScorer, ...]] = {}
         self._admitted: dict[tuple[ClusterRule, TaskShape], tuple[Mask | None, Mapping[int, str]]] = {}
@@ -92,6 +97,16 @@ class Places:
         if mask is None:
             mask = eligible(self.fleet, self._snapshot.sets, rule, self._snapshot.now, current)
             self._allowed[rule, current] = mask
+        return mask
+
+    def workers(self, queue: str) -> Mask | None:
+        """The clusters that the queue's owner names; None: any."""
+        named = self._snapshot.quotas.workers.get(queue)
+        if named is None:
+            return None
+        mask = self._workers.get(queue)
+        if mask is None:
+            mask = self._workers[queue] = self.mask(named)
         return mask
 
     def verdicts(self, rule: ClusterRule, current: tuple[str, ...] = ()) -> Mapping[str, str]:
@@ -114,13 +129,36 @@ class Places:
             self._options[shape, choice] = known
         return known
 
+    def within(self, option: Option, label: str) -> Option:
+        """The same, for tasks that are to be on nodes with one value of `label`."""
+        return self.option(replace(option.shape, domain=label), option.choice)
+
+    def bound(self, option: Option, cluster: int, count: int) -> Option:
+        """The same, bound to the smallest of the cluster's domains with room for `count`, of equals to the first by
+        value; itself, where it asks for no domain."""
+        shape = shape_at(option, cluster)
+        label = option.shape.domain
+        if not label or shape is None:
+            return option
+        open_domains = self.fleet.domains(self.names[cluster], shape).items()
+        _, value = min((room, value) for value, room in open_domains if room >= count)
+        domain = label, value
+        variants = tuple(replace(variant, shape=on_domain(variant.shape, domain)) for variant in option.variants)
+        return replace(option, shape=on_domain(option.shape, domain), variants=variants, domain=domain)
+
     def candidates(self, wish: Wish, options: Iterable[Option]) -> Mask:
         """Clusters that may be asked: those the rule allows, less those to avoid while another could ever do."""
         rule = wish.demand.rule
         allowed = self.allowed(rule, wish.demand.running)
+        workers = self.workers(wish.queue.name)
+        if workers is not None:
+            allowed = allowed & workers
         admitted, _ = self.filtered(rule, wish.demand.shape)
         if admitted is not None:
             allowed = allowed & admitted
+        if wish.demand.gang and wish.demand.running:
+            # Where the others of it are.
+            allowed = allowed & self.mask(wish.demand.running)
         if rule.limit is not None and len(wish.held) >= rule.limit:
             allowed = allowed & self.mask(wish.held)
         if not wish.avoid:

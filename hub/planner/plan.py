@@ -80,7 +80,8 @@ class Snapshot:
 class Slice:
     """Some tasks of one job for one cluster: becomes one ManifestWork. `flavors`: (resource, flavor), sorted.
 
-    `decision`: how the cluster was chosen, as hub/planner/record.py writes it.
+    `decision`: how the cluster was chosen, as hub/planner/record.py writes it. `domain`: the node label and its value
+    that its tasks must find.
     """
 
     cluster: str
@@ -89,6 +90,7 @@ class Slice:
     slots: int
     flavors: tuple[tuple[str, str], ...]
     decision: str = ""
+    domain: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,7 +106,9 @@ class Progress:
             for tasks, take in zip(deal(part.group.tasks, counts), part.takes, strict=True):
                 name = names[take.cluster] if take.cluster >= 0 else ""
                 flavors = take.option.choice.flavors
-                slices.append(Slice(name, tasks, part.group.attempt, take.slots, flavors, take.decision))
+                slices.append(
+                    Slice(name, tasks, part.group.attempt, take.slots, flavors, take.decision, take.option.domain)
+                )
             left = left or sum(counts) < len(part.group.tasks)
         assert self.queue is not None or not slices, "only a queue gives anything"
         admission = None

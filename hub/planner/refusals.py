@@ -113,7 +113,11 @@ def _never_paid(ledger: QuotaLedger, wish: Wish, option: Option) -> Denial:
 
 def _shape(wish: Wish) -> tuple[str, str]:
     text = str(wish.demand.shape)
-    return "shape", text if wish.together == 1 else f"{wish.together} tasks at once on one cluster, each {text}"
+    if wish.together == 1:
+        return "shape", text
+    domain = wish.demand.shape.domain
+    where = f"nodes of one cluster with one {domain}" if domain else "one cluster"
+    return "shape", f"{wish.together} tasks at once on {where}, each {text}"
 
 
 def _full(places: Places, wish: Wish, option: Option) -> str:
@@ -152,6 +156,10 @@ def _obstacles(places: Places, wish: Wish, options: Sequence[Option]) -> Iterato
     for cluster, (name, refused) in enumerate(places.verdicts(wish.demand.rule, wish.demand.running).items()):
         if refused:
             yield name, refused
+            continue
+        workers = places.workers(wish.queue.name)
+        if workers is not None and not workers[cluster]:
+            yield name, Reason.NOT_A_WORKER.message(queue=wish.queue.name)
             continue
         kept_out = places.filtered(wish.demand.rule, wish.demand.shape)[1].get(cluster)
         if kept_out is not None:

@@ -31,7 +31,8 @@ class Demand:
 
     `active` tasks of it run or are about to, on the clusters `running`: what a limit on its clusters counts. `place`
     False asks for quota only, for what somebody else runs. `expected`: seconds that a task takes; None: nobody said.
-    `placed`: how many of them each of these clusters holds, where the rule spreads them; else empty.
+    `placed`: how many of them each of these clusters holds, where the rule spreads them; else empty. `domains`: node
+    labels, of which a gang prefers all its nodes to have one value, the first most; what it needs is in its shape.
 
     Kueue's rules ask besides how few slots it starts with (`minimum`; None: all that it may have), and since when it is
     `queued`, where that is not its creation.
@@ -56,6 +57,7 @@ class Demand:
     placed: tuple[tuple[str, int], ...] = ()
     minimum: int | None = 1
     queued: float | None = None
+    domains: tuple[str, ...] = ()
 
     @property
     def order(self) -> tuple[int, float, str, str]:

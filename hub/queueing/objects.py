@@ -116,7 +116,7 @@ class LocalQueue:
 
 
 def read_flavor(obj: Mapping[str, Any]) -> Flavor:
-    spec = _model(kueue.ResourceFlavor, obj).spec
+    spec = model_of(kueue.ResourceFlavor, obj).spec
     return Flavor(
         name=name_of(obj),
         labels=tuple(sorted(spec.nodeLabels.items())),
@@ -126,7 +126,7 @@ def read_flavor(obj: Mapping[str, Any]) -> Flavor:
 
 
 def read_cluster_queue(obj: Mapping[str, Any]) -> ClusterQueue:
-    spec = _model(kueue.ClusterQueue, obj).spec or kueue.ClusterQueueSpec.model_validate({})
+    spec = model_of(kueue.ClusterQueue, obj).spec or kueue.ClusterQueueSpec.model_validate({})
     checks = read_checks(spec.admissionChecksStrategy)
     scope = spec.admissionScope
     groups, quotas = _groups(spec.resourceGroups, borrows=bool(spec.cohortName), whose="a ClusterQueue without cohort")
@@ -151,13 +151,13 @@ def read_cluster_queue(obj: Mapping[str, Any]) -> ClusterQueue:
 
 
 def read_cohort(obj: Mapping[str, Any]) -> Cohort:
-    spec = _model(kueue.Cohort, obj).spec or kueue.CohortSpec.model_validate({})
+    spec = model_of(kueue.Cohort, obj).spec or kueue.CohortSpec.model_validate({})
     _, quotas = _groups(spec.resourceGroups, borrows=bool(spec.parentName), whose="a Cohort without parent")
     return Cohort(name_of(obj), spec.parentName or "", quotas, _weight(spec.fairSharing), read_nominal_from(obj))
 
 
 def read_local_queue(obj: Mapping[str, Any]) -> LocalQueue:
-    spec = _model(kueue.LocalQueue, obj).spec
+    spec = model_of(kueue.LocalQueue, obj).spec
     if spec is None or not spec.clusterQueue:
         raise InvalidObjectError("is required", field="spec.clusterQueue")
     weight = spec.fairSharing.weight if spec.fairSharing is not None else _ONE
@@ -191,7 +191,8 @@ def namespace_of(obj: Mapping[str, Any]) -> str:
     return str((obj.get("metadata") or {}).get("namespace") or "default")
 
 
-def _model(kind: type[_Kind], obj: Mapping[str, Any]) -> _Kind:
+def model_of(kind: type[_Kind], obj: Mapping[str, Any]) -> _Kind:
+    """As v1beta2. Raises `InvalidObjectError` by field."""
     stored = to_v1beta2(obj) if obj.get("apiVersion") == V1BETA1 else obj
     try:
         return kind.model_validate(stored)

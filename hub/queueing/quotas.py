@@ -17,6 +17,16 @@ from hub.placement.selectors import matches
 from hub.queueing import objects
 from hub.queueing.objects import ClusterQueue, Cohort, Flavor, FlavorResource, LocalQueue
 from hub.queueing.tree import QuotaTree, build_tree
+from hub.queueing.worker_clusters import (
+    Check,
+    Unanswered,
+    Worker,
+    WorkerList,
+    clusters_of,
+    read_check,
+    read_worker,
+    read_worker_list,
+)
 
 __all__ = ["Denial", "FlavorResource", "Inactive", "Quotas", "quota_kinds"]
 
@@ -49,7 +59,7 @@ class _Broken:
     detail: str
 
 
-_Read = Flavor | Cohort | ClusterQueue | LocalQueue | Mapping[str, str] | int | _Broken
+_Read = Flavor | Cohort | ClusterQueue | LocalQueue | Check | WorkerList | Worker | Mapping[str, str] | int | _Broken
 
 _READERS: Mapping[str, Callable[[Mapping[str, Any]], _Read]] = {
     "ResourceFlavor": objects.read_flavor,
@@ -58,6 +68,9 @@ _READERS: Mapping[str, Callable[[Mapping[str, Any]], _Read]] = {
     "LocalQueue": objects.read_local_queue,
     "WorkloadPriorityClass": objects.read_priority,
     "Namespace": objects.read_namespace,
+    "AdmissionCheck": read_check,
+    "MultiKueueConfig": read_worker_list,
+    "MultiKueueCluster": read_worker,
 }
 _NAMESPACED = ("LocalQueue",)
 # Kinds that no tree is made of.
@@ -72,6 +85,7 @@ def quota_kinds() -> frozenset[str]:
 class Quotas:
     """`trees`: by ClusterQueue, the tree it is in (queues whose limits are unknown are in none).
 
+    `workers`: by ClusterQueue, on which clusters its jobs may run, where its owner says so.
     `inactive`: by ClusterQueue, why it takes no jobs. `problems`: by ``Kind/name``, what could not be read or agreed.
     """
 
@@ -82,6 +96,7 @@ class Quotas:
     namespaces: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     priorities: Mapping[str, int] = field(default_factory=dict)
     trees: Mapping[str, QuotaTree] = field(default_factory=dict)
+    workers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     inactive: Mapping[str, Inactive] = field(default_factory=dict)
     problems: Mapping[str, str] = field(default_factory=dict)
     _read: Mapping[ObjectKey, tuple[Mapping[str, Any], _Read]] = field(default_factory=dict, repr=False)
@@ -188,6 +203,9 @@ def _assemble(
     namespaces: dict[str, Mapping[str, str]] = {}
     priorities: dict[str, int] = {}
     broken: dict[ObjectKey, str] = {}
+    checks: dict[str, Check] = {}
+    lists: dict[str, WorkerList] = {}
+    named: dict[str, Worker] = {}
     for key in sorted(read):
         value = read[key][1]
         if isinstance(value, _Broken):
@@ -200,20 +218,28 @@ def _assemble(
             queues[value.name] = value
         elif isinstance(value, LocalQueue):
             local_queues[value.namespace, value.name] = value
+        elif isinstance(value, Check):
+            checks[value.name] = value
+        elif isinstance(value, WorkerList):
+            lists[value.name] = value
+        elif isinstance(value, Worker):
+            named[value.name] = value
         elif isinstance(value, int):
             priorities[key[2]] = value
         else:
             namespaces[key[2]] = value
     problems = {"/".join(filter(None, key)): detail for key, detail in broken.items()}
     if same is not None:
-        trees, inactive, built = same.trees, same.inactive, same._built
+        trees, inactive, built, workers = same.trees, same.inactive, same._built, same.workers
     else:
         trees, built, lost = _grow(queues, cohorts, {k[2]: d for k, d in broken.items() if k[0] == "Cohort"}, built)
         inactive = {k[2]: Inactive("Unknown", d) for k, d in broken.items() if k[0] == "ClusterQueue"} | {
             name: Inactive("Unknown", detail) for name, detail in lost.items()
         }
+        answers = {name: clusters_of(queue, checks, lists, named) for name, queue in queues.items() if queue.checks}
+        workers = {name: found for name, found in answers.items() if not isinstance(found, Unanswered)}
         for name, queue in queues.items():
-            if name not in inactive and (why := _unusable(queue, flavors, broken)):
+            if name not in inactive and (why := _unusable(queue, flavors, broken, answers.get(name))):
                 inactive[name] = why
     for name, why in inactive.items():
         if why.code != "Stopped":
@@ -226,6 +252,7 @@ def _assemble(
         namespaces=namespaces,
         priorities=priorities,
         trees=trees,
+        workers=workers,
         inactive=inactive,
         problems=dict(sorted(problems.items())),
         _read=read,
@@ -233,16 +260,20 @@ def _assemble(
     )
 
 
-def _unusable(queue: ClusterQueue, flavors: Mapping[str, Flavor], broken: Mapping[ObjectKey, str]) -> Inactive | None:
+def _unusable(
+    queue: ClusterQueue,
+    flavors: Mapping[str, Flavor],
+    broken: Mapping[ObjectKey, str],
+    answer: tuple[str, ...] | Unanswered | None,
+) -> Inactive | None:
     missing = [name for group in queue.groups for name in group.flavors if name not in flavors]
     if missing:
         detail = broken.get(("ResourceFlavor", "", missing[0]))
         return Inactive(
             "FlavorNotFound", f"ResourceFlavor {missing[0]} {f'is broken: {detail}' if detail else 'does not exist'}"
         )
-    if queue.checks:
-        # To admit without the check that somebody asked for would be worse than not to admit.
-        return Inactive("AdmissionCheckNotFound", f"nothing here answers its admission check {', '.join(queue.checks)}")
+    if isinstance(answer, Unanswered):
+        return Inactive(answer.code, answer.detail)
     if queue.stop != "None":
         return Inactive("Stopped", f"it is stopped (stopPolicy {queue.stop})")
     return None

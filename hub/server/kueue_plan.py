@@ -204,10 +204,12 @@ def inactive_queues(quotas: Quotas, checks: list[Object]) -> dict[str, str]:
     known = {str(check["metadata"]["name"]): check for check in checks}
     inactive: dict[str, str] = {}
     for name, why in quotas.inactive.items():
-        if why.code != "AdmissionCheckNotFound":
+        queue = quotas.queues.get(name)
+        if queue is None or not queue.checks or why.code in ("Unknown", "FlavorNotFound"):
             inactive[name] = why.detail
+    for name, queue in quotas.queues.items():
+        if name in inactive or not queue.checks:
             continue
-        queue = quotas.queues[name]
         detail = _unanswered(queue, known)
         if not detail and queue.stop != "None":
             detail = f"it is stopped (stopPolicy {queue.stop})"

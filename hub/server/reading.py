@@ -31,18 +31,18 @@ READ: Final[tuple[Resource, ...]] = (
     resource.CLUSTER_QUEUES,
     resource.LOCAL_QUEUES,
     resource.WORKLOAD_PRIORITY_CLASSES,
+    resource.ADMISSION_CHECKS,
+    resource.MULTI_KUEUE_CONFIGS,
+    resource.MULTI_KUEUE_CLUSTERS,
     resource.WORKLOADS,
     resource.FLEET_JOBS,
     resource.JOBS,
     resource.MANIFEST_WORKS,
 )
-"""What `plan` asks a hub for; from files it reads AdmissionChecks and Kueue's Configuration besides."""
+"""What `plan` asks a hub for; from files it reads Kueue's Configuration besides."""
 
-_KUEUE: Final = "kueue.x-k8s.io"
 CONFIG_GROUP: Final = "config.kueue.x-k8s.io"
-_KNOWN: Final = frozenset(
-    {(r.group, r.kind) for r in READ} | {(_KUEUE, "AdmissionCheck"), (CONFIG_GROUP, "Configuration")}
-)
+_KNOWN: Final = frozenset({(r.group, r.kind) for r in READ} | {(CONFIG_GROUP, "Configuration")})
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from hub.controllers.seen import JobRef, SeenJob, read_job, read_work
 from hub.controllers.table import JobEntry
 from hub.controllers.world import World
 from hub.fleet.changes import Charge, Release, ScoresSeen
+from hub.fleet.shape import on_domain
 from hub.jobs.fold import demand_of, fold
 from hub.jobs.state import JobState
 from hub.jobs.works import attempt_from_work, slice_to_work
@@ -278,8 +279,9 @@ class State:
         for part in parts:
             epoch = job.entry.next_epoch()
             work = slice_to_work(
-                spec, part.cluster, part.tasks, part.attempt, part.slots, part.flavors, queue, epoch, part.decision
-            )
+                spec, part.cluster, part.tasks, part.attempt, part.slots, part.flavors, queue, epoch, part.decision,
+                domain=part.domain,
+            )  # fmt: skip
             job.entry.assumed[epoch] = attempt_from_work(work)
 
     def _reserve(self, waiting: Waiting, queue: str, parts: Sequence[Slice]) -> None:
@@ -290,7 +292,7 @@ class State:
             part = next((part for part in parts if part.cluster and part.cluster == held.cluster), None)
             if held.key == demand.key and part is not None:
                 labels = self.world.fleet.facts(part.cluster).labels
-                shape = flavored(self.world.quotas, demand.shape, part.flavors, labels)
+                shape = on_domain(flavored(self.world.quotas, demand.shape, part.flavors, labels), part.domain)
                 self.world.charge([Charge(held.work, part.cluster, shape, part.slots)])
 
     def _held(self) -> tuple[HeldSlice, ...]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from hub.api import names
 from hub.queueing.amount import UNLIMITED, readable
+from hub.queueing.fairness import jain
 from hub.server.quota_tree import Branch, quota_tree
 from hub.server.snapshot import Job, State
 from hub.server.view import Cell, Column, Section, Table, age
@@ -73,12 +74,6 @@ def fairness(state: State) -> float | None:
         if part:
             values.append(max(part))
     return jain(values) if len(values) > 1 else None
-
-
-def jain(values: Sequence[float]) -> float:
-    """1 for equal values, down to 1/n; 1 where all are 0."""
-    squares = sum(value * value for value in values)
-    return 1.0 if not squares else sum(values) ** 2 / (len(values) * squares)
 
 
 def tenant_sections(found: Iterable[Tenant], index: float | None, now: float) -> list[Section]:

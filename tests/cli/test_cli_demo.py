@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 
 from hub.api.errors import UsageError
-from hub.cli.demo import sequence_stats
+from hub.cli.demo import sequence_stats, tenants
 from hub.cli.demo.command import refuse_foreign
 from hub.cli.demo.decisions import DecisionLog
 from hub.cli.demo.fasta import FILES, TRUNCATED, write_samples
 from hub.cli.demo.scene import SITES, job
 from hub.cli.demo.site_rows import site_rows
 from hub.cli.demo.summary import print_summary, retries
+from hub.cli.demo.tenants import Story
 from hub.cli.invocation import command_line
 from hub.fleet.changes import CapacitySeen, ClusterSeen
 from hub.fleet.fleet import Fleet
@@ -100,13 +101,29 @@ def test_retries_say_where_from_where_to_and_why() -> None:
     ]
 
 
+def story(preemptions: int = 1) -> Story:
+    attempts = [{"state": "Evicted", "cluster": "orchard", "message": "research takes back what it owns"}]
+    tasks = {"total": 12, "succeeded": 12}
+    borrower = {"status": {"phase": "Succeeded", "tasks": tasks, "attempts": attempts, "preemptions": preemptions}}
+    return Story(borrower, {"status": {"phase": "Succeeded", "tasks": {"total": 8, "succeeded": 8}}})
+
+
+def test_the_tenants_tell_who_gave_what_back() -> None:
+    assert story().as_it_should
+    assert not story(0).as_it_should
+    assert story().lines()[-1] == "teaching: 12 of 12 tasks succeeded (those that were stopped ran again)"
+    assert sum(tenants.OWNED.values()) == sum(n["count"] * n["cpu"] for n in SITES[2]["nodes"])
+    assert tenants.SITE_LABELS.items() <= SITES[2]["labels"].items()
+
+
 @pytest.mark.parametrize("lost", [0, 1])
 def test_the_summary_is_good_only_with_all_results(capsys: pytest.CaptureFixture[str], lost: int) -> None:
     result = {"bases": 10, "kmers": 7, "gc": 0.5}
     errors = {7: "truncated?", 23: "truncated?", 41: "truncated?"}
-    good = print_summary(ended_job(), [result] * (57 - lost), errors, 0.05, 12.0, Path("data"))
+    good = print_summary(ended_job(), [result] * (57 - lost), errors, 0.05, 12.0, Path("data"), story())
     assert good is (lost == 0)
     said = capsys.readouterr().out
+    assert "preempted on orchard: research takes back what it owns" in said
     assert "57 of 60 files read" in said
     assert "submit to first task running: 50 ms" in said
 

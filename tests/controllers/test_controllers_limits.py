@@ -35,7 +35,7 @@ async def said(scene: Scene, name: str, kind: str, status: str, reason: str) -> 
     async def says() -> bool:
         return await reasons(scene, name, kind) == (status, reason)
 
-    await until(says, what=f"{kind} {status} {reason}")
+    await until(says, 30, what=f"{kind} {status} {reason}")
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ async def test_a_drained_queue_evicts_and_a_restarted_one_takes_back(
     assert (await scene.phase("later", "Queued"))["reason"] == "QueueInactive"
     assert (await scene.status("job"))["phase"] == "Running"
     await scene.api.patch(resource, "vision", {"spec": {"stopPolicy": "HoldAndDrain"}}, namespace)
-    status = await scene.phase("job", "Queued")
+    status = await scene.phase("job", "Queued", seconds=30)
     assert status["attempts"][0]["reason"] == reason
     assert status["evictions"] == [{"reason": reason, "count": 1}]
     assert "preemptions" not in status or status["preemptions"] == 0
@@ -69,7 +69,7 @@ async def test_a_drained_queue_evicts_and_a_restarted_one_takes_back(
     await said(scene, "job", "Requeued", "False", reason)
     assert len([name for name in agent.stopped if name.startswith("job")]) == 1
     await scene.api.patch(resource, "vision", {"spec": {"stopPolicy": "None"}}, namespace)
-    await scene.phase("job", "Succeeded")
+    await scene.phase("job", "Succeeded", seconds=30)
     await said(scene, "job", "Requeued", "True", restarted)
     assert (await scene.status("other"))["phase"] == "Running"
 
@@ -82,16 +82,16 @@ async def test_a_deactivated_workload_stops_and_goes_on_when_it_is_active_again(
     await scene.phase("job", "Running")
     await until(lambda: scene.workload("job"))
     await scene.api.patch(WORKLOADS, "job", {"spec": {"active": False}}, "default")
-    status = await scene.phase("job", "Queued")
+    status = await scene.phase("job", "Queued", seconds=30)
     assert (status["reason"], status["attempts"][0]["state"]) == ("Deactivated", "Evicted")
     assert "spec.active" in status["message"]
     await said(scene, "job", "Evicted", "True", "Deactivated")
     # A hub that takes over leaves it alone, too.
     await scene.kill(hub)
     await scene.hub(identity="second")
-    assert (await scene.phase("job", "Queued"))["reason"] == "Deactivated"
+    assert (await scene.phase("job", "Queued", seconds=30))["reason"] == "Deactivated"
     await scene.api.patch(WORKLOADS, "job", {"spec": {"active": True}}, "default")
-    await scene.phase("job", "Succeeded")
+    await scene.phase("job", "Succeeded", seconds=30)
     await said(scene, "job", "Requeued", "True", "Reactivated")
 
 
@@ -112,11 +112,11 @@ async def test_a_suspended_job_is_inactive_as_long_as_it_is_and_nobody_elses_wis
     await until(lambda: active(True))
     await scene.phase("job", "Running")
     await scene.api.patch(WORKLOADS, "job", {"spec": {"active": False}}, "default")
-    assert (await scene.phase("job", "Queued"))["reason"] == "Deactivated"
+    assert (await scene.phase("job", "Queued", seconds=30))["reason"] == "Deactivated"
     await scene.api.patch(FLEET_JOBS, "job", {"spec": {"suspend": True}}, "default")
     await scene.phase("job", "Pending")
     await scene.api.patch(FLEET_JOBS, "job", {"spec": {"suspend": False}}, "default")
-    assert (await scene.phase("job", "Queued"))["reason"] == "Deactivated"
+    assert (await scene.phase("job", "Queued", seconds=30))["reason"] == "Deactivated"
     assert await active(False)
 
 
@@ -126,7 +126,7 @@ async def test_who_holds_quota_too_long_is_deactivated_and_counts_anew_after_tha
     await scene.available("ash")
     began = time.time()
     await scene.submit("job", maximumExecutionTime="2s")
-    status = await scene.phase("job", "Queued")
+    status = await scene.phase("job", "Queued", seconds=30)
     assert time.time() - began >= 1.0
     code = "DeactivatedDueToMaximumExecutionTimeExceeded"
     assert (status["reason"], status["attempts"][0]["reason"]) == (code, code)
@@ -136,14 +136,14 @@ async def test_who_holds_quota_too_long_is_deactivated_and_counts_anew_after_tha
         workload = await scene.workload("job")
         return workload if workload["spec"].get("active") is False else None
 
-    workload = await until(inactive)
+    workload = await until(inactive, 30)
     assert workload["metadata"]["annotations"][names.DEACTIVATED] == f"{code}/2"
     assert workload["spec"]["maximumExecutionTimeSeconds"] == 2
     stats = (await until(lambda: _stats(scene)))["evictions"]
     assert stats == [{"reason": "Deactivated", "underlyingCause": "MaximumExecutionTimeExceeded", "count": 1}]
     assert len(agent.started) == 1
     await scene.api.patch(WORKLOADS, "job", {"spec": {"active": True}}, "default")
-    await scene.phase("job", "Succeeded")
+    await scene.phase("job", "Succeeded", seconds=30)
 
 
 async def _stats(scene: Scene) -> Json | None:
@@ -164,9 +164,9 @@ async def test_tasks_that_do_not_start_in_time_go_elsewhere_after_a_pause(scene:
         status = (await scene.workload("job")).get("status") or {}
         return status.get("requeueState")
 
-    state = await until(backs_off)
+    state = await until(backs_off, 30)
     assert state["count"] == 1
-    status = await scene.phase("job", "Succeeded", seconds=20)
+    status = await scene.phase("job", "Succeeded", seconds=40)
     timeouts = [a for a in status["attempts"] if a.get("reason") == "PodsReadyTimeout"]
     assert {a["cluster"] for a in timeouts} == {"ash"}
     assert "0 of" in timeouts[0]["message"]
@@ -184,7 +184,7 @@ async def test_who_never_gets_up_is_deactivated(scene: Scene) -> None:
         status = await scene.status("job")
         return status if status.get("reason") == "DeactivatedDueToRequeuingLimitExceeded" else None
 
-    status = await until(deactivated, 20)
+    status = await until(deactivated, 40)
     assert [a["reason"] for a in status["attempts"]] == ["PodsReadyTimeout", "PodsReadyTimeout"]
     assert "2 times" in status["message"]
     assert (await scene.workload("job"))["spec"]["active"] is False

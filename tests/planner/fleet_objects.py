@@ -9,7 +9,7 @@ from typing import Any
 from hub.api.indexset import IndexSet
 from hub.fleet.changes import CapacitySeen, Charge, ClusterSeen, FleetChange
 from hub.fleet.fleet import Fleet
-from hub.fleet.shape import TaskShape, task_shape
+from hub.fleet.shape import TaskShape, on_domain, task_shape
 from hub.planner.plan import Plan, Snapshot
 from hub.queueing.assign import counted, flavored
 from hub.queueing.demand import Demand, TaskGroup
@@ -122,7 +122,7 @@ def carry_out(before: Snapshot, plan: Plan) -> Snapshot:
         for number, part in enumerate(admission.slices):
             if part.cluster:
                 labels = before.fleet.facts(part.cluster).labels
-                asked = flavored(before.quotas, wanted.shape, part.flavors, labels)
+                asked = on_domain(flavored(before.quotas, wanted.shape, part.flavors, labels), part.domain)
                 key = f"{wanted.uid}-{number}-{len(before.fleet.charges)}"
                 changes.append(Charge(key, part.cluster, asked, part.slots))
             used = usage.setdefault(admission.queue, {})

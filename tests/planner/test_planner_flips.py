@@ -133,6 +133,7 @@ def test_less_of_what_is_asked() -> None:
             ),
             "ask for at most 1 nvidia.com/gpu a task",
         ),
+        (snapshot(fleet(site("a")), open_queue(), demand(shape=shape(gpus=1))), "ask for no GPU"),
         # Full now, and no single slice gives enough back.
         (
             snapshot(

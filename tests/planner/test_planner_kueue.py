@@ -13,6 +13,7 @@ from hub.planner.kueue import KueuePlanner
 from hub.planner.plan import HeldSlice, Plan, Snapshot
 from hub.queueing.demand import Demand
 from hub.queueing.kueue.cycle import Scheduler
+from hub.queueing.kueue.history import History
 from hub.queueing.kueue.jobs import holder, waiting_workload
 from hub.queueing.kueue.roster import Roster
 from hub.queueing.kueue.settings import FINAL, INITIAL, Settings, UsageHistory
@@ -153,13 +154,14 @@ def test_past_usage_orders_local_queues_and_survives_other_quotas() -> None:
     objects = two(admissionScope={"admissionMode": "UsageBasedAdmissionFairSharing"})
     second = {**objects[2], "metadata": {"name": "a2", "namespace": "default"}}
     history = UsageHistory(half_life=60.0, sampling=1.0)
-    planner = KueuePlanner(Settings(history=history))
+    book = History(history, {}, 0.0)
+    planner = KueuePlanner(Settings(history=history), book)
     state = with_usage(snapshot(fleet(ROOM), [*objects, second]), (held("heavy", 3, "a"),))
     planner.plan(state)
     for moment in (2.0, 10.0, 30.0):
         decided = planner.plan(replace(state, now=moment))
         assert decided.wake_at == moment + 1.0
-    assert planner.past["default", "a"].consumed["cpu"] > 0.5
+    assert book.past["default", "a"].consumed["cpu"] > 0.5
     older = demand("older", queue="a", created=1.0)
     newer = demand("newer", queue="a2", created=2.0)
     fresh = snapshot(fleet(ROOM), [*objects, second], older, newer)
@@ -204,7 +206,8 @@ def test_it_settles_and_a_settled_fleet_is_left_alone(waiting: list[tuple[str, i
         demand(f"job{n}", queue=name, shape=shape(cpu), priority=priority, created=float(at))
         for n, (name, cpu, priority, at) in enumerate(waiting)
     ]
-    state = snapshot(fleet(ROOM), two(), *jobs)
+    # Where nobody may preempt: with preemption Kueue itself need not settle.
+    state = snapshot(fleet(ROOM), two(preemption={}), *jobs)
     planner = KueuePlanner(FAIR if fair else PLAIN)
     for _ in range(4 * len(jobs) + 4):
         decided = planner.plan(state)

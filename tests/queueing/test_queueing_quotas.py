@@ -88,7 +88,7 @@ def test_v1beta1_is_read_as_what_it_means() -> None:
         (cluster_queue("bad", group(("nowhere", [quota("cpu", 1)]))), "ResourceFlavor nowhere does not exist"),
         (
             cpu_queue("bad", "1", admissionChecksStrategy={"admissionChecks": [{"name": "prov"}]}),
-            "nothing here answers its admission check prov",
+            "AdmissionCheck prov does not exist",
         ),
     ],
 )

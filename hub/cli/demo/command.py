@@ -49,7 +49,7 @@ def refuse_foreign(directory: Path) -> None:
 async def _demo(data: Path, seed: int) -> int:
     import yaml
 
-    from hub.cli.demo import scene
+    from hub.cli.demo import scene, tenants
     from hub.cli.demo.fasta import TRUNCATED, write_samples
     from hub.cli.demo.screen import Screen
     from hub.cli.demo.summary import print_summary
@@ -69,15 +69,21 @@ async def _demo(data: Path, seed: int) -> int:
         click.echo("starting a hub and three edge sites (their hardware is declared: simulated) …")
         notices: list[str] = []
         async with (
-            LocalFleet(paths, scene.SITES, notices.append) as fleet,
+            LocalFleet(paths, scene.SITES, notices.append, hub_config={"queue": {"notice": tenants.NOTICE}}) as fleet,
             Session.from_kubeconfig(fleet.kubeconfig) as api,
         ):
             click.echo(f"all joined after {time.monotonic() - began:.1f} s")
             if not fleet.prometheus_url:
                 click.echo("no prometheus on PATH: scores come from the agents' own reports")
-            job, first_running = await Screen(api, notices).follow(scene.job(data / "samples"))
-            results, errors = await _collect(api, job)
-        as_it_should = print_summary(job, results, errors, first_running, time.monotonic() - began, data)
+            screen = Screen(api, notices)
+            sharing = asyncio.create_task(tenants.play(api, screen.say))
+            try:
+                job, first_running = await screen.follow(scene.job(data / "samples"))
+                results, errors = await _collect(api, job)
+                story = await sharing
+            finally:
+                sharing.cancel()
+        as_it_should = print_summary(job, results, errors, first_running, time.monotonic() - began, data, story)
     return 0 if as_it_should else 1
 
 

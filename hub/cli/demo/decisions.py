@@ -34,7 +34,7 @@ class DecisionLog:
             if new := failed - self._failed.get(epoch, IndexSet()):
                 self._failed[epoch] = failed
                 yield f"{_tasks(new)} failed on {attempt['cluster']}: exit code {_codes(attempt, new)}"
-            if attempt.get("state") in ("Lost", "Cancelled") and epoch not in self._ended:
+            if attempt.get("state") in ("Lost", "Cancelled", "Evicted") and epoch not in self._ended:
                 self._ended.add(epoch)
                 state = str(attempt["state"]).lower()
                 yield f"epoch {epoch} on {attempt['cluster']} {state}: {attempt.get('message', '')}"

@@ -55,7 +55,7 @@ class Screen:
                     if not first_running and status.get("startedAt"):
                         first_running = time.monotonic() - self._began
                     for line in decisions.lines(status):
-                        self._say(line)
+                        self.say(line)
                     if live is not None:
                         live.update(self._render())
             finally:
@@ -76,14 +76,15 @@ class Screen:
             with contextlib.suppress(ApiError, UnreachableError):
                 self._sites = await read_sites(self._api, self._job, time.time())
             for notice in self._notices[self._noticed :]:
-                self._say(notice)
+                self.say(notice)
             self._noticed = len(self._notices)
             if not sys.stdout.isatty() and time.monotonic() - said > 2:
                 said = time.monotonic()
                 self._console.print(f"  {self._counts()}")
             await asyncio.sleep(_LOOK_EVERY)
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """A line of the log."""
         line = f"{time.monotonic() - self._began:5.1f} s  {text}"
         self._log.append(line)
         if not sys.stdout.isatty():

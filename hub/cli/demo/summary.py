@@ -10,6 +10,7 @@ import click
 
 from hub.api.indexset import IndexSet
 from hub.cli.demo.fasta import FILES, TRUNCATED
+from hub.cli.demo.tenants import Story
 from hub.cli.invocation import command_line, shown_path
 
 _NEXT: Final = 48
@@ -22,8 +23,9 @@ def print_summary(
     first_running: float,
     seconds: float,
     data: Path,
+    story: Story,
 ) -> bool:
-    """Prints it; True when all went as it must: 57 results, the three cut files failed on both sites."""
+    """Prints it; True when all went as it must: 57 results, the three cut files failed on both sites, the tenants."""
     tasks = job["status"]["tasks"]
     bases = sum(result["bases"] for result in results)
     kmers = sum(result["kmers"] for result in results)
@@ -39,16 +41,21 @@ def print_summary(
     _head(f"Failed in the end: {tasks.get('failedIndexes', '')}")
     for task, text in sorted(errors.items()):
         click.echo(f"  task {task:>2}  {text}")
+    _head("Shared, lent and taken back")
+    for line in story.lines():
+        click.echo(f"  {line}")
     _head("Try next")
     program = command_line()
     for line, why in (
         (f"{program} up --data {shlex.quote(shown_path(data))}", "goes on where this was; then, in another terminal:"),
         (f"{program} explain {job['metadata']['name']}", "why each site was chosen or not"),
+        (f"{program} queue", "who owns, uses, borrows and lends what"),
         (f"{program} run --gpu 1 -- nproc", "a job of your own"),
     ):
         click.echo(f"  {line:<{_NEXT}}  # {why}")
     failed = IndexSet.parse(str(tasks.get("failedIndexes", "")))
-    return failed == IndexSet.of(TRUNCATED) == IndexSet.of(errors) and len(results) == FILES - len(TRUNCATED)
+    read = failed == IndexSet.of(TRUNCATED) == IndexSet.of(errors) and len(results) == FILES - len(TRUNCATED)
+    return read and story.as_it_should
 
 
 def retries(job: dict[str, Any]) -> list[str]:

@@ -35,6 +35,11 @@ class History:
     def past(self) -> Mapping[LocalKey, Past]:
         return self._past
 
+    def restore(self, past: Mapping[LocalKey, Past]) -> None:
+        """What was known of queues that nothing is known of yet, and what all of them weigh now."""
+        for queue, known in past.items():
+            self._past.setdefault(queue, known).weight = known.weight
+
     def heaviness(self, queue: LocalKey) -> float:
         """Who used less goes first."""
         past = self._past.get(queue)

@@ -7,10 +7,10 @@ what is held, who has left.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from hub.queueing.kueue.cycle import Scheduler
-from hub.queueing.kueue.history import LocalKey, Past
+from hub.queueing.kueue.history import History
 from hub.queueing.kueue.order import Entry
 from hub.queueing.kueue.roster import Roster, Tree
 from hub.queueing.kueue.settings import Settings
@@ -22,10 +22,11 @@ from hub.queueing.quotas import Quotas
 class LiveRoster(Roster):
     """Of the hub's own jobs only; `waits` are looked for by key."""
 
-    def __init__(
-        self, quotas: Quotas, settings: Settings, *, past: Mapping[LocalKey, Past] | None = None, now: float = 0.0
-    ) -> None:
-        super().__init__(quotas, settings, past=past, now=now)
+    def __init__(self, quotas: Quotas, settings: Settings, *, history: History | None = None, now: float = 0.0) -> None:
+        """`history`: shared with whoever else keeps it up to date, where past usage orders anything."""
+        super().__init__(quotas, settings, now=now)
+        if settings.history is not None and history is not None:
+            self.history = history
         self._waits: dict[str, Workload] = {}
 
     def waits(self, key: str) -> Workload | None:
