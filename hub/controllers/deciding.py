@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -30,7 +29,6 @@ from hub.jobs.spec import JobSpec
 from hub.planner.plan import HeldSlice, Plan, Preemption, Refusal, Snapshot
 from hub.queueing.demand import Demand
 from hub.queueing.fleet.policy import FleetPolicy
-from hub.queueing.objects import FlavorResource
 from hub.scoring.interface import WeightedScorer
 
 _log = logger(__name__)
@@ -105,22 +103,13 @@ class Deciding:
             now=self._now(),
             fleet=self._world.fleet,
             quotas=self._world.quotas,
-            usage=self._usage(),
+            usage=self._foreign.usage_with(self._holdings.usage),
             demands=(*self._looking.demands.values(), *self._foreign.demands.values()),
             sets=self._world.sets,
             scorers=tuple(self.scorers),
             held=self._slices(),
             policy=self._policy,
         )
-
-    def _usage(self) -> Mapping[str, Mapping[FlavorResource, int]]:
-        total: dict[str, Mapping[FlavorResource, int]] = dict(self._holdings.usage)
-        for queue, used in self._foreign.usage.items():
-            if used:
-                both = Counter(total.get(queue) or {})
-                both.update(used)
-                total[queue] = both
-        return total
 
     def _slices(self) -> tuple[HeldSlice, ...]:
         """The same tuple while nothing changed: planners go by that."""

@@ -7,6 +7,7 @@ evicted; of one without an owner the hub does that itself, for nobody else would
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -27,6 +28,7 @@ from hub.controllers.writes import MergePatch, Write, WriteKey, Writes
 from hub.fleet.shape import TaskShape
 from hub.planner.plan import Admission, HeldSlice, Preemption, Refusal
 from hub.queueing.demand import Demand
+from hub.queueing.ledger import Usage
 from hub.queueing.objects import FlavorResource
 from hub.queueing.quotas import Quotas
 
@@ -68,6 +70,16 @@ class Foreign:
         self._quotas: Quotas | None = None
         # Of who waits for what, and who holds what.
         self._changes = 0
+
+    def usage_with(self, own: Usage) -> Usage:
+        """What the hub's own jobs hold, and these besides; by ClusterQueue."""
+        total: dict[str, Mapping[FlavorResource, int]] = dict(own)
+        for queue, used in self.usage.items():
+            if used:
+                both = Counter(total.get(queue) or {})
+                both.update(used)
+                total[queue] = both
+        return total
 
     @property
     def slices(self) -> tuple[HeldSlice, ...]:

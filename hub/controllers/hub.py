@@ -220,14 +220,9 @@ class Hub:
             self.registrar, self.garbage, self.scores, self.publishing, self.dynamic, self.foreign,
         )  # fmt: skip
         self.queue_status = QueueStatus(
-<<<<<<< HEAD
-            self.table, self.foreign, self.world, self.holdings, self.writes, self.watching.store, now
-        )
-=======
-            self.table, self.world, self.holdings, self.writes, self.watching.store, now,
+            self.table, self.foreign, self.world, self.holdings, self.writes, self.watching.store, now,
             fair=policy.fair, past=self.past if self._sampling is not None else None,
         )  # fmt: skip
->>>>>>> main
         self.lifecycle = (
             Lifecycle(connect, busy=lambda: self.tempo.busy) if connect is not None and config.lifecycle else None
         )

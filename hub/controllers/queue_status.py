@@ -62,13 +62,9 @@ class QueueStatus:
         fair: bool = False,
         past: Callable[[], Mapping[LocalKey, Past]] | None = None,
     ) -> None:
-<<<<<<< HEAD
-        self._table, self._foreign, self._world, self._holdings = table, foreign, world, holdings
-=======
         """`fair`: shares are said, too. `past`: what LocalQueues used before, where that is remembered."""
         self._fair, self._past = fair, past
-        self._table, self._world, self._holdings = table, world, holdings
->>>>>>> main
+        self._table, self._foreign, self._world, self._holdings = table, foreign, world, holdings
         self._writes, self._objects, self._now, self._calm = writes, objects, now, calm
         self._news = asyncio.Event()
         self._last_news = 0.0
@@ -106,7 +102,7 @@ class QueueStatus:
         quotas = self._world.quotas
         self._active = self._activity()
         locals_, clusters = self._count(quotas)
-        ledger = QuotaLedger(quotas, {name: dict(used) for name, used in self._holdings.usage.items()})
+        ledger = QuotaLedger(quotas, self._foreign.usage_with(self._holdings.usage))
         for key in self._objects(CLUSTER_QUEUES):
             name = WriteKey(CLUSTER_QUEUES, None, key, "status")
             sharing = self._share(quotas, ledger, key)
@@ -170,9 +166,8 @@ class QueueStatus:
                 part.admitted += holds
                 part.pending += not holds
             parts[0].usage.update(amounts)
-        for usage in (self._holdings.usage, self._foreign.usage):
-            for name, used in usage.items():
-                cluster.setdefault(name, _Counts()).usage.update(used)
+        for name, used in self._foreign.usage_with(self._holdings.usage).items():
+            cluster.setdefault(name, _Counts()).usage.update(used)
         return local, cluster
 
     def _desired(
