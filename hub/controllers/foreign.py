@@ -168,28 +168,31 @@ class Foreign:
             self.demands[uid], self._waiting[demand.key] = demand, uid
 
     def _keep_going(self, entry: _Entry, held: Holding) -> None:
-        """One that holds quota: whether it must go, may begin, or has to give its quota back."""
+        """One that holds quota: whether it must go, or has to give its quota back."""
         if entry.verdict is not None:
             return
-        spec, status = entry.obj.get("spec") or {}, entry.obj.get("status") or {}
+        spec = entry.obj.get("spec") or {}
         verdict = None
         if held.leaving:
             if not entry.obj["metadata"].get("ownerReferences"):
                 verdict = Verdict.released()
         elif spec.get("active") is False:
             verdict = Verdict.evicted("Deactivated", "The workload is deactivated")
-        elif (why := self._drained(held.queue, spec)) is not None:
+        elif (why := self._drained(held)) is not None:
             verdict = Verdict.evicted(*why)
-        else:
-            verdict = Verdict.of_checks(status)
         if verdict is not None:
             self._decided(entry, verdict)
 
-    def _drained(self, name: str, spec: Mapping[str, Any]) -> tuple[str, str] | None:
-        quotas = self._world.quotas
-        queue = quotas.queues.get(name)
+    def _drained(self, held: Holding) -> tuple[str, str] | None:
+        quotas, demand = self._world.quotas, held.waiting.demand
+        queue = quotas.queues.get(held.queue)
         if queue is not None and queue.stop == _DRAIN:
-            return Reason.CLUSTER_QUEUE_STOPPED.code, "The ClusterQueue is stopped"
+            why = Reason.CLUSTER_QUEUE_STOPPED
+            return why.code, why.message(queue=queue.name)
+        local = quotas.local_queues.get((demand.namespace, demand.queue)) if demand is not None else None
+        if local is not None and local.stop == _DRAIN:
+            why = Reason.LOCAL_QUEUE_STOPPED
+            return why.code, why.message(queue=local.name)
         return None
 
     def _hold(self, uid: str, held: Holding | None, entry: _Entry | None) -> None:
@@ -228,10 +231,8 @@ class Foreign:
         assert isinstance(entry.read, Waiting), "only what waits is admitted"
         queue = self._world.quotas.queues[decided.queue]
         assigned = admission(queue, entry.read.pod_sets, decided.slices)
-        used = {flavor for part in decided.slices for _, flavor in part.flavors}
-        checks = tuple(rule.name for rule in queue.check_rules if not rule.flavors or used & set(rule.flavors))
         entry.refusal = None
-        self._decided(entry, Verdict.admitted(assigned, checks))
+        self._decided(entry, Verdict.admitted(assigned))
         return True
 
     def preempt(self, decided: Preemption) -> None:

@@ -26,18 +26,17 @@ class Refused(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What was decided: it gets quota, its checks are done, it has to go, or its quota is given back."""
+    """What was decided: it gets quota, it has to go, or its quota is given back."""
 
-    kind: Literal["admit", "begin", "evict", "release"]
+    kind: Literal["admit", "evict", "release"]
     admission: Mapping[str, Any] | None = None
-    checks: tuple[str, ...] = ()
     cause: str = ""
     message: str = ""
     preemption: str = ""
 
     @staticmethod
-    def admitted(admission: Mapping[str, Any], checks: tuple[str, ...]) -> Verdict:
-        return Verdict("admit", admission, checks)
+    def admitted(admission: Mapping[str, Any]) -> Verdict:
+        return Verdict("admit", admission)
 
     @staticmethod
     def evicted(cause: str, message: str, preemption: str = "") -> Verdict:
@@ -47,26 +46,11 @@ class Verdict:
     def released() -> Verdict:
         return Verdict("release")
 
-    @staticmethod
-    def of_checks(status: Mapping[str, Any]) -> Verdict | None:
-        """What the admission checks of one with quota ask for; None: nothing new."""
-        states = {str(check.get("state") or ""): check for check in status.get("admissionChecks") or ()}
-        for state, cause in (("Rejected", "DeactivatedDueToAdmissionCheck"), ("Retry", "AdmissionCheck")):
-            if state in states:
-                check = states[state]
-                said = str(check.get("message") or f"its state is {state}")
-                return Verdict.evicted(cause, f"At least one admission check is false: {check.get('name')}: {said}")
-        if condition_is(status.get("conditions"), "Admitted") or any(state != "Ready" for state in states):
-            return None
-        return Verdict("begin")
-
     def shows(self, status: Mapping[str, Any]) -> bool:
         """Whether the object says it already."""
         conditions = status.get("conditions")
         if self.kind == "admit":
             return condition_is(conditions, "QuotaReserved")
-        if self.kind == "begin":
-            return condition_is(conditions, "Admitted")
         if self.kind == "evict":
             return condition_is(conditions, "Evicted")
         return not condition_is(conditions, "QuotaReserved")
@@ -82,9 +66,7 @@ def status_after(
         if waits is not None and not said.true("QuotaReserved"):
             said.put("QuotaReserved", False, waits.reason.code, waits.message)
     elif verdict.kind == "admit":
-        _admit(said, status, verdict, at)
-    elif verdict.kind == "begin":
-        _begin(said, str((status.get("admission") or {}).get("clusterQueue") or ""))
+        _admit(said, status, verdict)
     elif verdict.kind == "evict":
         said.evicted(verdict.cause, verdict.preemption, verdict.message)
         _count(status, verdict.cause)
@@ -94,30 +76,18 @@ def status_after(
     return status
 
 
-def _admit(said: Conditions, status: Json, verdict: Verdict, at: str) -> None:
+def _admit(said: Conditions, status: Json, verdict: Verdict) -> None:
     assert verdict.admission is not None, "an admission says what is given"
     queue = str(verdict.admission["clusterQueue"])
     status["admission"] = dict(verdict.admission)
     said.put("QuotaReserved", True, Reason.QUOTA_RESERVED.code, Reason.QUOTA_RESERVED.message(queue=queue))
-    said.admitted_again(None)
-    if not verdict.checks:
-        status.pop("admissionChecks", None)
-        _begin(said, queue)
-        return
-    status["admissionChecks"] = [
-        {"name": name, "state": "Pending", "message": "", "lastTransitionTime": at} for name in verdict.checks
-    ]
-    said.put("Admitted", False, "UnsatisfiedAdmissionChecks", "The workload has not all checks ready")
-
-
-def _begin(said: Conditions, queue: str) -> None:
     said.put("Admitted", True, "Admitted", f"The workload is admitted by ClusterQueue {queue}")
+    said.admitted_again(None)
 
 
 def _release(said: Conditions, status: Json) -> None:
     """As whoever ran it would: what it had is free, and it waits for its turn again."""
     status.pop("admission", None)
-    status.pop("admissionChecks", None)
     cause = said.reason("Evicted")
     said.put("QuotaReserved", False, "Pending", "The workload was evicted")
     said.put("Admitted", False, "NoReservation", _NO_RESERVATION)

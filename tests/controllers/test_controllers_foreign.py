@@ -159,23 +159,6 @@ async def test_of_one_without_an_owner_the_hub_gives_the_quota_back_itself(scene
     await queue.is_true("low", "Requeued")
 
 
-async def test_it_begins_when_its_checks_are_ready_and_goes_when_one_is_not(scene: Scene, queue: Queue) -> None:
-    await _hub(scene, "fleet")
-    await queue.make(admissionChecksStrategy={"admissionChecks": [{"name": "budget"}]})
-    await queue.add("first", owned=False)
-    found = await queue.is_true("first", "QuotaReserved")
-    (state,) = found["status"]["admissionChecks"]
-    assert (state["name"], state["state"]) == ("budget", "Pending")
-    assert not condition_is(found["status"]["conditions"], "Admitted")
-    ready = {"status": {"admissionChecks": [state | {"state": "Ready"}]}}
-    await queue.api.patch(WORKLOADS, "first", ready, "default", subresource="status")
-    await queue.is_true("first", "Admitted")
-    refused = {"status": {"admissionChecks": [state | {"state": "Rejected", "message": "too dear"}]}}
-    await queue.api.patch(WORKLOADS, "first", refused, "default", subresource="status")
-    found = await queue.is_true("first", "Evicted")
-    assert "too dear" in find_condition(found["status"]["conditions"], "Evicted")["message"]  # type: ignore[index]
-
-
 async def test_a_deactivated_one_and_a_drained_queue_give_quota_back(scene: Scene, queue: Queue) -> None:
     await _hub(scene, "fleet")
     await queue.make()
