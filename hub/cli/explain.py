@@ -34,8 +34,8 @@ async def _explain(ctx: click.Context, kind: str, name: str, output: str | None)
     from hub.api.resource import PLACEMENTS
     from hub.cli.connection import namespace
     from hub.cli.explanation_text import print_explanation
-    from hub.cli.output import print_text
     from hub.cli.hub_view import hub_view
+    from hub.cli.output import print_text
     from hub.cli.plan_input import Settings, quiet
     from hub.client.informer import object_key
     from hub.server.explanation_document import explanation_document
@@ -43,7 +43,8 @@ async def _explain(ctx: click.Context, kind: str, name: str, output: str | None)
     key = name if "/" in name else f"{namespace(ctx)}/{name}"
     view = await hub_view(ctx, key)
     with quiet():
-        objects, state = Settings.read(None, "1", None, None).knowing(view.scores).state(view.sources, live=True)
+        settings = Settings.read(None, "1", None, None).knowing(view.scores, view.queue)
+        objects, state = settings.state(view.sources, live=True)
         document = explanation_document(objects, state, key)
     if document is not None and kind == "placement":
         document = {"key": key, "placement": document["placement"]} if "placement" in document else None
@@ -72,8 +73,10 @@ async def _explain(ctx: click.Context, kind: str, name: str, output: str | None)
     else:
         print_explanation(document)
         decided = document.get("job", {})
+        if settings.mode == "kueue" and "verdict" in decided:
+            print_text("The hub's queue decides in mode kueue: whose turn it is, is explained here by mode fleet.")
         if view.note and ("verdict" in decided or "oneMoreTask" in decided):
             print_text(
-                f"What only the hub knows is missing here ({view.note}): values of ScoreSources are unknown, and weights "
-                "are the default ones. Each slice says what counted."
+                f"What only the hub knows is missing here ({view.note}): values of ScoreSources are unknown, and "
+                "settings are the default ones. Each slice says what counted."
             )

@@ -7,7 +7,7 @@ is sent over TLS or to this machine only. Without an answer everything else stil
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -24,6 +24,7 @@ from hub.fleet.shape import TaskShape
 from hub.scoring.state import ScoreState, from_document, shape_documents
 from hub.server.reading import Source
 
+State = tuple[ScoreState, Mapping[str, Any]]
 _PATIENCE: Final = 5.0
 # As many as the hub asks its plugins about at once.
 _SHAPES: Final = 8
@@ -31,10 +32,12 @@ _SHAPES: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class HubView:
-    """`scores` None: the hub could not be asked, and `note` says why."""
+    """`scores`: what its scorers know, `queue`: the queue's part of its configuration. None: the hub could not be
+    asked, and `note` says why."""
 
     sources: list[Source]
     scores: ScoreState | None
+    queue: Mapping[str, Any] | None = None
     note: str = ""
 
 
@@ -49,13 +52,18 @@ async def hub_view(ctx: click.Context, key: str = "") -> HubView:
 async def view(api: Session, key: str = "") -> HubView:
     sources = await list_objects(api)
     try:
-        return HubView(sources, await hub_scores(api, _shapes(sources, key)))
+        return HubView(sources, *await hub_state(api, _shapes(sources, key)))
     except (QuarterdeckError, OSError, TimeoutError) as error:
-        return HubView(sources, None, str(error) or type(error).__name__)
+        return HubView(sources, None, note=str(error) or type(error).__name__)
 
 
 async def hub_scores(api: Session, shapes: list[TaskShape]) -> ScoreState:
     """What the hub's scorers know now; plugins are asked about `shapes`. Raises `QuarterdeckError`, `OSError`."""
+    return (await hub_state(api, shapes))[0]
+
+
+async def hub_state(api: Session, shapes: list[TaskShape]) -> State:
+    """As `hub_scores`, and the queue's part of the hub's configuration."""
     lease = await api.get(LEASES, names.HUB_LEASE, names.HUB_NAMESPACE)
     url = str((lease["metadata"].get("annotations") or {}).get(names.DEBUG_URL) or "")
     if not url:
@@ -66,14 +74,14 @@ async def hub_scores(api: Session, shapes: list[TaskShape]) -> ScoreState:
     if not authorization:
         raise InvalidObjectError("the kubeconfig has no bearer token, and the hub knows people by nothing else")
     known = await _ask(url, authorization, None)
-    return await _ask(url, authorization, shapes) if known.plugins and shapes else known
+    return await _ask(url, authorization, shapes) if known[0].plugins and shapes else known
 
 
-async def _ask(url: str, authorization: str, shapes: list[TaskShape] | None) -> ScoreState:
+async def _ask(url: str, authorization: str, shapes: list[TaskShape] | None) -> State:
     import aiohttp
 
     limits = aiohttp.ClientTimeout(total=_PATIENCE)
-    where = url.rstrip("/") + "/debug/scores"
+    where = url.rstrip("/") + "/debug/state"
     try:
         async with aiohttp.ClientSession(timeout=limits, headers={"Authorization": authorization}) as http:
             body = None if shapes is None else {"shapes": shape_documents(shapes)}
@@ -83,7 +91,9 @@ async def _ask(url: str, authorization: str, shapes: list[TaskShape] | None) -> 
                 if response.status != 200:
                     said = document.get("error") if isinstance(document, dict) else ""
                     raise InvalidObjectError(said or f"{where} answered {response.status}")
-                return from_document(document)
+                if not isinstance(document, dict) or not isinstance(document.get("queue"), dict):
+                    raise InvalidObjectError(f"{where} answered something else than a hub's state")
+                return from_document(document.get("scores")), document["queue"]
     except (aiohttp.ClientError, ValueError) as error:
         if isinstance(error, InvalidObjectError):
             raise

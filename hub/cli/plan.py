@@ -59,7 +59,8 @@ def command(
         view = asyncio.run(hub_view(ctx, key or ""))
         if view.note:
             settings.warn([f"what only the hub knows is missing: {view.note}"])
-        _show(settings.knowing(view.scores, moment=moment).decide(view.sources, live=True, key=key), output)
+        settings = settings.knowing(view.scores, view.queue, moment=moment, mode=mode)
+        _show(settings.decide(view.sources, live=True, key=key), output)
     elif each:
         sys.exit(_each(settings, files, output, key))
     else:

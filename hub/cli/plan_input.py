@@ -77,11 +77,27 @@ class Settings:
         settings.warn(no_effect(queue, settings.mode))
         return settings
 
-    def knowing(self, scores: ScoreState | None, *, moment: str | None = None) -> Settings:
-        """With what a hub knows, at its own moment unless another is asked for."""
+    def knowing(
+        self,
+        scores: ScoreState | None,
+        queue: Mapping[str, Any] | None = None,
+        *,
+        moment: str | None = None,
+        mode: str | None = None,
+    ) -> Settings:
+        """With what a hub knows, at its own moment and in its own mode unless others are asked for; what was read of a
+        file goes before the hub's settings."""
         if scores is None:
             return self
-        return replace(self, scores=scores, now=self.now if moment else scores.now)
+        settings = {**(queue or {}), **self.queue}
+        by_hub = settings.get("mode") == "kueue" and mode is None
+        return replace(
+            self,
+            scores=scores,
+            now=self.now if moment else scores.now,
+            queue=settings,
+            mode="kueue" if by_hub else self.mode,
+        )
 
     def decide(self, sources: Iterable[Source], *, live: bool = False, key: str | None = None) -> dict[str, Any]:
         """The plan's document. Raises `InvalidObjectError` before anything is decided, if something is malformed."""

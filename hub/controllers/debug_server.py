@@ -1,9 +1,10 @@
-"""What the hub answers about itself to people who may know: OCM's ``/debug/placements``, and what its scorers know.
+"""What the hub answers about itself to people who may know: OCM's ``/debug/placements``, and what only the hub knows.
 
 `GET /debug/placements/NAMESPACE/NAME` explains a Placement as it is, `POST /debug/placements/` one that is sent and
-exists nowhere. `GET /debug/scores` and `POST /debug/scores` (with shapes to ask plugins about) are what `quarterdeck
-explain` ranks clusters with. Whoever asks is known and allowed before anything is looked up, so that an answer never
-tells who may not ask whether a Placement exists. Nothing is changed here, and a standby answers as well.
+exists nowhere. `GET /debug/state` and `POST /debug/state` (with shapes to ask plugins about) are what `quarterdeck
+explain` decides with beside the API's objects: what scorers know, how the queue is set. Whoever asks is known and
+allowed before anything is looked up, so that an answer never tells who may not ask whether a Placement exists. Nothing
+is changed here, and a standby answers as well.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ class DebugPages:
             web.get("/debug/placements/{namespace}/{name}", self._page(self._placement)),
             web.post("/debug/placements", self._page(self._what_if)),
             web.post("/debug/placements/", self._page(self._what_if)),
-            web.get("/debug/scores", self._page(self._scores)),
-            web.post("/debug/scores", self._page(self._scores)),
+            web.get("/debug/state", self._page(self._state)),
+            web.post("/debug/state", self._page(self._state)),
         ]
 
     def _page(self, answer: _Answer) -> Callable[[web.Request], Awaitable[web.Response]]:
@@ -105,9 +106,9 @@ class DebugPages:
         result = debug_result(fleet, hub.world.sets, request.rule, hub.now(), current=current, counts=counts)
         return {"placement": placement} | result
 
-    # Scores.
+    # What only the hub knows.
 
-    async def _scores(self, request: web.Request, caller: Caller) -> Json:
+    async def _state(self, request: web.Request, caller: Caller) -> Json:
         # Who may see the sources may see what they say.
         await self._permission.check(caller, "list", SCORE_SOURCES)
         shapes = []
@@ -117,7 +118,8 @@ class DebugPages:
             if len(shapes) > MOST_SHAPES:
                 raise InvalidObjectError(f"{len(shapes)} shapes are too many: {MOST_SHAPES} at most", field="shapes")
         self._hub.world.refresh()
-        return to_document(score_state(self._hub.scores, self._hub.world.fleet, self._hub.now(), shapes))
+        scores = score_state(self._hub.scores, self._hub.world.fleet, self._hub.now(), shapes)
+        return {"scores": to_document(scores), "queue": self._hub.config.queue.whole()}
 
 
 async def _body(request: web.Request) -> Json:

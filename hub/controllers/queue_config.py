@@ -32,6 +32,7 @@ from hub.queueing.kueue.settings import Settings, Strategy, read_settings
 
 CONFIG_GROUP: Final = "config.kueue.x-k8s.io"
 _DECIDES: Final = ("fairSharing", "admissionFairSharing", "waitForPodsReady")
+_OURS: Final = ("minimumRuntime", "preemptionBudget", "notice", "backfill", "protectedStart")
 _NO_MATTER: Final = frozenset({"apiVersion", "kind", "metadata", *_DECIDES})
 _KUEUE_TIMEOUT: Final = 1800.0
 
@@ -128,6 +129,13 @@ class Queue(Part):
             block=part.blockAdmission,
             to_the_end=again.timestamp == "Eviction",
         )
+
+    def whole(self) -> dict[str, Any]:
+        """What decides, as it would be written in the file."""
+        parts = self.model_dump(mode="json", include=set(_OURS), exclude_none=True)
+        # None is said, where it means something.
+        parts |= {name: None for name in ("preemptionBudget", "protectedStart") if getattr(self, name) is None}
+        return {"mode": self.mode, **self.document(), **parts}
 
     def document(self) -> dict[str, Any]:
         """What Kueue's Configuration would say of the same."""

@@ -198,7 +198,7 @@ async def test_who_may_not_ask_learns_nothing(scene: Scene, pages: Pages) -> Non
     assert there[1] == absent[1]
     assert there[1]["error"].startswith(f"admin may not get placements.{PLACEMENTS.group} in namespace default")
     assert (await pages.ask("/debug/placements/", placement()))[0] == 403
-    assert (await pages.ask("/debug/scores"))[0] == 403
+    assert (await pages.ask("/debug/state"))[0] == 403
     pages.rules.allowed = True
     assert (await pages.ask("/debug/placements/default/q"))[0] == 404
     asked = len(pages.rules.asked)
@@ -229,8 +229,8 @@ async def test_bodies_that_are_none(pages: Pages, body: bytes, code: int, words:
     status, found = await pages.ask("/debug/placements/", body)
     assert status == code
     assert words in found["error"]
-    assert (await pages.ask("/debug/scores", {"shapes": [{}] * 9}))[0] == 400
-    assert (await pages.ask("/debug/scores", {"shapes": [{"requests": "x"}]}))[0] == 400
+    assert (await pages.ask("/debug/state", {"shapes": [{}] * 9}))[0] == 400
+    assert (await pages.ask("/debug/state", {"shapes": [{"requests": "x"}]}))[0] == 400
 
 
 async def test_what_a_score_that_is_missing_counts_is_in_the_sums(scene: Scene, pages: Pages) -> None:

@@ -118,7 +118,10 @@ async def test_explain_ranks_by_the_values_by_which_the_hub_decides(
     scene: Scene, hub_session: Session, prometheus: str
 ) -> None:
     weights = {"load": 7.5, "FreeSlots": 0.5, "Price": 0}
-    hub = await scene.hub(prometheus={"url": prometheus, "interval": 0.2}, scorers={"weights": weights}, wait=False)
+    queue = {"minimumRuntime": "5m", "preemptionBudget": None, "fairSharing": {}, "notice": "7s"}
+    hub = await scene.hub(
+        prometheus={"url": prometheus, "interval": 0.2}, scorers={"weights": weights}, queue=queue, wait=False
+    )
     permission = Permission(hub_session)
     async with MetricsServer(
         "127.0.0.1:0", hub.metrics.registry, lambda: None, lambda: "", DebugPages(hub, permission).routes
@@ -154,7 +157,7 @@ async def test_explain_ranks_by_the_values_by_which_the_hub_decides(
         assert seen.note == ""
         assert seen.scores is not None
         with quiet():
-            settings = Settings.read(None, "1", None, None).knowing(seen.scores)
+            settings = Settings.read(None, "1", None, None).knowing(seen.scores, seen.queue)
             objects, state = settings.state(seen.sources, live=True)
             document = explanation_document(objects, state, "default/job")
         assert document is not None
@@ -167,6 +170,8 @@ async def test_explain_ranks_by_the_values_by_which_the_hub_decides(
         assert told["load"]["weight"] == 7.5
         assert {line["cluster"]: _raw(line, "load") for line in explained} == LOADS
         hub.world.refresh()
+        assert state.policy == hub.config.queue.policy
+        assert (state.policy.minimum_runtime, state.policy.budget, state.policy.notice) == (300.0, None, 7.0)
         assert [(e.scorer.name, e.weight) for e in state.scorers] == [
             (e.scorer.name, e.weight) for e in hub.scores.scorers()
         ]
@@ -183,6 +188,7 @@ async def test_explain_ranks_by_the_values_by_which_the_hub_decides(
 async def test_without_an_answer_of_the_hub_what_is_missing_is_said(scene: Scene, hub_session: Session) -> None:
     hub = await scene.hub()
     seen = await view(hub_session)
+    assert (seen.scores, seen.queue) == (None, None)
     assert (seen.scores, seen.note) == (
         None,
         "the hub says nowhere where it answers (it runs without --metrics-listen)",
@@ -191,7 +197,7 @@ async def test_without_an_answer_of_the_hub_what_is_missing_is_said(scene: Scene
     del lease
     for url, words in (
         ("http://192.0.2.1:80", "a token is not sent to http://192.0.2.1:80"),
-        ("http://127.0.0.1:9", "no answer from http://127.0.0.1:9/debug/scores"),
+        ("http://127.0.0.1:9", "no answer from http://127.0.0.1:9/debug/state"),
     ):
         patch = {"metadata": {"annotations": {names.DEBUG_URL: url}}}
         hub.announce(url)
