@@ -14,7 +14,6 @@ from typing import Any, Final
 
 from hub.api.errors import InvalidObjectError
 from hub.api.reasons import Reason
-from hub.api.resource import DYNAMIC_SCORERS
 from hub.client.interface import KubeApi
 from hub.controllers.scorer_delivery import ScorerDelivery
 from hub.controllers.scorer_http import ScorerHttp
@@ -23,10 +22,10 @@ from hub.controllers.scorer_publishing import ScorerPublishing
 from hub.controllers.scorer_roster import ScorerRoster, key_of
 from hub.controllers.scorer_runner import ScorerRunner
 from hub.controllers.scorer_state import Key, ScorerState
-from hub.controllers.scorer_telling import ScorerTelling, status_patch
+from hub.controllers.scorer_telling import ScorerTelling
 from hub.controllers.source_clients import Access
 from hub.controllers.world import World
-from hub.controllers.writes import Write, WriteKey, Writes
+from hub.controllers.writes import Writes
 from hub.fleet.changes import ScoresGone, ScoresSeen
 from hub.placement.scorer_targets import DynamicScore, column_name
 from hub.scoring.dynamic.answer import ScorerAnswer
@@ -39,8 +38,6 @@ from hub.scoring.interface import WeightedScorer
 Json = dict[str, Any]
 _FOR_EVER: Final = float("inf")
 _TOGETHER: Final = 0.05
-_AGAIN: Final = 300.0
-"""Seconds between two writes of a status that only say that it still answers."""
 
 
 class DynamicScoring:
@@ -59,12 +56,13 @@ class DynamicScoring:
         sync_every: float = 30.0,
         at_once: int = 8,
     ) -> None:
-        self._api, self._world, self._writes, self._metrics = api, world, writes, metrics
+        self._api, self._world, self._metrics = api, world, metrics
         self._access, self._now, self._on_change = access, now, on_change
         self._sync_every, self._at_once = sync_every, at_once
         self.states: dict[Key, ScorerState] = {}
         self.publishing = ScorerPublishing(self.states, writes, now, metrics.sent)
-        self.roster = ScorerRoster(self.states, world, ScorerTelling(writes, now), self._retarget_soon)
+        self._telling = ScorerTelling(writes, now)
+        self.roster = ScorerRoster(self.states, world, self._telling, self._retarget_soon)
         self._delivery = ScorerDelivery(api, self.states, self.roster, writes)
         metrics.watch(self.states, now)
         self._runners: dict[Key, ScorerRunner] = {}
@@ -72,7 +70,6 @@ class DynamicScoring:
         self._scorers: dict[str, WeightedScorer] = {}
         # Whose column each is, by score.
         self._columns: dict[str, Key] = {}
-        self._written: dict[Key, tuple[Any, float]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._changed: set[Key] = set()
         self._stopping: set[asyncio.Task[None]] = set()
@@ -80,6 +77,7 @@ class DynamicScoring:
     def start(self) -> None:
         if self._http is None:
             self._http = ScorerHttp(self._access)
+            self._telling.start()
             for key in self.states:
                 self._run(key)
             self.publishing.start()
@@ -145,7 +143,7 @@ class DynamicScoring:
             spec = parse_scorer(obj.get("spec"))
         except InvalidObjectError as error:
             state.unreadable = str(error)
-            self._say(key)
+            self._telling.scorer(key, self.states[key])
             return
         before, state.spec, state.unreadable = state.spec, spec, ""
         if before is not None and (before.config_url, before.full) != (spec.config_url, spec.full):
@@ -163,7 +161,7 @@ class DynamicScoring:
         runner = self._runners.pop(key, None)
         if runner is not None:
             self._finally(runner.stop())
-        self._written.pop(key, None)
+        self._telling.forget(key)
         self._changed.discard(key)
         self._metrics.forget(key)
         self._retarget_soon()
@@ -175,13 +173,15 @@ class DynamicScoring:
         state = self.states.get(key)
         if state is None:
             return
+        same = (state.healthy, state.document) == (trouble is None, state.document if trouble else document)
         state.healthy, state.sync_trouble = trouble is None, trouble
         if trouble is None:
             if state.synced_at is None or document != state.document:
                 state.synced_at = self._now()
             state.document = document
-        self._retarget_soon()
-        self._say(key)
+        if not same:
+            self._retarget_soon()
+        self._telling.scorer(key, self.states[key])
 
     def answered(self, key: Key, cluster: str, plan: ScorerPlan, outcome: ScorerAnswer | ScorerTrouble) -> None:
         state = self.states.get(key)
@@ -267,6 +267,7 @@ class DynamicScoring:
         for score in self._columns.keys() - columns.keys():
             self._world.note(ScoresGone(column_name(score)))
         self._delivery.wake()
+        self.publishing.wake()
         news = bool(self._changed) or scorers != self._scorers or self._columns != columns
         self._columns, self._scorers = columns, scorers
         if news:
@@ -306,41 +307,28 @@ class DynamicScoring:
             if state.plan is not None and state.problem is None:
                 values, ends = state.values.column()
                 self._world.note(ScoresSeen(column_name(state.plan.score), values, _FOR_EVER, ends))
-            self._say(key)
-        self.publishing.wake()
+            self._telling.scorer(key, state)
+        self.publishing.wake(changed)
         self._wake_at_end()
 
     def _wake_at_end(self) -> None:
         """A value that ends changes the order at that moment, not at the next news."""
         now = self._now()
         end = min((state.values.next_end(now) for state in self.states.values()), default=_FOR_EVER)
-        timer = self._timers.pop("end", None)
-        if timer is not None:
+        if end == _FOR_EVER:
+            return
+        seconds = max(end - now + 0.01, _TOGETHER)
+        timer = self._timers.get("end")
+        if timer is not None and timer.when() > asyncio.get_running_loop().time() + seconds:
             timer.cancel()
-        if end < _FOR_EVER:
-            self._later("end", end - now + 0.01, self._ended)
+            del self._timers["end"]
+        self._later("end", seconds, self._ended)
 
     def _ended(self) -> None:
-        for key in self.states:
-            self._say(key)
+        for key, state in self.states.items():
+            self._telling.scorer(key, state)
         self._wake_at_end()
         self._on_change()
-
-    def _say(self, key: Key) -> None:
-        state = self.states[key]
-        now = self._now()
-        said, at = self._written.get(key, (None, -1e18))
-        signature = state.signature(now)
-        if said == signature and now - at < _AGAIN:
-            return
-        self._written[key] = (signature, now)
-        self._writes.submit(WriteKey(DYNAMIC_SCORERS, *key, "status"), lambda: self._status(key), delay=0.3)
-
-    def _status(self, key: Key) -> Write | None:
-        state = self.states.get(key)
-        if state is None:
-            return None
-        return status_patch(state.obj, state.status(self._now()))
 
     def _later(self, what: str, seconds: float, do: Callable[[], None]) -> None:
         """Once, however often it is asked for until then."""

@@ -63,6 +63,7 @@ def refresh(hub: Hub) -> None:
     for name, tree in quotas.trees.items():
         weighted = share(ledger, tree, tree.position[name]).weighted
         metrics.weighted_share.labels(name).set(float("inf") if weighted >= UNLIMITED else weighted)
+    metrics.idle.set(hub.idle.slices if hub.idle is not None else 0)
     metrics.queue_decayed.clear()
     for (namespace, name), past in hub.past().items():
         for resource, value in past.consumed.items():

@@ -33,6 +33,7 @@ from hub.controllers.experience import SliceRecord
 from hub.controllers.foreign import Foreign
 from hub.controllers.garbage import REQUEST_KEPT, Garbage
 from hub.controllers.holdings import Holdings
+from hub.controllers.idle import IdleWatch
 from hub.controllers.lifecycle import Lifecycle
 from hub.controllers.limits import Limits
 from hub.controllers.logs import logger
@@ -47,7 +48,7 @@ from hub.controllers.queue_status import QueueStatus
 from hub.controllers.registrar import Registrar
 from hub.controllers.scores import Scores
 from hub.controllers.seen import read_job, read_work, read_workload
-from hub.controllers.source_clients import Access
+from hub.controllers.source_clients import Access, SourceClients
 from hub.controllers.table import JobEntry, JobTable
 from hub.controllers.telling import Telling
 from hub.controllers.tempo import Tempo
@@ -67,6 +68,7 @@ _LIFECYCLE_AFTER: Final = 2.0
 _SETTLE: Final = 0.04
 _FLUSH: Final = 3.0
 _AGAIN: Final = 1.0
+_IDLE_TIMEOUT: Final = 10.0
 
 
 class Hub:
@@ -114,7 +116,7 @@ class Hub:
         self.tempo = Tempo(clock)
         self.delivery = Delivery(self.table, self.world, self.writes, clock)
         self.events = Events(self.writes, identity, clock, now)
-        self._telling = Telling(self.events)
+        self._telling = Telling(self.events, self.table.entries.get)
         self.garbage = Garbage(api, self.table, self.delivery, self.writes, clock, now, request_kept=request_kept)
         self.scores = Scores(
             self.world,
@@ -147,7 +149,8 @@ class Hub:
         self._sampling = remembers.sampling if remembers is not None and remembers.half_life > 0 else None
         kueue = KueuePlanner(replace(queue.settings, block=False), self.past_usage.history)
         evicting = Evicting(self.table, self.writes, self.metrics, now, self._telling.told_to_go)
-        self.limits = Limits(self.world, queue.ready, policy.notice, now)
+        self.idle = self._idle_watch(policy.notice) if queue.idle is not None else None
+        self.limits = Limits(self.world, queue.ready, policy.notice, now, self.idle)
         self.looking = Looking(
             self.table,
             self.world,
@@ -281,6 +284,7 @@ class Hub:
                     "queue status": self.queue_status.run,
                     "lag": self._measure_lag,
                     "past usage": self._measure_usage,
+                    **({"idle": self.idle.run} if self.idle is not None else {}),
                 }
                 running += [tasks.create_task(self._keep(name, run)) for name, run in rooms.items()]
                 if not self.elector.is_leader:
@@ -453,6 +457,21 @@ class Hub:
         self.metrics.scorer_seconds.labels(scorer).observe(seconds)
         if problem:
             self.metrics.scorer_failures.labels(scorer).inc()
+
+    def _idle_watch(self, notice: float) -> IdleWatch:
+        config = self.config
+        assert config.queue.idle is not None, "asked only where somebody watches"
+        url = config.prometheus.url if config.prometheus is not None else ""
+        clients = SourceClients(url, Access(config.sources.allow, config.sources.tokens), clusters=lambda name: ())
+        return IdleWatch(
+            config.queue.idle,
+            lambda promql: clients.vector(promql, _IDLE_TIMEOUT),
+            lambda: self.holdings.slices if self._deciding else (),
+            notice,
+            self._now,
+            on_idle=self._telling.idle,
+            on_change=self.table.mark,
+        )
 
     def past(self) -> Mapping[LocalKey, Past]:
         """What LocalQueues used before, as of now."""

@@ -13,6 +13,7 @@ from typing import Final
 from hub.api.reasons import Reason
 from hub.api.timestamps import format_duration, format_time, from_timestamp
 from hub.controllers.evicting import Cause
+from hub.controllers.idle import DEMOTED, IdleWatch
 from hub.controllers.table import JobEntry
 from hub.controllers.world import World
 from hub.jobs.attempt import Attempt
@@ -51,7 +52,7 @@ class Limits:
         ready: PodsReady | None,
         notice: float,
         now: Callable[[], float],
-        idle: Callable[[Attempt], Cause | None] = lambda attempt: None,
+        idle: IdleWatch | None = None,
     ) -> None:
         self._world, self._ready, self._notice, self._now = world, ready, notice, now
         self._idle = idle
@@ -74,7 +75,8 @@ class Limits:
                 return replace(stopped, deactivate=Reason.MAX_EXECUTION_TIME)
             if live:
                 wake.append(self._now() + left)
-        found += [(attempt, cause) for attempt in live if (cause := self._idle(attempt)) is not None]
+        if self._idle is not None:
+            found += [(attempt, cause) for attempt in live if (cause := self._idle.cause(attempt)) is not None]
         if self._ready is None:
             return Standing(None, tuple(found), None, min(wake, default=None))
         return self._until_up(entry, spec, state, since, found, wake)
@@ -85,6 +87,10 @@ class Limits:
             return None
         count, stopped = requeues(state.attempts, 0)
         return stopped if count else None
+
+    def priority(self, uid: str, priority: int) -> int:
+        """That of the job's class, unless it has lost it."""
+        return DEMOTED if self._idle is not None and self._idle.demoted(uid) else priority
 
     def unready(self, state: JobState) -> bool:
         """Whether something of it is admitted and not up."""

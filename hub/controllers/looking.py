@@ -159,7 +159,7 @@ class Looking:
         rule, priority = self._world.rule_of(spec), self._world.priority_of(spec)
         holder = holder_of(
             spec,
-            priority if isinstance(priority, int) else 0,
+            self._limits.priority(entry.uid, priority if isinstance(priority, int) else 0),
             entry.state.preemptions,
             rule if isinstance(rule, ClusterRule) else None,
         )
@@ -176,7 +176,7 @@ class Looking:
         demand = demand_of(
             spec,
             state,
-            priority if isinstance(priority, int) else 0,
+            self._limits.priority(entry.uid, priority if isinstance(priority, int) else 0),
             rule if isinstance(rule, ClusterRule) else None,
         )
         if demand is None or entry.seen is None or entry.seen.deleting:

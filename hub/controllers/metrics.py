@@ -129,6 +129,9 @@ class HubMetrics:
             ["queue"],
             registry=registry,
         )
+        self.idle = Gauge(
+            "quarterdeck_idle_slices", "Slices that use less of their GPUs than queue.idle asks for.", registry=registry
+        )
         self.weighted_share = Gauge(
             "quarterdeck_queue_weighted_share",
             "What a ClusterQueue borrows of its dominant resource, in thousandths of what is lent, over its weight.",

@@ -24,7 +24,6 @@ from typing import Any, Final, Literal
 
 from pydantic import Field
 
-from hub.api.errors import InvalidObjectError
 from hub.controllers.config_parts import Part, Seconds
 from hub.jobs.limits import PodsReady
 from hub.queueing.fleet.policy import FleetPolicy
@@ -70,7 +69,7 @@ class WaitForPodsReady(Part):
 class Idle(Part):
     # Percent of the GPUs that a slice holds, on average over `for`.
     below: float = Field(gt=0, le=100)
-    for_: Seconds = Field(1800.0, ge=10, alias="for")
+    for_: Seconds = Field(1800.0, ge=1, alias="for")
     action: Literal["warn", "demote", "evict"] = "warn"
     # How long after the warning it is demoted or evicted.
     patience: Seconds = 600.0
@@ -176,8 +175,6 @@ def from_kueue(configuration: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[
 def check(queue: Queue) -> None:
     """Raises `InvalidObjectError` with the field that the parts of it do not agree on."""
     _ = queue.settings
-    if queue.mode == "kueue" and queue.idle is not None and queue.idle.action == "demote":
-        raise InvalidObjectError("mode kueue has no such thing as a demoted job", field="idle.action")
 
 
 def _spelled(part: Any) -> Any:

@@ -9,7 +9,7 @@ or a cluster leaves behind is deleted.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -27,7 +27,7 @@ from hub.controllers.writes import Create, Delete, MergePatch, Write, WriteKey, 
 from hub.scoring.dynamic.published import object_name, whole_score
 
 Json = dict[str, Any]
-_TOGETHER: Final = 0.2
+_TOGETHER: Final = 0.25
 CONDITION: Final = "ScorerReady"
 
 
@@ -57,10 +57,15 @@ class ScorerPublishing:
         self._owners: dict[Key, str] = {}
         self._objects: dict[Key, Json] = {}
         self._wanted: dict[Key, _Wanted] = {}
+        # What is on its way, and not sent yet.
+        self._pending: set[Key] = set()
+        self._dirty: set[Key] = set()
+        self._everything = True
         self._timer: asyncio.TimerHandle | None = None
         self._running = False
 
     def start(self) -> None:
+        self._pending.clear()
         self._running = True
         self.wake()
 
@@ -86,7 +91,12 @@ class ScorerPublishing:
         else:
             self._objects.pop(key, None)
 
-    def wake(self) -> None:
+    def wake(self, scorers: Collection[Key] | None = None) -> None:
+        """`scorers`: whose scores are others; None: whose they are, or who they are of, may have changed as well."""
+        if scorers is None:
+            self._everything = True
+        else:
+            self._dirty.update(scorers)
         if self._running and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_TOGETHER, self.look)
 
@@ -94,8 +104,12 @@ class ScorerPublishing:
         """Submits what has to be written."""
         self._timer = None
         now = self._now()
+        everything, self._everything = self._everything, False
+        dirty, self._dirty = self._dirty, set()
         wanted: dict[Key, _Wanted] = {}
-        for state in self._states.values():
+        for scorer, state in self._states.items():
+            if not everything and scorer not in dirty:
+                continue
             plan = state.plan
             if plan is None or state.problem is not None or not plan.publishes or plan.policy.by_agent:
                 continue
@@ -108,11 +122,11 @@ class ScorerPublishing:
                 kept = state.values.get(cluster)
                 wanted[key] = _Wanted(state.name, plan.score, scores, kept.until if kept is not None else now)
             state.unpublished = _taken(title, theirs)
-        self._wanted = wanted
+        self._wanted = wanted if everything else self._wanted | wanted
         for key in wanted:
             if self._differs(key, now):
                 self._submit(key)
-        for key, obj in list(self._objects.items()):
+        for key, obj in list(self._objects.items()) if everything else ():
             if key not in wanted and not self._concerned(key, self._owners.get(key, "")):
                 self._remove(key, obj)
 
@@ -160,24 +174,43 @@ class ScorerPublishing:
         return False
 
     def _submit(self, key: Key) -> None:
-        cluster, title = key
-        whole = WriteKey(ADDON_PLACEMENT_SCORES, cluster, title)
-        status = whole._replace(subresource="status")
-        began, score = asyncio.get_running_loop().time(), self._wanted[key].score
-
-        def done(_: Json | None) -> None:
-            self._sent(score, asyncio.get_running_loop().time() - began)
-
+        """Once until it is sent; what is sent is what is wanted then."""
+        if key in self._pending:
+            return
+        self._pending.add(key)
+        whole = WriteKey(ADDON_PLACEMENT_SCORES, key[0], key[1])
         if key in self._objects:
             if self._owners.get(key) != self._wanted[key].owner:
                 self._writes.submit(whole, lambda: self._owned(key))
-            self._writes.submit(status, lambda: self._status(key, None), on_done=done)
+            self._submit_status(key)
             return
         # Created first: a status that comes with a creation is dropped by every API server.
         self._writes.submit(
             whole,
             lambda: self._new(key),
-            on_done=lambda made: self._writes.submit(status, lambda: self._status(key, made), on_done=done),
+            on_done=lambda made: self._made(key, made),
+            on_error=lambda _, error: self._pending.discard(key),
+        )
+
+    def _made(self, key: Key, made: Json | None) -> None:
+        if made is not None:
+            self.seen(made, gone=False)
+            self._submit_status(key)
+
+    def _submit_status(self, key: Key) -> None:
+        began, score = asyncio.get_running_loop().time(), self._wanted[key].score if key in self._wanted else ""
+
+        def done(answer: Json | None) -> None:
+            if answer is not None:
+                self.seen(answer, gone=False)
+                self._sent(score, asyncio.get_running_loop().time() - began)
+
+        status = WriteKey(ADDON_PLACEMENT_SCORES, key[0], key[1], "status")
+        self._writes.submit(
+            status,
+            lambda: self._status(key),
+            on_done=done,
+            on_error=lambda _, error: self._pending.discard(key),
         )
 
     def _owned(self, key: Key) -> Write | None:
@@ -191,6 +224,7 @@ class ScorerPublishing:
     def _new(self, key: Key) -> Write | None:
         wanted = self._wanted.get(key)
         if wanted is None or key in self._owners:
+            self._pending.discard(key)
             return None
         return Create(
             {
@@ -200,8 +234,9 @@ class ScorerPublishing:
             }
         )
 
-    def _status(self, key: Key, made: Json | None) -> Write | None:
-        known, wanted = self._objects.get(key) or made, self._wanted.get(key)
+    def _status(self, key: Key) -> Write | None:
+        self._pending.discard(key)
+        known, wanted = self._objects.get(key), self._wanted.get(key)
         if known is None or wanted is None:
             return None
         scores = wanted.scores

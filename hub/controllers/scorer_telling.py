@@ -1,18 +1,22 @@
-"""What the objects around scorers say of themselves: a condition, written when it says something else than before."""
+"""What scorers and the objects around them say of themselves, written when it is something else than before."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from hub.api.conditions import find_condition, with_condition
 from hub.api.mergepatch import create_merge_patch
 from hub.api.reasons import Reason
-from hub.api.resource import Resource
+from hub.api.resource import DYNAMIC_SCORERS, Resource
 from hub.api.timestamps import format_time, from_timestamp
-from hub.controllers.writes import MergePatch, WriteKey, Writes
+from hub.controllers.scorer_state import Key, ScorerState
+from hub.controllers.writes import MergePatch, Write, WriteKey, Writes
 
 Json = dict[str, Any]
+_AGAIN: Final = 300.0
+"""Seconds between two writes of a status that only say that it still answers."""
 
 
 class ScorerTelling:
@@ -20,6 +24,29 @@ class ScorerTelling:
 
     def __init__(self, writes: Writes, now: Callable[[], float]) -> None:
         self._writes, self._now = writes, now
+        # What each scorer's status said last, but for times, and when.
+        self._said: dict[Key, tuple[Any, float]] = {}
+
+    def start(self) -> None:
+        """Somebody else may have written meanwhile."""
+        self._said.clear()
+
+    def forget(self, key: Key) -> None:
+        self._said.pop(key, None)
+
+    def scorer(self, key: Key, state: ScorerState) -> None:
+        """The status of a DynamicScorer."""
+        now = self._now()
+        said, at = self._said.get(key, (None, -math.inf))
+        signature = state.signature(now)
+        if said == signature and now - at < _AGAIN:
+            return
+        self._said[key] = (signature, now)
+
+        def status() -> Write | None:
+            return status_patch(state.obj, state.status(self._now()))
+
+        self._writes.submit(WriteKey(DYNAMIC_SCORERS, *key, "status"), status, delay=0.3)
 
     def say(self, resource: Resource, obj: Json, kind: str, holds: bool, reason: Reason, detail: str) -> None:
         """The only condition of an object that has no more to say than that."""

@@ -79,6 +79,12 @@ class SourceClients:
             raise SourceError(_NO_PROMETHEUS)
         return self._each(query, self._clusters(name))
 
+    def vector(self, promql: str, timeout: float) -> object:
+        """What the hub's own Prometheus answers. Raises `SourceError`, and what its client raises."""
+        if not self._prometheus:
+            raise SourceError(_NO_PROMETHEUS)
+        return self._query(self._prometheus, promql, timeout)
+
     def _each(self, query: SourceQuery, clusters: Sequence[str]) -> Answer:
         """One request a cluster, some at once; a cluster whose request fails is a complaint, not the end."""
         answers: list[Answer] = []

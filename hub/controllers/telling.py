@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from hub.api.reasons import Reason
 from hub.controllers.events import Events, Subject
 from hub.controllers.logs import logger
@@ -9,6 +11,7 @@ from hub.controllers.table import JobEntry
 from hub.jobs.attempt import Attempt, Eviction
 from hub.jobs.state import JobState
 from hub.jobs.verdict import retry_note
+from hub.planner.plan import HeldSlice
 
 _log = logger(__name__)
 
@@ -16,8 +19,8 @@ _log = logger(__name__)
 class Telling:
     """`job_state` after each computation; what was said of a job is forgotten when the job is."""
 
-    def __init__(self, events: Events) -> None:
-        self._events = events
+    def __init__(self, events: Events, entry_of: Callable[[str], JobEntry | None] = lambda uid: None) -> None:
+        self._events, self._entry_of = events, entry_of
         self._known: dict[str, tuple[str, frozenset[int], frozenset[int]]] = {}
 
     def forget(self, uid: str) -> None:
@@ -59,6 +62,13 @@ class Telling:
                 self._events.say(about, eviction.cause, eviction.message, "Preempt", "Normal")
             else:
                 self._events.say(about, f"EvictedDueTo{eviction.cause}", eviction.message, "Evict", "Normal")
+
+    def idle(self, part: HeldSlice, sentence: str) -> None:
+        """A slice whose GPUs nobody uses: a warning, before anything is done about it."""
+        entry = self._entry_of(part.uid)
+        if entry is not None:
+            self._events.say(entry.ref, Reason.IDLE.code, sentence, "Watch", "Warning")
+        _log.warning("a slice does not use its GPUs", job=part.key, cluster=part.cluster, work=part.work, why=sentence)
 
     def _admitted(self, entry: JobEntry, state: JobState, epochs: frozenset[int]) -> None:
         attempts = [attempt for attempt in state.attempts if attempt.epoch in epochs]

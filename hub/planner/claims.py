@@ -17,7 +17,7 @@ from hub.planner.views import part
 from hub.queueing.demand import Demand
 from hub.queueing.fleet.entitlement import Claim, Grant, Tree, fill, queues_of
 from hub.queueing.fleet.entitlement import Option as Amounts
-from hub.queueing.fleet.rights import could
+from hub.queueing.fleet.rights import may_take
 from hub.queueing.objects import ClusterQueue, FlavorResource
 from hub.queueing.quotas import Denial
 from hub.queueing.tree import QuotaTree
@@ -83,23 +83,19 @@ class Claims:
                     [held for held in wants.held if not held.leaving],
                     [held for held in wants.held if held.leaving],
                 )
-        apart = self._apart()
+        apart = self.apart = self._apart()
         queues = dict(snapshot.quotas.queues)
         ordered = sorted(trees.values(), key=lambda entry: (entry[0].root.is_queue, entry[0].root.name))
         parts = [Tree(self._base(tree, apart), queues_of(tree, queues), claims) for tree, claims in ordered]
-        space = Empty(places.fleet, self._ways) if self._contested() else None
+        # Whether it can matter to whom room belongs: somebody may take from others.
+        self.contested = any(may_take(queue) for queue in snapshot.quotas.queues.values())
+        space = Empty(places.fleet, self._ways) if self.contested else None
         self.grants: list[Grant] = fill(parts, fair=snapshot.policy.fair, space=space)
 
     def preferred(self, grant: Grant) -> Option | None:
         """How the grant would be paid; None: as the slice that runs already is."""
         ways = self._ways[grant.claim.kind]
         return ways[grant.option].option if grant.option < len(ways) else None
-
-    def _contested(self) -> bool:
-        """Whether it can matter to whom room belongs: somebody may take from others."""
-        return any(
-            could(queue, same=True) or could(queue, same=False) for queue in self._snapshot.quotas.queues.values()
-        )
 
     def _wants(self, route: Callable[[Demand], ClusterQueue | Denial]) -> dict[ClaimKey, _Wants]:
         quotas = self._snapshot.quotas

@@ -33,6 +33,7 @@ from hub.planner.victims import Victim, Victims
 from hub.planner.views import View, Views, affordable, part, room
 from hub.queueing.assign import choices
 from hub.queueing.demand import Demand
+from hub.queueing.fleet.rights import may_take
 from hub.queueing.ledger import QuotaLedger
 from hub.queueing.objects import ClusterQueue
 from hub.queueing.quotas import Denial
@@ -261,9 +262,15 @@ class Cycle:
         return got
 
     def _refusal_key(self, turn: Turn, wish: Wish) -> tuple[tuple[object, ...], list[View], int]:
-        """What a refusal depends on; and in which views the job must fit, with how many tasks a slot."""
-        views, waves = self._views.for_run(self.snapshot.now, _lasts(wish))
-        return (self.wish_key(wish), len(self.preemptions) if turn.entitled else -1, len(views), waves), views, waves
+        """What a refusal depends on; and in which views the job must fit, with how many tasks a slot.
+
+        What must be kept for others only grows within a cycle, so it is no part of that.
+        """
+        lasts = _lasts(wish)
+        views, waves = self._views.for_run(self.snapshot.now, lasts)
+        # Whoever may take from others may do so once somebody else has made others go.
+        asked = (len(self.preemptions) if may_take(wish.queue) else 0) if turn.entitled else -1
+        return (self.wish_key(wish), lasts, asked), views, waves
 
     def _promise(self, turn: Turn, progress: Progress, wish: Wish, wanted: int, into: Part) -> int:
         """How many slots the job gets once those who are on their way out, or are sent away now, are gone."""
@@ -349,8 +356,9 @@ class Cycle:
     def _reserve(self, turn: Turn, wish: Wish) -> None:
         options = self.ways(wish, turn.option)
         among = self.places.candidates(wish, options) if wish.demand.place else None
+        kind = self.wish_key(wish)
         self._reservations.keep(
-            wish, options, among, lambda view: bool(self._take(wish, wish.together, turn.option, [view]))
+            wish, kind, options, among, lambda view: bool(self._take(wish, wish.together, turn.option, [view]))
         )
 
     def _kept_for_others(self, wish: Wish, views: int) -> Denial | None:

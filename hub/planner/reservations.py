@@ -34,9 +34,18 @@ class Reservations:
         self._ends: list[tuple[float, HeldSlice]] | None = None
         self.wake_at = math.inf
         self.kept_for: list[str] = []
+        self._asked: set[object] = set()
 
-    def keep(self, wish: Wish, options: Sequence[Option], among: Mask | None, charge: Callable[[View], bool]) -> None:
-        """For a job that nothing can be taken from others for. `charge` puts it where it would start in a view."""
+    def keep(
+        self, wish: Wish, kind: object, options: Sequence[Option], among: Mask | None, charge: Callable[[View], bool]
+    ) -> None:
+        """For a job that nothing can be taken from others for, once for each `kind`: who is alike comes after it.
+
+        `charge` puts it where it would start in a view.
+        """
+        if kind in self._asked:
+            return
+        self._asked.add(kind)
         able = [o for o in options if among is None or (among & (o.capacity >= wish.together)).any()]
         if not able or len(self._views.shadows) >= MOST:
             return

@@ -19,7 +19,7 @@ from hub.planner.plan import HeldSlice, Snapshot
 from hub.planner.views import View, part
 from hub.queueing.fleet.cost import lost_seconds
 from hub.queueing.fleet.entitlement import queues_of
-from hub.queueing.fleet.rights import Party, could, right
+from hub.queueing.fleet.rights import Party, may_take, right
 from hub.queueing.kueue.preemption import Why
 from hub.queueing.objects import ClusterQueue, FlavorResource
 from hub.queueing.tree import QuotaTree
@@ -70,7 +70,7 @@ class Victims:
         `among`: the clusters that may be asked; None: no place is asked for.
         """
         queue = wish.queue
-        if not (could(queue, same=True) or could(queue, same=False)):
+        if not may_take(queue):
             return []
         tree = self._snapshot.quotas.trees[queue.name]
         candidates = self._allowed(tree, wish)

@@ -105,11 +105,19 @@ class Recorded:
         return np.array([values.get(name, math.nan) for name in fleet.names], np.float64)
 
     def _limit(self, fleet: Fleet, request: ScoreRequest) -> NDArray[np.int64]:
-        """As it was said, less what this decision has placed there since; more only the plugin could know."""
+        """As it was said, less what this decision has placed there since; more only the plugin could know.
+
+        Of a shape that it was not asked about the least that it allowed of any: no advice may rest on a guess.
+        """
         answer = self._answers.get(_plain(request.shape))
-        limits: Mapping[str, int] = {} if answer is None else answer.limits
+        asked = [answer] if answer is not None else list(self._answers.values())
+        least = [min((one.limits[name] for one in asked if name in one.limits), default=None) for name in fleet.names]
         return np.array(
-            [max(0, limits[name] - _placed(fleet, name)) if name in limits else _ANY for name in fleet.names]
+            [
+                _ANY if limit is None else max(0, limit - _placed(fleet, name))
+                for name, limit in zip(fleet.names, least, strict=True)
+            ],
+            np.int64,
         )
 
     def concerns(self, fleet: Fleet) -> NDArray[np.bool_] | None:

@@ -39,7 +39,7 @@ class Claim:
     """All that one job wants of one queue, running or not: `count` slots, or with `gang` all of them or none.
 
     `position`: of the queue in its tree. `options`: in the owner's order. `kind`: equal for claims that fit alike.
-    `entitled` is the outcome, in slots.
+    `entitled` is the outcome, in slots; `most` is what it had at any time on the way there.
     """
 
     key: str
@@ -50,6 +50,7 @@ class Claim:
     gang: bool
     kind: int
     entitled: int = 0
+    most: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +163,7 @@ class _Grants:
 
     def add(self, claim: Claim, slots: int, option: int) -> None:
         claim.entitled += slots
+        claim.most = max(claim.most, claim.entitled)
         if self.space is not None:
             self.space.take(claim, option, slots)
         if self.found:
@@ -212,9 +214,12 @@ class _Line:
         if self.strict or not self._closed or usage.tree.nodes[0].is_queue:
             return []
         stuck: list[tuple[int, int]] = []
+        seen: set[int] = set()
         for claim in self.claims:
-            if claim.entitled >= claim.count:
+            # Of those that are alike the first that did not fit says when that was; before it nobody was in the way.
+            if claim.entitled >= claim.count or claim.kind in seen:
                 continue
+            seen.add(claim.kind)
             slots = claim.count if claim.gang else 1
             for option in claim.options:
                 amounts = [(key, each * slots) for key, each in option]

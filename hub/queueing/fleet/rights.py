@@ -61,6 +61,11 @@ def could(queue: ClusterQueue, same: bool) -> bool:
     return (queue.preemption.within if same else queue.preemption.reclaim) != "Never"
 
 
+def may_take(queue: ClusterQueue) -> bool:
+    """Whether its jobs may ever take from anyone."""
+    return could(queue, same=True) or could(queue, same=False)
+
+
 def parting(tree: QuotaTree, one: int, other: int) -> tuple[int, int]:
     """The last nodes on the ways down to two queues that are not the same."""
     left, right = tree.paths[one], tree.paths[other]
