@@ -143,6 +143,11 @@ def test_whole_jobs_get_all_their_slots_or_none_and_others_what_there_is() -> No
     assert sum(part.slots for part in decided.admissions[0].slices) == 3
 
 
+def test_who_asks_for_quota_only_is_given_no_cluster() -> None:
+    decided = KueuePlanner(PLAIN).plan(snapshot(fleet(), two(), demand("others", queue="a", place=False)))
+    assert [(s.cluster, s.slots) for s in decided.admissions[0].slices] == [("", 1)]
+
+
 def test_what_was_not_carried_out_asks_again() -> None:
     state = snapshot(fleet(ROOM), two(), demand("job", queue="a"))
     planner = KueuePlanner(PLAIN)
