@@ -16,6 +16,7 @@ ROOMS = (
     "planner",
     "openb",
     "queue",
+    "backlog",
     "jobs",
     "loop",
     "start",

@@ -114,7 +114,7 @@ class Run:
         self.preempted: dict[str, int] = {}
         self.preemptions = self.admissions = self.cycles = 0
         self.settled = False
-        self.fleet = _fleet(case.clusters)
+        self.fleet = fleet_of(case.clusters)
         self._works = 0
         for job in case.jobs:
             if job.flavor:
@@ -265,7 +265,7 @@ def _shape(job: Job) -> TaskShape:
     return TaskShape(requests=(("cpu", job.cpu * 1000),))
 
 
-def _fleet(clusters: tuple[int, ...]) -> Fleet:
+def fleet_of(clusters: tuple[int, ...]) -> Fleet:
     changes: list[FleetChange] = []
     for number, cpus in enumerate(clusters):
         name = f"c{number}"
