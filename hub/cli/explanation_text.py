@@ -54,6 +54,8 @@ def _decision(found: Json) -> None:
         _quota(found["quota"])
     if len(found["flavors"]) > 1 or any(line["flavors"] for line in found["flavors"]):
         _flavors(found["flavors"])
+    if found.get("flavorVerdicts"):
+        _flavor_verdicts(found)
     if found["clusters"]:
         _removed(found["filters"])
         _clusters(found["clusters"])
@@ -66,12 +68,15 @@ def _decision(found: Json) -> None:
 def _verdict(found: Json) -> None:
     verdict = found["verdict"]
     _heading("decision")
-    place = f"{found['position']} of {found['waiting']} in order (priority {found['priority']})"
+    place = f"priority {found['priority']}"
+    if found["position"]:
+        place = f"{found['position']} of {found['waiting']} in order ({place})"
     queue = f"LocalQueue {found['localQueue']}"
     if found["clusterQueue"] and found["clusterQueue"] != found["localQueue"]:
         queue += f", ClusterQueue {found['clusterQueue']}"
     ahead = found["aheadInClusterQueue"]
-    print_text(f"{place}; {queue}; {ahead or 'none'} ahead in the ClusterQueue")
+    line = f"; {ahead or 'none'} ahead in the ClusterQueue" if found["position"] else ""
+    print_text(f"{place}; {queue}{line}")
     for part in verdict["admitted"]:
         where = f"on {part['cluster']}" if part["cluster"] else "quota only"
         flavors = ", ".join(f"{name}={flavor}" for name, flavor in part["flavors"].items())
@@ -137,6 +142,33 @@ def _need(resource: str, value: str) -> str:
     from hub.api.names import GPU_MILLI
 
     return f"{_amount(resource, value)}" + ("" if resource == GPU_MILLI else f" {resource}")
+
+
+def _flavor_verdicts(found: Json) -> None:
+    _heading("flavors, in the order they are tried")
+    print_table(
+        [
+            Column("POD SETS", elastic=True, spare=1),
+            Column("FLAVOR", elastic=True),
+            Column("VERDICT"),
+            Column("NEEDS", elastic=True),
+            Column("FREE", elastic=True),
+            Column("WHY", elastic=True),
+        ],
+        [
+            (
+                ",".join(line["podSets"]),
+                line["flavor"],
+                line["verdict"],
+                ", ".join(_need(need["resource"], need["needs"]) for need in line["needs"]),
+                ", ".join(_need(need["resource"], need["available"]) for need in line["needs"]),
+                line["message"],
+            )
+            for line in found["flavorVerdicts"]
+        ],
+    )
+    if found["wouldPreempt"]:
+        print_text(f"would preempt {', '.join(found['wouldPreempt'])}")
 
 
 def _flavors(lines: Sequence[Json]) -> None:

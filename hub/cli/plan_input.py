@@ -118,22 +118,31 @@ class Settings:
 
     def _decide_as_kueue(self, sources: Iterable[Source], *, live: bool, key: str | None) -> dict[str, Any]:
         from hub.queueing.kueue.settings import read_settings
-        from hub.server.kueue_plan import KueuePlan
+        from hub.server.kueue_plan import KueuePlan, explained_plan
 
-        if key is not None:
-            raise UsageError("explains mode fleet only", field="--explain", hint="The reasons are in `pending`.")
         with quiet():
             objects, state = self._read(sources, live=live)
             parts = dict(self.queue)
             for configuration in objects.of("Configuration"):
                 parts.update(configuration)
                 self.warn(no_effect(configuration, self.mode))
-            plan = KueuePlan(objects, state, read_settings(parts))
+            settings = read_settings(parts)
+            plan = KueuePlan(objects, state, settings)
             if not live:
                 objects.check()
             notes = {"mode kueue decides about quota only: nothing is placed on a cluster"} if state.placing else set()
             self.warn(sorted(state.problems() | plan.notes | notes))
-            return plan.document(self.cycles)
+            if key is None:
+                return plan.document(self.cycles)
+
+            def again(objects: Objects) -> dict[str, Any]:
+                other = State(objects, self.now, self.scorers(objects), live=live, scores=self.scores)
+                return KueuePlan(objects, other, settings).document(self.cycles)
+
+            document = explained_plan(plan, objects, state, self.cycles, key, again)
+        if document is None:
+            raise UsageError(f"no job, Workload or Placement is called {key}", field="--explain")
+        return document
 
     def _read(self, sources: Iterable[Source], *, live: bool) -> tuple[Objects, State]:
         objects = sort_objects(sources)

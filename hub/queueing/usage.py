@@ -85,6 +85,11 @@ class TreeUsage:
 
     def available(self, position: int, key: FlavorResource) -> int:
         """How much more a queue there could use now, borrowing included; never negative."""
+        free = self.slack(position, key)
+        return free if free > 0 else 0
+
+    def slack(self, position: int, key: FlavorResource) -> int:
+        """As `available`, but below zero by as much as has to be given back before anything is."""
         tree, used = self.tree, self.used
         nodes, path = tree.nodes, tree.paths[position]
         root = path[-1]
@@ -98,7 +103,7 @@ class TreeUsage:
                 free = min(free, plus(minus(lent, max(0, taken - local)), limit))
             if local > taken:
                 free = plus(minus(local, taken), free)
-        return free if free > 0 else 0
+        return free
 
     def unlent(self, position: int, key: FlavorResource) -> int:
         """What is left of the part that the node never lends."""

@@ -5,7 +5,8 @@ Quota only: what a workload is given says nothing of clusters, and jobs of the h
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final, Literal
 
 from hub.api import names, resource
@@ -23,13 +24,15 @@ from hub.queueing.kueue.roster import Roster
 from hub.queueing.kueue.settings import Settings
 from hub.queueing.kueue.verdict import Admitted, Outcome
 from hub.queueing.kueue.workload import Held, Workload
-from hub.queueing.objects import ClusterQueue
+from hub.queueing.objects import ClusterQueue, FlavorResource
 from hub.queueing.quotas import Quotas
+from hub.server.explanation_document import explanation_document, find_job
+from hub.server.kueue_explanation import conclude, grown, look, smallest_change
 from hub.server.kueue_workloads import job_workload, read_kueue_workload
 from hub.server.placements import placement_documents
 from hub.server.plan_document import SETTLE, by_name, job_row, moment_of, queue_rows
 from hub.server.reading import Json as Object
-from hub.server.reading import Objects
+from hub.server.reading import Objects, Source
 from hub.server.snapshot import Job, State
 
 Json = dict[str, Any]
@@ -90,6 +93,10 @@ class KueuePlan:
             now=state.now,
         )
         self._scheduler = Scheduler(self._roster)
+
+    def look(self, key: str) -> Json | None:
+        """What an explanation says before anything is decided; None: nobody of that name waits or holds quota."""
+        return look(self._scheduler, key)
 
     def document(self, cycles: int | Literal["settle"] = 1) -> Json:
         """Decides `cycles` times, one second apart, and says what happened."""
@@ -180,6 +187,49 @@ class KueuePlan:
         if queue is None:
             return row
         return row | {"reason": Reason.QUOTA_RESERVED.code, "message": Reason.QUOTA_RESERVED.message(queue=queue)}
+
+
+def explained_plan(
+    plan: KueuePlan,
+    objects: Objects,
+    state: State,
+    cycles: int | Literal["settle"],
+    key: str,
+    again: Callable[[Objects], Json],
+) -> Json | None:
+    """The plan's document with `explain` for one Workload, job or Placement; None: nothing is called so.
+
+    `again`: the document for other objects, to find out what would have admitted it.
+    """
+    explained: Json = {"key": key}
+    named = {meta_key(obj) for obj in objects.of(resource.PLACEMENTS)}
+    if key in named and (other := explanation_document(objects, state, key)) is not None:
+        explained |= {"placement": other["placement"]}
+    job = find_job(state, key)
+    name = job.key if job is not None else key
+    found = plan.look(name)
+    document = plan.document(cycles)
+    if found is not None:
+        found = conclude(found, name, document)
+        if found["phase"] == "Pending":
+
+            def decide(queue: str, quota: FlavorResource, more: int) -> Json:
+                return again(_with_queue(objects, queue, quota, more))
+
+            found["smallestChange"] = smallest_change(found, name, decide)
+        explained["workload"] = found
+    return document | {"explain": explained} if len(explained) > 1 else None
+
+
+def _with_queue(objects: Objects, queue: str, quota: FlavorResource, more: int) -> Objects:
+    def changed(source: Source) -> Source:
+        return Source(grown(source.obj, quota, more), source.place)
+
+    sources = [
+        changed(source) if source.obj["metadata"]["name"] == queue else source
+        for source in objects.sources(resource.CLUSTER_QUEUES)
+    ]
+    return replace(objects, by_kind=objects.by_kind | {resource.CLUSTER_QUEUES.kind: sources})
 
 
 def _waits(key: str, queue: str, reason: Reason, message: str, *, parked: bool) -> Json:

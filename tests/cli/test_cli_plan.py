@@ -104,7 +104,7 @@ def test_standard_input_and_several_files_are_one_fleet(
     [
         ([], "give it files with -f, or --from-hub"),
         (["-f", "absent.yaml"], "there is no file absent.yaml"),
-        (["-f", "FILE", "--mode", "kueue", "--explain", "default/sweep"], "--explain: explains mode fleet only"),
+        (["-f", "FILE", "--mode", "kueue", "--explain", "default/nobody"], "no job, Workload or Placement is called"),
         (["-f", "FILE", "--cycles", "0"], "--cycles: '0' is neither a number of cycles from 1 nor `settle`"),
         (["-f", "FILE", "--now", "yesterday"], "'yesterday' is not a time"),
         (["-f", "FILE", "--explain", "default/nobody"], "no job, Workload or Placement is called default/nobody"),

@@ -109,6 +109,6 @@ def test_a_head_of_a_queue_beyond_its_limit_reserves_less_than_nothing(overdrawn
 def test_kinds_of_kueue_that_decide_nothing_are_no_slips_of_the_pen(version: str) -> None:
     from hub.api.validation import load_objects
 
-    for kind in ("AdmissionCheck", "Topology", "MultiKueueCluster", "MultiKueueConfig", "ProvisioningRequestConfig"):
+    for kind in ("Topology", "ProvisioningRequestConfig"):
         text = f"{{apiVersion: kueue.x-k8s.io/{version}, kind: {kind}, metadata: {{name: one}}}}"
         assert load_objects(text, "here", recorded=True)[0]["kind"] == kind

@@ -14,6 +14,7 @@ from hub.api.reasons import Reason
 from hub.queueing.kueue.assignment import (
     Assignment,
     Choice,
+    Considered,
     Cursor,
     Mode,
     Obstacle,
@@ -40,6 +41,8 @@ class Assigner:
     def __init__(self, flavors: Mapping[str, Flavor], search: Search, *, fair: bool) -> None:
         self._flavors, self._search, self._fair = flavors, search, fair
         self._obstacles: dict[tuple[str, object], str] = {}
+        # Where somebody asks for it, every flavor that is looked at is noted here.
+        self.notes: list[Considered] | None = None
 
     def assign(
         self,
@@ -170,9 +173,11 @@ class _Walk:
             if refused is not None:
                 seen.append(refused)
                 hopeless.append(refused.reason)
+                self._note(members, name, wanted, {}, (Mode.NO_FIT, 0), refused)
                 continue
             here = len(seen)
             choices, found = self._flavor(name, wanted, result.usage, seen, policy)
+            self._note(members, name, wanted, result.usage, found)
             if found[0] is Mode.NO_FIT:
                 hopeless.append(gravest([o.reason for o in seen[here:]]) or Reason.WAITING_FOR_QUOTA)
             if not _go_on(found, policy):
@@ -187,6 +192,21 @@ class _Walk:
         if not best:
             self._count([lightest(hopeless) or Reason.NO_MATCHING_FLAVOR])
         return best, False
+
+    def _note(
+        self,
+        members: list[_Member],
+        name: str,
+        wanted: Mapping[str, int],
+        taken: Mapping[FlavorResource, int],
+        found: _Quality,
+        refused: Obstacle | None = None,
+    ) -> None:
+        if self._assigner.notes is not None:
+            needs = tuple((resource, value + taken.get((name, resource), 0)) for resource, value in wanted.items())
+            self._assigner.notes.append(
+                Considered(tuple(pods.name for _, pods, _ in members), name, needs, *found, refused)
+            )
 
     def _finish(self, best: Mapping[str, Choice], at: int, group: ResourceGroup) -> None:
         tried = -1 if at == len(group.flavors) - 1 else at

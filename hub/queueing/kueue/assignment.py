@@ -80,6 +80,22 @@ class Choice:
     tried: int = -1
 
 
+@dataclass(frozen=True, slots=True)
+class Considered:
+    """One flavor as it was looked at for some pod sets.
+
+    `needs`: what it would have to hold of each resource, with what pod sets before took of it. `refused`: why it is
+    not for these pods at all; quota was not asked about then.
+    """
+
+    pod_sets: tuple[str, ...]
+    flavor: str
+    needs: tuple[tuple[str, int], ...]
+    mode: Mode
+    reach: int = 0
+    refused: Obstacle | None = None
+
+
 @dataclass(slots=True)
 class PodSetAssignment:
     pod_set: PodSet

@@ -9,7 +9,7 @@ from __future__ import annotations
 from hub.api.reasons import Reason
 from hub.placement.selectors import matches
 from hub.queueing.kueue.assigner import Assigner, Pinned
-from hub.queueing.kueue.assignment import Assignment, Cursor, Mode, pending_flavors
+from hub.queueing.kueue.assignment import Assignment, Considered, Cursor, Mode, pending_flavors
 from hub.queueing.kueue.classical import classical_victims
 from hub.queueing.kueue.fair import FairSearch
 from hub.queueing.kueue.order import Entry, classical_order, fair_order
@@ -59,6 +59,16 @@ class Scheduler:
             moved = moved or refused
         self._close(admitted, preempted)
         return Outcome(tuple(admitted), tuple(preempted), moved or bool(admitted or preempted))
+
+    def considered(self, name: str, workload: Workload) -> tuple[Assignment, list[Victim], list[Considered]]:
+        """What the workload would take were it the head of ClusterQueue `name` now, and every flavor that was looked
+        at for the whole of it. Nothing is decided."""
+        tree, position = self.roster.places[name]
+        notes: list[Considered] = []
+        self._assigner.notes = notes
+        self._assigner.assign(tree.standing, position, workload)
+        self._assigner.notes = None
+        return *self._assign(tree.standing, position, workload), notes
 
     # Heads.
 

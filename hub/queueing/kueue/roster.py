@@ -162,6 +162,9 @@ class Roster:
             return name, Verdict(name, Reason.PENDING_EVALUATION, (("detail", detail),))
         return name, None
 
+    def holder(self, key: str) -> Held | None:
+        return self._held.get(key)
+
     def hold(self, one: Held) -> None:
         self._held[one.key] = one
         if self.settings.block and not one.ready:
