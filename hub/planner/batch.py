@@ -91,6 +91,8 @@ def assign(problem: Problem, *, flow: bool = True) -> Assignment:
         return Assignment(tasks, counts.copy(), 0.0, 0.0)
     amounts = problem.amounts[able]
     kept = amounts.any(axis=0)
+    # Tasks that ask for nothing still have room for so many only.
+    kept[:1] |= not kept.any()
     part = Problem(
         problem.scores[able][:, used],
         problem.room[able][:, used],
@@ -137,11 +139,10 @@ def _assign(problem: Problem, *, flow: bool) -> Assignment:
 
 def _needs(allowed: NDArray[np.bool_], amounts: Ints, free: Ints) -> list[Floats]:
     """What a task takes, as a part of what is free, a resource; something of one resource at least."""
-    share = [
+    return [
         np.where(allowed, amounts[:, r][:, None] / np.maximum(free[:, r], 1)[None, :], 0.0)
         for r in range(amounts.shape[1])
     ]
-    return share or [np.zeros(allowed.shape)]
 
 
 def _with_fragments(allowed: NDArray[np.bool_], room: Ints, needs: list[Floats]) -> list[Floats]:

@@ -65,8 +65,10 @@ def relax(scores: Doubles, allowed: Flags, counts: Doubles, needs: Sequence[Doub
         [need.astype(np.float32) for need in needs],
     )
     gap, rounds = program.gap(), 0
-    while rounds < _ROUNDS and not gap < tolerance and program.step():
-        gap, rounds = program.gap(), rounds + 1
+    # Where single precision ends, the step before is the answer.
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        while rounds < _ROUNDS and not gap < tolerance and program.step():
+            gap, rounds = program.gap(), rounds + 1
     return Relaxed(
         np.where(allowed, program.x, 0.0).astype(np.float64),
         best - program.price.astype(np.float64) * span,
@@ -173,7 +175,7 @@ class _Program:
         )  # fmt: skip
         ahead, behind = self._lengths(second)
         ahead, behind = min(1.0, _STEP * ahead), min(1.0, _STEP * behind)
-        if not (ahead > 1e-8 or behind > 1e-8):
+        if not (ahead > 1e-8 or behind > 1e-8) or not second.finite:
             return False
         self._move(second, ahead, behind)
         return True
@@ -245,6 +247,11 @@ class _Direction:
     over: Floats
     over_left: Floats
     over_idle: list[Floats]
+
+    @property
+    def finite(self) -> bool:
+        vectors = (self.x, self.over, self.left, self.price, *self.idle, *self.rent)
+        return all(bool(np.isfinite(vector).all()) for vector in vectors)
 
 
 def _steepest(change: Floats, now: Floats) -> float:

@@ -116,35 +116,48 @@ class Run:
 
     def place(self) -> dict[int, Place]:
         """Place by turn of as many as have one; the fleet holds them. The others are still waiting."""
-        placed: dict[int, Place] = {}
-        look = 0
-        for look in range(LOOKS + _EXTRA):
-            groups = [group for group in self._groups if group.waiting]
-            if not groups:
-                break
-            found = self._look(groups, max(LOOKS - look, 1))
-            if not found and look >= LOOKS - 1:
-                break
-            placed |= found
+        placed, looks = self._fill(LOOKS)
         if len(placed) < len(self.members):
+            # What was given out part by part is missing at the end: all of it at once knows who needs what.
+            self._restart()
+            placed, looks = self._fill(1)
+        if len(placed) < len(self.members) or not looks:
             return placed
         # Nodes must agree in the order, too, in which this is carried out.
         return self.only(placed, max(self.members) + 1)
 
-    def only(self, placed: Mapping[int, Place], end: int) -> dict[int, Place]:
-        """The places of turns before `end`, taken anew in the order of turns; all of the others wait. Where single
-        nodes do not agree with that order everybody does."""
+    def _fill(self, parts: int) -> tuple[dict[int, Place], int]:
+        """Places, and how many looks it took: each fills so many parts of what is free then, the last all."""
+        placed: dict[int, Place] = {}
+        look = 0
+        for look in range(parts + _EXTRA):
+            groups = [group for group in self._groups if group.waiting]
+            if not groups:
+                break
+            found = self._look(groups, max(parts - look, 1))
+            if not found and look >= parts - 1:
+                break
+            placed |= found
+        return placed, look
+
+    def _restart(self) -> None:
         self._places.fleet = self._before
-        kept = {at: placed[at] for at in sorted(placed) if at < end}
-        wanted = [(place.cluster, self.members[at].option, 1) for at, place in kept.items()]
-        if not all(self._places.charge_all(wanted)):
-            self._places.fleet = self._before
-            kept = {}
         for group in self._groups:
             group.waiting = []
         for at, group in self.members.items():
-            if at not in kept:
-                group.waiting.append(at)
+            group.waiting.append(at)
+
+    def only(self, placed: Mapping[int, Place], end: int) -> dict[int, Place]:
+        """The places of turns before `end`, taken anew in the order of turns; all of the others wait. Where single
+        nodes do not agree with that order everybody does."""
+        self._restart()
+        kept = {at: placed[at] for at in sorted(placed) if at < end}
+        wanted = [(place.cluster, self.members[at].option, 1) for at, place in kept.items()]
+        if not all(self._places.charge_all(wanted)):
+            kept = {}
+            self._restart()
+        for group in self._groups:
+            group.waiting = [at for at in group.waiting if at not in kept]
         return kept
 
     def _look(self, groups: Sequence[Group], part: int) -> dict[int, Place]:
