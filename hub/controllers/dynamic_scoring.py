@@ -60,7 +60,7 @@ class DynamicScoring:
         self._access, self._now, self._on_change = access, now, on_change
         self._sync_every, self._at_once = sync_every, at_once
         self.states: dict[Key, ScorerState] = {}
-        self.publishing = ScorerPublishing(self.states, writes, now, metrics.sent)
+        self.publishing = ScorerPublishing(self.states, writes, now, metrics.sent, self._tell)
         self._telling = ScorerTelling(writes, now)
         self.roster = ScorerRoster(self.states, world, self._telling, self._retarget_soon)
         self._delivery = ScorerDelivery(api, self.states, self.roster, writes)
@@ -294,6 +294,11 @@ class DynamicScoring:
 
     def _age(self, key: Key) -> tuple[str, Key]:
         return str(self.states[key].obj["metadata"].get("creationTimestamp") or ""), key
+
+    def _tell(self, key: Key) -> None:
+        state = self.states.get(key)
+        if state is not None:
+            self._telling.scorer(key, state)
 
     # What follows from it.
 

@@ -43,7 +43,7 @@ class _Wanted:
 
 class ScorerPublishing:
     """`wake` after any change. `seen` is told of every AddOnPlacementScore. `now`: epoch seconds. `sent`: told of each
-    write, the score and how many seconds it took."""
+    write, the score and how many seconds it took. `taken`: of each scorer when its name is another's, or is free."""
 
     def __init__(
         self,
@@ -51,8 +51,9 @@ class ScorerPublishing:
         writes: Writes,
         now: Callable[[], float],
         sent: Callable[[str, float], None],
+        taken: Callable[[Key], None],
     ) -> None:
-        self._states, self._writes, self._now, self._sent = states, writes, now, sent
+        self._states, self._writes, self._now, self._sent, self._taken = states, writes, now, sent, taken
         # Of every AddOnPlacementScore: whose it is, empty where it is not ours; ours as they are.
         self._owners: dict[Key, str] = {}
         self._objects: dict[Key, Json] = {}
@@ -121,7 +122,10 @@ class ScorerPublishing:
                     continue
                 kept = state.values.get(cluster)
                 wanted[key] = _Wanted(state.name, plan.score, scores, kept.until if kept is not None else now)
-            state.unpublished = _taken(title, theirs)
+            unpublished = _foreign(title, theirs)
+            if unpublished != state.unpublished:
+                state.unpublished = unpublished
+                self._taken(scorer)
         self._wanted = wanted if everything else self._wanted | wanted
         for key in wanted:
             if self._differs(key, now):
@@ -271,7 +275,7 @@ class ScorerPublishing:
 _TAKEN: Final = Reason.SCORE_NAME_TAKEN
 
 
-def _taken(title: str, clusters: list[str]) -> str:
+def _foreign(title: str, clusters: list[str]) -> str:
     if not clusters:
         return ""
     shown = ", ".join(clusters[:3]) + (f" and {len(clusters) - 3} more" if len(clusters) > 3 else "")

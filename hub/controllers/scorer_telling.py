@@ -44,7 +44,11 @@ class ScorerTelling:
         self._said[key] = (signature, now)
 
         def status() -> Write | None:
-            return status_patch(state.obj, state.status(self._now()))
+            # Not what it was when it was asked for: between the two more may have changed, and changed back.
+            moment = self._now()
+            if key in self._said:
+                self._said[key] = (state.signature(moment), moment)
+            return status_patch(state.obj, state.status(moment))
 
         self._writes.submit(WriteKey(DYNAMIC_SCORERS, *key, "status"), status, delay=0.3)
 

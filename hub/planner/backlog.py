@@ -102,7 +102,7 @@ class Backlog:
             if not short:
                 break
             for lane in short:
-                lane.shown *= 2
+                lane.shown *= 4
         self._cycle = cycle
         self._uses = self._wants(cycle)
         decided = cycle.plan()

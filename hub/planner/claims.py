@@ -23,6 +23,7 @@ from hub.queueing.quotas import Denial
 from hub.queueing.tree import QuotaTree
 from hub.queueing.usage import TreeUsage
 
+_ANYWHERE = ClusterRule()
 ClaimKey = tuple[str, str]
 """(job, ClusterQueue)"""
 Ways = tuple[Way, ...]
@@ -62,8 +63,9 @@ class Claims:
         places: Places,
         route: Callable[[Demand], ClusterQueue | Denial],
         options: Callable[[ClusterQueue, Demand | HeldSlice], tuple[Option, ...] | Denial],
+        number: Callable[[object], int],
     ) -> None:
-        self._snapshot, self._places, self._options = snapshot, places, options
+        self._snapshot, self._places, self._options, self._number = snapshot, places, options, number
         self.holders: dict[ClaimKey, Holder] = {}
         self.claims: dict[ClaimKey, Claim] = {}
         self._ways: dict[int, Ways] = {}
@@ -143,8 +145,8 @@ class Claims:
     def _payable(self, wants: _Wants, together: int) -> tuple[tuple[Amounts, ...], Ways, object]:
         """What a slot takes in each way in which the job could ever run, and what is equal for all that are alike."""
         one: Demand | HeldSlice = wants.demand if wants.demand is not None else wants.held[0]
-        rule = (one.rule or ClusterRule()) if one.place else None
-        key = (wants.queue.name, one.shape, rule, one.place, together)
+        rule = (one.rule or _ANYWHERE) if one.place else None
+        key = (wants.queue.name, self._number(one.shape), self._number(rule), one.place, together)
         known = self._sets.get(key)
         if known is None:
             known = self._sets[key] = self._possible(wants.queue, one, rule, together)

@@ -64,11 +64,12 @@ class Cycle:
         self.progress: dict[str, Progress] = {}
         self._routes: dict[tuple[str, str], ClusterQueue | Denial] = {}
         self._options: dict[tuple[str, int], tuple[Option, ...] | Denial] = {}
+        self._possible: dict[tuple[str, int, int], tuple[Option, ...]] = {}
         self._blocked: dict[str, str] = {}
         self._refused: dict[tuple[object, ...], Denial] = {}
         self._numbers: dict[object, int] = {}
         self._seen: dict[int, int] = {}
-        self.claims = Claims(snapshot, self.places, self.route, self.options)
+        self.claims = Claims(snapshot, self.places, self.route, self.options, self._number)
         self.turns: list[Turn | Return] = turns(self.claims, in_order(snapshot.demands), self.route)
         self._next = 0
         self._victims = Victims(snapshot, self.claims)
@@ -337,7 +338,12 @@ class Cycle:
         if isinstance(options, Denial):
             return ()
         queue = wish.queue.name
-        options = tuple(o for o in options if self.ledger.possible(queue, o.choice.requests, wish.together))
+        key = (queue, self._number(wish.demand.shape), wish.together)
+        possible = self._possible.get(key)
+        if possible is None:
+            possible = tuple(o for o in options if self.ledger.possible(queue, o.choice.requests, wish.together))
+            self._possible[key] = possible
+        options = possible
         if len(options) > 1 and not wish.queue.fungibility.borrowing_stops:
             options = tuple(sorted(options, key=lambda o: self.ledger.borrows(queue, o.choice.requests, wish.together)))
         if first is not None and first in options and options[0] is not first:

@@ -66,4 +66,5 @@ class Demand:
 
     @property
     def waiting(self) -> int:
-        return sum(len(group.tasks) for group in self.groups)
+        groups = self.groups
+        return len(groups[0].tasks) if len(groups) == 1 else sum(len(group.tasks) for group in groups)
