@@ -29,6 +29,7 @@ from hub.jobs.spec import JobSpec
 from hub.planner.plan import HeldSlice, Plan, Preemption, Refusal, Snapshot
 from hub.queueing.demand import Demand
 from hub.queueing.fleet.policy import FleetPolicy
+from hub.queueing.ledger import summed
 from hub.scoring.interface import WeightedScorer
 
 _log = logger(__name__)
@@ -103,7 +104,7 @@ class Deciding:
             now=self._now(),
             fleet=self._world.fleet,
             quotas=self._world.quotas,
-            usage=self._foreign.usage_with(self._holdings.usage),
+            usage=summed(self._holdings.usage, self._foreign.usage),
             demands=(*self._looking.demands.values(), *self._foreign.demands.values()),
             sets=self._world.sets,
             scorers=tuple(self.scorers),

@@ -7,7 +7,6 @@ evicted; of one without an owner the hub does that itself, for nobody else would
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -28,7 +27,7 @@ from hub.controllers.writes import MergePatch, Write, WriteKey, Writes
 from hub.fleet.shape import TaskShape
 from hub.planner.plan import Admission, HeldSlice, Preemption, Refusal
 from hub.queueing.demand import Demand
-from hub.queueing.ledger import Usage
+from hub.queueing.ledger import change
 from hub.queueing.objects import FlavorResource
 from hub.queueing.quotas import Quotas
 
@@ -70,16 +69,6 @@ class Foreign:
         self._quotas: Quotas | None = None
         # Of who waits for what, and who holds what.
         self._changes = 0
-
-    def usage_with(self, own: Usage) -> Usage:
-        """What the hub's own jobs hold, and these besides; by ClusterQueue."""
-        total: dict[str, Mapping[FlavorResource, int]] = dict(own)
-        for queue, used in self.usage.items():
-            if used:
-                both = Counter(total.get(queue) or {})
-                both.update(used)
-                total[queue] = both
-        return total
 
     @property
     def slices(self) -> tuple[HeldSlice, ...]:
@@ -204,21 +193,12 @@ class Foreign:
             return
         self._changes += 1
         if before is not None:
-            self._add(before.queue, before.amounts, -1)
+            change(self.usage, before.queue, before.amounts, -1)
             del self._slices[uid]
         if now is not None:
-            self._add(now.queue, now.amounts, 1)
+            change(self.usage, now.queue, now.amounts, 1)
             self._slices[uid] = now
         self._listed = None
-
-    def _add(self, queue: str, amounts: Iterable[tuple[FlavorResource, int]], sign: int) -> None:
-        used = self.usage.setdefault(queue, {})
-        for key, amount in amounts:
-            left = used.get(key, 0) + sign * amount
-            if left:
-                used[key] = left
-            else:
-                used.pop(key, None)
 
     # What is decided.
 

@@ -18,6 +18,7 @@ from hub.jobs.attempt import Attempt
 from hub.jobs.spec import JobSpec
 from hub.placement.rule import ClusterRule
 from hub.planner.plan import HeldSlice
+from hub.queueing.ledger import change
 from hub.queueing.objects import FlavorResource
 
 Amounts = tuple[tuple[FlavorResource, int], ...]
@@ -123,12 +124,12 @@ class Holdings:
             if now is None or now.count < one.count or now.paid < one.paid:
                 freed = True
             if now is None or now.amounts is not one.amounts:
-                self._add(one.slice.queue, one.amounts, -1)
+                change(self.usage, one.slice.queue, one.amounts, -1)
                 self.tasks -= one.count
         for work, one in after.items():
             known = before.get(work)
             if known is None or known.amounts is not one.amounts:
-                self._add(one.slice.queue, one.amounts, 1)
+                change(self.usage, one.slice.queue, one.amounts, 1)
                 self.tasks += one.count
         if after:
             self._held[job] = after
@@ -165,17 +166,6 @@ class Holdings:
     def _unlist(self, work: str) -> None:
         if self._slices.pop(work, None) is not None:
             self._listed = None
-
-    def _add(self, queue: str, amounts: Amounts, sign: int) -> None:
-        if not amounts:
-            return
-        used = self.usage.setdefault(queue, {})
-        for resource, amount in amounts:
-            left = used.get(resource, 0) + sign * amount
-            if left:
-                used[resource] = left
-            else:
-                used.pop(resource, None)
 
 
 def _slice(holder: Holder, attempt: Attempt, count: int, amounts: Amounts, *, leaving: bool) -> HeldSlice:

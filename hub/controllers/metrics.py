@@ -161,7 +161,7 @@ class HubMetrics:
         )
         self.score_coverage = Gauge(
             "quarterdeck_score_coverage",
-            "The part of the clusters for which a score source, a plugin or a column of AddOnPlacementScores has a value.",
+            "The part of the clusters for which a source, a plugin or a column of AddOnPlacementScores has a value.",
             ["source"],
             registry=registry,
         )

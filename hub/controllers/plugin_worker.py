@@ -106,7 +106,7 @@ class _Served:
 
         size = question["fleet"]
         if size:
-            # A fleet is many small objects that all stay: looking for garbage among them takes longer than reading them.
+            # A fleet is many small objects that all stay: looking for garbage among them costs more than reading them.
             gc.disable()
             try:
                 self._fleet = self._receiver.take(body[:size])

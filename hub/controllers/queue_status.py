@@ -25,7 +25,7 @@ from hub.controllers.world import World
 from hub.controllers.writes import MergePatch, Write, WriteKey, Writes
 from hub.queueing.amount import minus, quantity
 from hub.queueing.kueue.history import LocalKey, Past
-from hub.queueing.ledger import QuotaLedger
+from hub.queueing.ledger import QuotaLedger, summed
 from hub.queueing.objects import ClusterQueue, FlavorResource
 from hub.queueing.quotas import Quotas
 from hub.queueing.shares import share
@@ -102,7 +102,7 @@ class QueueStatus:
         quotas = self._world.quotas
         self._active = self._activity()
         locals_, clusters = self._count(quotas)
-        ledger = QuotaLedger(quotas, self._foreign.usage_with(self._holdings.usage))
+        ledger = QuotaLedger(quotas, summed(self._holdings.usage, self._foreign.usage))
         for key in self._objects(CLUSTER_QUEUES):
             name = WriteKey(CLUSTER_QUEUES, None, key, "status")
             sharing = self._share(quotas, ledger, key)
@@ -166,7 +166,7 @@ class QueueStatus:
                 part.admitted += holds
                 part.pending += not holds
             parts[0].usage.update(amounts)
-        for name, used in self._foreign.usage_with(self._holdings.usage).items():
+        for name, used in summed(self._holdings.usage, self._foreign.usage).items():
             cluster.setdefault(name, _Counts()).usage.update(used)
         return local, cluster
 

@@ -25,7 +25,7 @@ from hub.controllers.deciding import Deciding
 from hub.controllers.permission import Caller, Permission
 from hub.controllers.table import JobTable
 from hub.planner.cycle import plan
-from hub.planner.estimate import Estimate, estimate
+from hub.planner.estimate import Estimate, estimate, estimate_document
 from hub.planner.explain import explain
 from hub.planner.line import InLine, in_line
 from hub.planner.plan import Snapshot
@@ -172,7 +172,7 @@ class VisibilityPages:
         if place.refusal is not None:
             item |= {"reason": place.refusal.reason.code, "message": place.refusal.message}
         if insight is not None:
-            item["estimatedStart"] = _start(insight.start)
+            item["estimatedStart"] = estimate_document(insight.start)
             if insight.change:
                 item["wouldAdmit"] = insight.change
         return item
@@ -186,17 +186,6 @@ class _Insight:
 
 def _insights(snapshot: Snapshot, keys: Sequence[str]) -> Mapping[str, _Insight]:
     return {key: _Insight(estimate(snapshot, key, plan), explain(snapshot, key).change) for key in keys}
-
-
-def _start(found: Estimate) -> Json:
-    document: Json = {}
-    if found.earliest is not None:
-        document["earliest"] = format_time(from_timestamp(found.earliest))
-    if found.latest is not None:
-        document["latest"] = format_time(from_timestamp(found.latest))
-    if found.why:
-        document["unknownBecause"] = found.why
-    return document
 
 
 def _below(resource: Resource) -> Resource:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from hub.api.indexset import IndexSet
+from hub.api.timestamps import format_time, from_timestamp
 from hub.fleet.changes import Charge, FleetChange, Release
 from hub.fleet.shape import on_domain
 from hub.planner.plan import Admission, HeldSlice, Plan, Snapshot
@@ -33,6 +34,18 @@ class Estimate:
     earliest: float | None
     latest: float | None
     why: str = ""
+
+
+def estimate_document(found: Estimate) -> dict[str, str]:
+    """For programs; times as on the wire. What is not known is not there, and `unknownBecause` says why."""
+    document: dict[str, str] = {}
+    if found.earliest is not None:
+        document["earliest"] = format_time(from_timestamp(found.earliest))
+    if found.latest is not None:
+        document["latest"] = format_time(from_timestamp(found.latest))
+    if found.why:
+        document["unknownBecause"] = found.why
+    return document
 
 
 def estimate(snapshot: Snapshot, key: str, decide: Callable[[Snapshot], Plan]) -> Estimate:

@@ -13,6 +13,28 @@ from hub.queueing.usage import TreeUsage
 Usage = Mapping[str, Mapping[FlavorResource, int]]
 
 
+def change(
+    usage: dict[str, dict[FlavorResource, int]], queue: str, amounts: Iterable[tuple[FlavorResource, int]], sign: int
+) -> None:
+    """Adds (`sign` 1) or takes away (−1) what one holder has of a ClusterQueue; what comes to nothing is not kept."""
+    used = usage.setdefault(queue, {})
+    for key, amount in amounts:
+        left = used.get(key, 0) + sign * amount
+        if left:
+            used[key] = left
+        else:
+            used.pop(key, None)
+
+
+def summed(*usages: Usage) -> dict[str, dict[FlavorResource, int]]:
+    """What several kinds of holders have together, by ClusterQueue."""
+    total: dict[str, dict[FlavorResource, int]] = {}
+    for usage in usages:
+        for queue, used in usage.items():
+            change(total, queue, used.items(), 1)
+    return total
+
+
 class QuotaLedger:
     """Usage over `quotas`, beginning with what `usage` (by ClusterQueue) holds. Queues that are not known are skipped.
 

@@ -9,9 +9,9 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from hub.api.timestamps import format_duration, format_time, from_timestamp
+from hub.api.timestamps import format_duration
 from hub.planner.cycle import plan
-from hub.planner.estimate import Estimate, estimate
+from hub.planner.estimate import Estimate, estimate, estimate_document
 from hub.planner.line import InLine, in_line
 from hub.server.snapshot import State
 from hub.server.view import Cell, Column, Table, age
@@ -135,14 +135,3 @@ def start_text(found: Estimate, now: float) -> str:
         return f"in {soon} or later"
     late = format_duration(round(found.latest - now))
     return f"in {soon}" if late == soon else f"in {soon} to {late}"
-
-
-def estimate_document(found: Estimate) -> dict[str, Any]:
-    document: dict[str, Any] = {}
-    if found.earliest is not None:
-        document["earliest"] = format_time(from_timestamp(found.earliest))
-    if found.latest is not None:
-        document["latest"] = format_time(from_timestamp(found.latest))
-    if found.why:
-        document["unknownBecause"] = found.why
-    return document

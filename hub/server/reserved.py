@@ -6,13 +6,14 @@ Nothing is written: this is the state that files describe, and what plans make o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from hub.controllers.foreign_workload import Holding, Waiting
 from hub.planner.plan import HeldSlice, Preemption, Slice
 from hub.queueing.assign import counted
 from hub.queueing.demand import Demand
+from hub.queueing.ledger import change
 from hub.queueing.objects import ClusterQueue, FlavorResource
 
 
@@ -33,7 +34,7 @@ class Reserved:
         demand = found.waiting.demand
         if demand is None:
             # Nobody may start it again, so nothing is known of it but what it holds.
-            self._add(found.queue, found.amounts, 1)
+            change(self.usage, found.queue, found.amounts, 1)
             return
         slots = max(1, found.slots)
         held = _held(demand, found.queue, found.amounts, slots, found.since)
@@ -58,33 +59,14 @@ class Reserved:
             if work not in works and not held.leaving:
                 continue
             del self._slices[work]
-            self._add(held.queue, held.amounts, -1)
+            change(self.usage, held.queue, held.amounts, -1)
             self._preempted[held.key] = self._preempted.get(held.key, 0) + 1
             gone.append((work, waiting))
         return gone
 
     def _keep(self, held: HeldSlice, waiting: Waiting) -> None:
         self._slices[held.work] = (held, waiting)
-        self._add(held.queue, held.amounts, 1)
-
-    def _add(self, queue: str, amounts: Iterable[tuple[FlavorResource, int]], sign: int) -> None:
-        used = self.usage.setdefault(queue, {})
-        for key, amount in amounts:
-            left = used.get(key, 0) + sign * amount
-            if left:
-                used[key] = left
-            else:
-                used.pop(key, None)
-
-
-def summed(*usages: Mapping[str, Mapping[FlavorResource, int]]) -> dict[str, dict[FlavorResource, int]]:
-    total: dict[str, dict[FlavorResource, int]] = {}
-    for usage in usages:
-        for queue, used in usage.items():
-            into = total.setdefault(queue, {})
-            for key, amount in used.items():
-                into[key] = into.get(key, 0) + amount
-    return total
+        change(self.usage, held.queue, held.amounts, 1)
 
 
 def _held(

@@ -30,13 +30,14 @@ from hub.planner.plan import HeldSlice, Plan, Preemption, Refusal, Slice, Snapsh
 from hub.queueing.assign import flavored
 from hub.queueing.demand import Demand
 from hub.queueing.fleet.policy import FleetPolicy
+from hub.queueing.ledger import summed
 from hub.queueing.objects import FlavorResource
 from hub.queueing.quotas import quota_kinds
 from hub.scoring.interface import WeightedScorer
 from hub.scoring.state import ScoreState
 from hub.server.placements import chosen_by_placement
 from hub.server.reading import Json, Objects, Source
-from hub.server.reserved import Reserved, summed
+from hub.server.reserved import Reserved
 
 _FOR_EVER: Final = float("inf")
 

@@ -140,7 +140,8 @@ def test_malformed_objects_are_all_said_by_file_object_and_field(
 def test_configuration(fleet_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ours = tmp_path / "hub.yaml"
     ours.write_text(
-        "scorers: {weights: {FreeSlots: 0, FreeShare: 0, Price: 3}}\nqueue: {admissionFairSharing: {usageHalfLifeTime: 1h}}"
+        "scorers: {weights: {FreeSlots: 0, FreeShare: 0, Price: 3}}\n"
+        "queue: {admissionFairSharing: {usageHalfLifeTime: 1h}}"
     )
     assert (
         run("plan", "-f", fleet_file, "--now", NOW, "--config", ours, "--explain", "default/sweep", "-o", "json") == 0

@@ -1,4 +1,4 @@
-"""What metrics say of everything that scores: sources that are asked, plugins, and columns that are read and written."""
+"""What metrics say of everything that scores: sources that are asked, plugins, columns that are read and written."""
 
 from __future__ import annotations
 
