@@ -28,11 +28,12 @@ from hub.queueing.objects import ClusterQueue, FlavorResource
 from hub.queueing.quotas import Quotas
 from hub.server.explanation_document import explanation_document, find_job
 from hub.server.kueue_explanation import conclude, grown, look, smallest_change
+from hub.server.kueue_pods import PodDefaults
 from hub.server.kueue_workloads import job_workload, read_kueue_workload
 from hub.server.placements import placement_documents
 from hub.server.plan_document import SETTLE, by_name, job_row, moment_of, queue_rows
+from hub.server.reading import ONLY_KUEUE, Objects, Source
 from hub.server.reading import Json as Object
-from hub.server.reading import Objects, Source
 from hub.server.snapshot import Job, State
 
 Json = dict[str, Any]
@@ -57,12 +58,13 @@ class KueuePlan:
         self._reserved: dict[str, str] = {}
         self.notes: set[str] = set()
         keys = {job.key for job in state.jobs.values()}
+        pods = PodDefaults(objects.of("LimitRange"), objects.of("RuntimeClass"))
         for source in objects.sources(resource.WORKLOADS):
             obj = state.dated(source.obj, "Workload")
             if mirrored(obj, state.jobs, keys):
                 continue
             try:
-                found = read_kueue_workload(obj, quotas, settings)
+                found = read_kueue_workload(obj, quotas, settings, pods)
             except InvalidObjectError as error:
                 objects.problem(source, error)
                 continue
@@ -131,7 +133,7 @@ class KueuePlan:
                 state.snapshot(), objects.of(resource.PLACEMENTS), objects.of(resource.PLACEMENT_DECISIONS)
             ),
             "jobs": [self._job(job) for job in sorted(state.jobs.values(), key=by_name)],
-            "ignored": sorted(objects.ignored),
+            "ignored": sorted(objects.ignored - ONLY_KUEUE),
         }
 
     def _cycle(self, number: int, outcome: Outcome) -> Json:

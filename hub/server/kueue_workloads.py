@@ -21,20 +21,24 @@ from hub.queueing.kueue.settings import Settings
 from hub.queueing.kueue.workload import ANYWHERE, Constraints, Held, NodeRequirement, PodSet, Workload
 from hub.queueing.objects import FlavorResource
 from hub.queueing.quotas import Quotas
+from hub.server.kueue_pods import PodDefaults
 
 Json = Mapping[str, Any]
 _GATED_BY: Final = "kueue.x-k8s.io/admission-gated-by"
+_PLAIN: Final = PodDefaults()
 _OPERATORS: Final = ("In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt")
 
 
-def read_kueue_workload(obj: Json, quotas: Quotas, settings: Settings) -> Workload | Held | None:
-    """None when it has finished, or waits and was deactivated. Raises `InvalidObjectError` by field."""
+def read_kueue_workload(
+    obj: Json, quotas: Quotas, settings: Settings, pods: PodDefaults = _PLAIN
+) -> Workload | Held | None:
+    """None when it has finished or was deactivated: then it holds nothing. Raises `InvalidObjectError` by field."""
     obj = to_v1beta2(obj) if obj.get("apiVersion") == V1BETA1 else obj
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
     conditions = status.get("conditions")
     if condition_is(conditions, "Finished") or spec.get("active") is False:
         return None
-    workload = _workload(obj, quotas, settings)
+    workload = _workload(pods.adjusted(obj), quotas, settings, pods)
     reserved = find_condition(conditions, "QuotaReserved")
     if reserved is not None and reserved.get("status") == "True" and status.get("admission"):
         return Held(
@@ -71,7 +75,7 @@ def job_workload(demand: Demand) -> Workload:
     )
 
 
-def _workload(obj: Json, quotas: Quotas, settings: Settings) -> Workload:
+def _workload(obj: Json, quotas: Quotas, settings: Settings, pods: PodDefaults) -> Workload:
     meta, spec, status = obj["metadata"], obj.get("spec") or {}, obj.get("status") or {}
     namespace = str(meta.get("namespace") or "default")
     conditions = status.get("conditions")
@@ -95,7 +99,7 @@ def _workload(obj: Json, quotas: Quotas, settings: Settings) -> Workload:
         failed_checks=bool(states & {"Retry", "Rejected"}),
         gate=bool(gates - opened),
         gated_by=str((meta.get("annotations") or {}).get(_GATED_BY) or ""),
-        problem=_over_limits(spec),
+        problem=_over_limits(spec) or pods.problem(obj),
     )
 
 

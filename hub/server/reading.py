@@ -44,6 +44,9 @@ READ: Final[tuple[Resource, ...]] = (
 CONFIG_GROUP: Final = "config.kueue.x-k8s.io"
 _KNOWN: Final = frozenset({(r.group, r.kind) for r in READ} | {(CONFIG_GROUP, "Configuration")})
 
+ONLY_KUEUE: Final = frozenset(("LimitRange", "RuntimeClass.node.k8s.io"))
+"""Read in mode kueue only; elsewhere the clusters themselves apply them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -98,8 +101,10 @@ def sort_objects(sources: Iterable[Source]) -> Objects:
         group, _, _ = str(obj.get("apiVersion") or "").rpartition("/")
         kind = str(obj.get("kind") or "")
         if (group, kind) not in _KNOWN:
-            found.ignored.add(f"{kind}.{group}" if group else kind)
-            continue
+            name = f"{kind}.{group}" if group else kind
+            found.ignored.add(name)
+            if name not in ONLY_KUEUE:
+                continue
         if (group, kind) == ("batch", "Job") and not _has_queue(obj):
             found.ignored.add("Job.batch without a queue name")
             continue
