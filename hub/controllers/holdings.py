@@ -123,12 +123,12 @@ class Holdings:
                 self._unlist(work)
             if now is None or now.count < one.count or now.paid < one.paid:
                 freed = True
-            if now is None or now.amounts is not one.amounts:
+            if now is None or (now.count, now.paid) != (one.count, one.paid):
                 change(self.usage, one.slice.queue, one.amounts, -1)
                 self.tasks -= one.count
         for work, one in after.items():
             known = before.get(work)
-            if known is None or known.amounts is not one.amounts:
+            if known is None or (known.count, known.paid) != (one.count, one.paid):
                 change(self.usage, one.slice.queue, one.amounts, 1)
                 self.tasks += one.count
         if after:

@@ -22,7 +22,7 @@ from hub.cli.demo.site_rows import SiteRow, read_sites
 from hub.cli.jobs import watch_job
 from hub.client.session import Session
 
-_LOG_LINES: Final = 9
+_LOG_LINES: Final = 12
 _LOOK_EVERY: Final = 0.25
 _BAR_WIDTH: Final = 40
 
