@@ -224,7 +224,8 @@ class Cluster:
             return {}
         table = self.held.table
         ask = table.ask(shape)
-        return slots_by_domain(table.groups, table.starts, ask, self.held.slots(ask, ask.nodes), shape.domain)
+        found = slots_by_domain(table.groups, table.starts, ask, self.held.slots(ask, ask.nodes), shape.domain)
+        return {value: tasks for value, tasks in found.items() if tasks}
 
 
 def counts(clusters: Sequence[Cluster], shape: TaskShape, *, empty: bool) -> list[int]:

@@ -7,11 +7,10 @@ at once gets them all or none.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Final
 
 from hub.api.reasons import Reason
-from hub.planner.cycle import Cycle
+from hub.planner.filling import Filling
 from hub.planner.places import Option, Wish
 from hub.planner.plan import Admission, Slice, Snapshot
 from hub.planner.progress import Take
@@ -25,21 +24,11 @@ from hub.queueing.quotas import Denial
 _ALL: Final = 1 << 40
 
 
-class _Filling(Cycle):
-    """The part of a cycle that fills clusters, with the one option that was chosen."""
-
-    def _ways(self, wish: Wish, first: Option | None) -> tuple[Option, ...]:
-        return () if first is None else (first,)
-
-    def fill(self, wish: Wish, wanted: int, option: Option) -> list[Take]:
-        return self._take(wish, wanted, option, [View(self.ledger, self.places)])
-
-
 class Allotting:
     """Of one cycle: what is allotted is charged to all that come after."""
 
     def __init__(self, snapshot: Snapshot) -> None:
-        self._filling = _Filling(replace(snapshot, demands=(), held=()))
+        self._filling = Filling(snapshot)
 
     def allot(
         self, demand: Demand, queue: ClusterQueue, flavors: Mapping[str, str], slots: int
@@ -60,7 +49,7 @@ class Allotting:
             if wanted <= 0:
                 continue
             wish = Wish(demand, queue, group.avoid, wanted if demand.gang else 1, held, placed)
-            takes = filling.fill(wish, wanted, option)
+            takes = filling.take(wish, wanted, (option,), [View(filling.ledger, filling.places)])
             names = [filling.places.names[take.cluster] if take.cluster >= 0 else "" for take in takes]
             held += tuple(name for name in dict.fromkeys(names) if name and name not in held)
             if demand.rule.spread:
@@ -95,7 +84,7 @@ def _slices(group: TaskGroup, takes: Sequence[Take], names: Sequence[str], *, wh
         return []
     counts = shares(len(group.tasks), [take.slots for take in takes], _ALL if whole else WAVES)
     return [
-        Slice(name, tasks, group.attempt, take.slots, take.option.choice.flavors, take.decision)
+        Slice(name, tasks, group.attempt, take.slots, take.option.choice.flavors, take.decision, take.option.domain)
         for tasks, take, name in zip(deal(group.tasks, counts), takes, names, strict=True)
     ]
 
