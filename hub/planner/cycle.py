@@ -6,7 +6,8 @@ and room only shrink within a cycle: what was refused stays refused, which is wh
 fit cost one look. Only who is entitled may send others away, and only those who are not: why that cannot go on for ever
 is in docs/no-livelock.md.
 
-How a "no" is put into words is hub/planner/refusals.py, who is sent away hub/planner/victims.py.
+How clusters are filled is hub/planner/filling.py, what is promised to whom hub/planner/promises.py, how a "no" is put
+into words hub/planner/refusals.py.
 """
 
 from __future__ import annotations
@@ -18,23 +19,17 @@ from operator import attrgetter
 
 from hub.api.reasons import Reason
 from hub.planner.claims import Claims
-from hub.planner.places import Counts, Mask, Option, Places, Wish
-from hub.planner.plan import Admission, HeldSlice, Plan, Preemption, Refusal, Snapshot
-from hub.planner.preempting import kept_for, preemption, waits_for
+from hub.planner.filling import Filling
+from hub.planner.places import Option, Wish
+from hub.planner.plan import Admission, HeldSlice, Plan, Refusal, Snapshot
 from hub.planner.progress import Part, Progress, Take
-from hub.planner.record import choice_of
+from hub.planner.promises import Promises
 from hub.planner.refusals import shortage
-from hub.planner.reservations import Reservations
-from hub.planner.split import WAVES
-from hub.planner.spreading import spread_slots
 from hub.planner.together import Together
 from hub.planner.turns import Return, Turn, turns
-from hub.planner.victims import Victim, Victims
-from hub.planner.views import View, Views, affordable, part, room
-from hub.queueing.assign import choices
+from hub.planner.views import View, Views
 from hub.queueing.demand import Demand
 from hub.queueing.fleet.rights import may_take
-from hub.queueing.ledger import QuotaLedger
 from hub.queueing.objects import ClusterQueue
 from hub.queueing.quotas import Denial
 
@@ -58,25 +53,17 @@ class Cycle:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
-        self.ledger = QuotaLedger(snapshot.quotas, snapshot.usage)
-        self.places = Places(snapshot)
-        self.preemptions: list[Preemption] = []
+        self.filling = Filling(snapshot)
+        self.ledger, self.places = self.filling.ledger, self.filling.places
         self.progress: dict[str, Progress] = {}
         self._routes: dict[tuple[str, str], ClusterQueue | Denial] = {}
-        self._options: dict[tuple[str, int], tuple[Option, ...] | Denial] = {}
-        self._possible: dict[tuple[str, int, int], tuple[Option, ...]] = {}
         self._blocked: dict[str, str] = {}
         self._refused: dict[tuple[object, ...], Denial] = {}
-        self._numbers: dict[object, int] = {}
-        self._seen: dict[int, int] = {}
-        self.claims = Claims(snapshot, self.places, self.route, self.options, self._number)
+        self.claims = Claims(snapshot, self.places, self.route, self.options, self.filling.number)
         self.turns: list[Turn | Return] = turns(self.claims, in_order(snapshot.demands), self.route)
         self._next = 0
-        self._victims = Victims(snapshot, self.claims)
         self._views = Views(View(self.ledger, self.places), snapshot.held)
-        self._reservations = Reservations(snapshot, self._views)
-        self._promised: dict[str, None] = {}
-        self._leaving = [held.key for held in snapshot.held if held.leaving]
+        self._promises = Promises(snapshot, self.filling, self._views, self.claims)
         self._batches = Together(self)
 
     def run(self, until: str | None = None, through: str | None = None) -> None:
@@ -92,7 +79,7 @@ class Cycle:
                 continue
             turn = self.turns[self._next]
             if isinstance(turn, Return):
-                self._keep(turn)
+                self._promises.keep(turn)
             elif turn.demand.key == until:
                 return
             else:
@@ -118,10 +105,8 @@ class Cycle:
                 admissions.append(admission)
             if denial is not None:
                 refusals.append(Refusal(key, denial.reason, denial.facts))
-        wake_at = min(self._victims.wake_at, self._reservations.wake_at)
-        return Plan(
-            tuple(admissions), tuple(refusals), tuple(self.preemptions), None if math.isinf(wake_at) else wake_at
-        )
+        preemptions, wake_at = tuple(self._promises.preemptions), self._promises.wake_at
+        return Plan(tuple(admissions), tuple(refusals), preemptions, None if math.isinf(wake_at) else wake_at)
 
     def decide(self, turn: Turn) -> None:
         """Takes what the job can have, and notes why it has no more."""
@@ -189,16 +174,14 @@ class Cycle:
 
     def options(self, queue: ClusterQueue, asking: Demand | HeldSlice) -> tuple[Option, ...] | Denial:
         """Every way to pay for a task of the job, in the order in which they are tried."""
-        key = (queue.name, self._number(asking.shape))
-        found = self._options.get(key)
-        if found is None:
-            ways = choices(self.snapshot.quotas, queue, asking.shape)
-            if isinstance(ways, Denial):
-                found = ways
-            else:
-                found = tuple(self.places.option(asking.shape, choice) for choice in ways)
-            self._options[key] = found
-        return found
+        return self.filling.options(queue, asking)
+
+    def ways(self, wish: Wish, first: Option | None) -> tuple[Option, ...]:
+        """Those that could ever do."""
+        return self.filling.ways(wish, first)
+
+    def wish_key(self, wish: Wish) -> tuple[object, ...]:
+        return self.filling.wish_key(wish)
 
     def _begin(self, demand: Demand) -> Progress:
         if demand.problem:
@@ -239,7 +222,7 @@ class Cycle:
         if known is not None:
             progress.denial = known
             return 0
-        takes = self._take(wish, wanted, turn.option, views, waves)
+        takes = self.filling.take(wish, wanted, self.ways(wish, turn.option), views, waves)
         got = sum(take.slots for take in takes)
         progress.note(takes, self.places.names)
         if wish.demand.gang:
@@ -247,13 +230,13 @@ class Cycle:
                 _share_out(take, parts)
         else:
             parts[0].add(takes)
-        if got < wanted and turn.entitled and not self._uneven(replace(wish, placed=progress.placed)):
-            got += self._promise(turn, progress, wish, wanted - got, parts[0])
+        if got < wanted and turn.entitled and not self.filling.uneven(replace(wish, placed=progress.placed)):
+            got += self._promises.promise(turn, progress, wish, wanted - got, parts[0])
         if got < wanted and (wish.demand.gang or not parts[0].dealt):
             short = replace(wish, placed=progress.placed)
             if turn.entitled and not progress.promised:
-                self._reserve(turn, short)
-            known = self._kept_for_others(short, len(views)) or shortage(
+                self._promises.reserve(turn, short)
+            known = self._promises.kept_for_others(short, len(views)) or shortage(
                 self.places, self.ledger, short, self.options(wish.queue, wish.demand)
             )
             if short.placed == wish.placed:
@@ -270,215 +253,8 @@ class Cycle:
         lasts = _lasts(wish)
         views, waves = self._views.for_run(self.snapshot.now, lasts)
         # Whoever may take from others may do so once somebody else has made others go.
-        asked = (len(self.preemptions) if may_take(wish.queue) else 0) if turn.entitled else -1
+        asked = (len(self._promises.preemptions) if may_take(wish.queue) else 0) if turn.entitled else -1
         return (self.wish_key(wish), lasts, asked), views, waves
-
-    def _promise(self, turn: Turn, progress: Progress, wish: Wish, wanted: int, into: Part) -> int:
-        """How many slots the job gets once those who are on their way out, or are sent away now, are gone."""
-        got, tried = 0, False
-        while got < wanted:
-            if self._views.waits:
-                spread = replace(wish, placed=progress.placed)
-                takes = self._take(spread, wanted - got, turn.option, self._views.then())
-                got += sum(take.slots for take in takes)
-                tried = tried and not takes
-                progress.note(takes, self.places.names)
-                if got >= wanted:
-                    break
-            if tried or not self._send_away(turn, wish):
-                break
-            tried = True
-        if got:
-            into.promised += got
-            self._promised.setdefault(turn.demand.key)
-            progress.denial = waits_for(sorted({*self._leaving}))
-        return got
-
-    def _send_away(self, turn: Turn, wish: Wish) -> bool:
-        options = self.ways(wish, turn.option)
-        among = self.places.candidates(wish, options) if wish.demand.place else None
-        view = self._views.later() if self._views.waits else self._views.now
-        found = self._victims.find(wish, options, view, among)
-        if found and self._views.shadows and not self._would_do(found, wish, options, among):
-            return False
-        for victim in found:
-            self.preemptions.append(preemption(victim, wish))
-            self._views.release(victim.held, victim.kept)
-            self._leaving.append(victim.held.key)
-        self._victims.take(found)
-        return bool(found)
-
-    def _would_do(self, found: Sequence[Victim], wish: Wish, options: Iterable[Option], among: Mask | None) -> bool:
-        """Whether the job would start without the victims, promises to others kept."""
-        views = [view.apart() for view in self._views.then()]
-        for view in views:
-            for victim in found:
-                view.release(victim.held, victim.kept)
-        return any(
-            affordable(views, wish.queue.name, option.choice.requests, wish.together) >= wish.together
-            and (among is None or (among & (room(views, option) >= wish.together)).any())
-            for option in options
-        )
-
-    def _keep(self, turn: Return) -> None:
-        """What a job is entitled to of a slice that is on its way out is not for others."""
-        slots = turn.slots
-        for held in turn.leaving:
-            kept = min(slots, held.slots)
-            if kept > 0:
-                slots -= kept
-                for view in self._views.then():
-                    view.ledger.add(held.queue, part(held, kept))
-                    if held.place and held.cluster in view.places.fleet:
-                        view.places.keep(held.work, held.cluster, held.shape, kept)
-
-    def ways(self, wish: Wish, first: Option | None) -> tuple[Option, ...]:
-        """Ways to pay that could ever do, in the order in which they are tried."""
-        options = self.options(wish.queue, wish.demand)
-        if isinstance(options, Denial):
-            return ()
-        queue = wish.queue.name
-        key = (queue, self._number(wish.demand.shape), wish.together)
-        possible = self._possible.get(key)
-        if possible is None:
-            possible = tuple(o for o in options if self.ledger.possible(queue, o.choice.requests, wish.together))
-            self._possible[key] = possible
-        options = possible
-        if len(options) > 1 and not wish.queue.fungibility.borrowing_stops:
-            options = tuple(sorted(options, key=lambda o: self.ledger.borrows(queue, o.choice.requests, wish.together)))
-        if first is not None and first in options and options[0] is not first:
-            options = (first, *(option for option in options if option is not first))
-        return options
-
-    def _near(self, wish: Wish, options: tuple[Option, ...]) -> tuple[Option, ...]:
-        """Before each way the same within one domain, where the job prefers that: nobody makes way for it."""
-        labels = wish.demand.domains
-        if not labels or wish.demand.shape.domain:
-            return options
-        return tuple(
-            near for option in options for near in (*(self.places.within(option, label) for label in labels), option)
-        )
-
-    def _reserve(self, turn: Turn, wish: Wish) -> None:
-        options = self.ways(wish, turn.option)
-        among = self.places.candidates(wish, options) if wish.demand.place else None
-        kind = self.wish_key(wish)
-        self._reservations.keep(
-            wish, kind, options, among, lambda view: bool(self._take(wish, wish.together, turn.option, [view]))
-        )
-
-    def _kept_for_others(self, wish: Wish, views: int) -> Denial | None:
-        """Where quota and room are there, but promised to others."""
-        if views < 2:
-            return None
-        jobs = [job for job in (*self._promised, *self._reservations.kept_for) if job != wish.demand.key]
-        now = [self._views.now]
-        options = self.ways(wish, None)
-        among = self.places.candidates(wish, options) if wish.demand.place else None
-        for option in options:
-            if affordable(now, wish.queue.name, option.choice.requests, wish.together) >= wish.together and (
-                among is None or (among & (room(now, option) >= wish.together)).any()
-            ):
-                return kept_for(jobs or self._leaving)
-        return None
-
-    def _take(
-        self, wish: Wish, wanted: int, first: Option | None, views: Sequence[View], waves: int = WAVES
-    ) -> list[Take]:
-        """Up to `wanted` slots, charged as they are taken: flavors in their order, the best clusters first."""
-        demand, queue = wish.demand, wish.queue.name
-        options = self._near(wish, self.ways(wish, first))
-        takes: list[Take] = []
-        held = set(wish.held)
-        among = self.places.candidates(wish, options) if demand.place else None
-        for option in options:
-            paid = affordable(views, queue, option.choice.requests, wanted)
-            if paid < wish.together:
-                continue
-            if among is None:
-                self._charge(views, queue, Take(-1, paid, option, waves=waves), takes)
-                wanted -= paid
-            else:
-                rooms = room(views, option)
-                fits = among & (rooms >= wish.together)
-                order, ranking = views[0].places.best_first(demand.rule, option, paid, fits)
-                parts = self._spread(wish, among, order, rooms, paid, takes, held)
-                for index, cluster in enumerate(order):
-                    name = self.places.names[cluster]
-                    if demand.rule.limit is not None and name not in held and len(held) >= demand.rule.limit:
-                        continue
-                    if index and self.places.limited:
-                        rooms = room(views, option)
-                        if rooms[cluster] < wish.together:
-                            continue
-                    slots = min(paid, int(rooms[cluster]))
-                    if parts is not None:
-                        slots = min(slots, parts.get(cluster, 0))
-                        if not slots:
-                            continue
-                    decision = choice_of(order, index, ranking, self.places.names).text()
-                    bound = views[0].places.bound(option, cluster, slots)
-                    self._charge(views, queue, Take(cluster, slots, bound, decision, waves), takes)
-                    held.add(name)
-                    paid -= slots
-                    wanted -= slots
-                    if paid <= 0:
-                        break
-            if wanted <= 0:
-                break
-        return takes
-
-    def _uneven(self, wish: Wish) -> bool:
-        """Whether it is the job's own spread that holds it back: nobody is sent away for that."""
-        if not wish.demand.rule.spread or not wish.demand.place:
-            return False
-        options = self.options(wish.queue, wish.demand)
-        return shortage(self.places, self.ledger, wish, options).reason is Reason.SPREAD_UNEVEN
-
-    def _spread(
-        self,
-        wish: Wish,
-        among: Mask,
-        order: Sequence[int],
-        rooms: Counts,
-        wanted: int,
-        takes: Sequence[Take],
-        held: Iterable[str],
-    ) -> dict[int, int] | None:
-        """Tasks by cluster, as the rule spreads them beside what runs and what was taken with other flavors; None: it
-        does not. What has to start together on one cluster cannot be spread."""
-        rule, places = wish.demand.rule, self.places
-        if not rule.spread or wish.together > 1:
-            return None
-        placed = [*wish.placed, *((places.names[take.cluster], take.slots) for take in takes)]
-        return spread_slots(
-            places.fleet, rule.spread, among.nonzero()[0].tolist(), order,
-            {cluster: int(rooms[cluster]) for cluster in order}, wanted, placed,
-            clusters=rule.limit,
-            held=[places.fleet.position(name) for name in held if name in places.fleet],
-        )  # fmt: skip
-
-    def _charge(self, views: Iterable[View], queue: str, take: Take, takes: list[Take]) -> None:
-        for view in views:
-            view.charge(queue, take.option.choice.requests, take.slots, take.cluster, take.option)
-        takes.append(take)
-
-    def wish_key(self, wish: Wish) -> tuple[object, ...]:
-        demand = wish.demand
-        shape, rule = self._number(demand.shape), self._number(demand.rule)
-        return (
-            wish.queue.name, shape, rule, wish.avoid, wish.together, wish.held, wish.placed, demand.running,
-            demand.place,
-        )  # fmt: skip
-
-    def _number(self, value: object) -> int:
-        """Equal values have equal numbers; an object that was seen before costs no hash."""
-        number = self._seen.get(id(value))
-        if number is None:
-            # The snapshot keeps it alive, so its id stays its own.
-            number = self._numbers.setdefault(value, len(self._numbers))
-            self._seen[id(value)] = number
-        return number
 
 
 def _share_out(take: Take, parts: Sequence[Part]) -> None:
