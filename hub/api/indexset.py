@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from hub.api.errors import InvalidIndexSetError
 
@@ -34,21 +35,21 @@ class IndexSet:
             if high < low or high > MAX_INDEX:
                 raise InvalidIndexSetError(f"{part!r} runs backwards or past {MAX_INDEX:,}")
             ranges.append((low, high))
-        return cls(_merge(ranges))
+        return _made(_merge(ranges))
 
     @classmethod
     def of(cls, indexes: Iterable[int]) -> IndexSet:
-        return cls(_merge([(i, i) for i in indexes]))
+        return _made(_merge([(i, i) for i in indexes]))
 
     @classmethod
     def of_ranges(cls, ranges: Iterable[tuple[int, int]]) -> IndexSet:
         """From inclusive ranges in any order, which may touch or overlap."""
-        return cls(_merge(list(ranges)))
+        return _made(_merge(list(ranges)))
 
     @classmethod
     def span(cls, count: int) -> IndexSet:
         """``0 … count-1``."""
-        return cls(((0, count - 1),)) if count > 0 else cls()
+        return _made(((0, count - 1),)) if count > 0 else _made(())
 
     def __str__(self) -> str:
         return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in self.ranges)
@@ -70,7 +71,7 @@ class IndexSet:
     def __or__(self, other: IndexSet) -> IndexSet:
         if not other.ranges:
             return self
-        return IndexSet(_merge([*self.ranges, *other.ranges])) if self.ranges else other
+        return _made(_merge([*self.ranges, *other.ranges])) if self.ranges else other
 
     def __sub__(self, other: IndexSet) -> IndexSet:
         if not (self.ranges and other.ranges):
@@ -87,7 +88,7 @@ class IndexSet:
                     break
             if low <= high:
                 left.append((low, high))
-        return IndexSet(tuple(left))
+        return _made(tuple(left))
 
     def __and__(self, other: IndexSet) -> IndexSet:
         return self - (self - other)
@@ -100,7 +101,7 @@ class IndexSet:
                 break
             taken.append((low, min(high, low + count - 1)))
             count -= high - low + 1
-        return IndexSet(tuple(taken))
+        return _made(tuple(taken))
 
     def at(self, positions: IndexSet) -> IndexSet:
         """Members by position: a Job's completion indexes (0…n-1) translated back to the tasks they stand for.
@@ -109,6 +110,16 @@ class IndexSet:
         """
         members = list(self)
         return IndexSet.of(members[i] for i in positions if i < len(members))
+
+
+def _made(ranges: tuple[tuple[int, int], ...]) -> IndexSet:
+    # Of ten thousand jobs each keeps several, and most are nothing or task 0: those are one object each.
+    return IndexSet(ranges) if len(ranges) > 1 else _single(ranges)
+
+
+@lru_cache(maxsize=4096)
+def _single(ranges: tuple[tuple[int, int], ...]) -> IndexSet:
+    return IndexSet(ranges)
 
 
 def _merge(ranges: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:

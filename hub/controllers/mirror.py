@@ -9,6 +9,7 @@ other mirror, is hub/controllers/workload_mirror.py.
 from __future__ import annotations
 
 from collections.abc import Callable
+from hashlib import blake2b
 from typing import Any, Final
 
 from hub.api import names
@@ -134,8 +135,11 @@ class Mirror:
 
 
 def _told(state: JobState) -> tuple[Any, ...]:
-    """All that the status says; equal when there is nothing new to write."""
-    return (
+    """All that the status says; equal when there is nothing new to write.
+
+    Of a job that has ended its phase, its reason and a digest of the rest: jobs that have ended are many.
+    """
+    whole = (
         state.phase,
         state.reason,
         state.message,
@@ -147,6 +151,9 @@ def _told(state: JobState) -> tuple[Any, ...]:
         state.retry_failed,
         state.failures,
     )
+    if not state.ended:
+        return whole
+    return state.phase, state.reason, blake2b(repr(whole).encode(), digest_size=16).digest()
 
 
 def _urgency(state: JobState, before: tuple[Any, ...], seen: SeenJob) -> float:

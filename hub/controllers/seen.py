@@ -7,9 +7,11 @@ says so, and stops nothing else.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from sys import intern
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
 
@@ -22,6 +24,7 @@ from hub.jobs.spec import JobKind, JobSpec, is_ours
 from hub.jobs.works import attempt_from_work
 
 Json = dict[str, Any]
+T = TypeVar("T")
 _ANNOTATIONS = (
     names.CANCEL,
     names.RETRY_FAILED,
@@ -48,7 +51,8 @@ class JobRef(NamedTuple):
 class SeenJob:
     """A FleetJob or a plain Job of ours. `spec` is None when it cannot be read; `problem` then says why.
 
-    `status` is the object's status as JSON, `memory_note` the annotation in which a plain Job remembers its attempts.
+    `status` is the object's status as JSON (packed, once it has ended; read it by `status_object`), `memory_note` the
+    annotation in which a plain Job remembers its attempts.
     `stamp` is what `spec` was read from: equal stamps, equal specs.
     """
 
@@ -64,7 +68,7 @@ class SeenJob:
     stamp: tuple[object, ...]
 
     def status_object(self) -> Json:
-        return orjson.loads(self.status) if self.status else {}
+        return _unpacked(self.status)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +112,25 @@ class SeenWorkload:
     deactivated: tuple[str, int] = ("", 0)
 
     def status_object(self) -> Json:
-        return orjson.loads(self.status) if self.status else {}
+        return _unpacked(self.status)
+
+
+class Shared:
+    """Equal values once: of ten thousand jobs most have the same shape, rule and retries. Hashable ones only."""
+
+    def __init__(self, limit: int = 4096) -> None:
+        self._limit = limit
+        self._known: dict[Any, Any] = {}
+
+    def __call__(self, value: T) -> T:
+        if len(self._known) >= self._limit:
+            self._known.clear()
+        try:
+            known: T = self._known.setdefault(value, value)
+        except TypeError:
+            # Some part of it is a map.
+            return value
+        return known
 
 
 @dataclass(slots=True)
@@ -126,6 +148,7 @@ class Templates:
 
 
 _templates = Templates()
+_shared = Shared()
 
 
 def version_of(obj: Mapping[str, Any]) -> int:
@@ -140,10 +163,17 @@ def read_job(obj: Json, known: SeenJob | None = None) -> SeenJob | None:
     kind: JobKind = "Job" if obj.get("kind") == "Job" else "FleetJob"
     if kind == "Job" and not is_ours(obj):
         return None
-    ref = JobRef(kind, str(meta.get("namespace") or ""), str(meta["name"]), str(meta.get("uid") or ""))
+    ref = JobRef(
+        kind,
+        intern(str(meta.get("namespace") or "")),
+        intern(str(meta["name"])),
+        intern(str(meta.get("uid") or "")),
+    )
     version = version_of(obj)
-    if known is not None and known.ref.uid == ref.uid and known.version == version:
-        return known
+    if known is not None and known.ref.uid == ref.uid:
+        if known.version == version:
+            return known
+        ref = known.ref
     stamp = _stamp(meta)
     if known is not None and known.ref.uid == ref.uid and known.stamp == stamp:
         spec, problem = known.spec, known.problem
@@ -152,14 +182,15 @@ def read_job(obj: Json, known: SeenJob | None = None) -> SeenJob | None:
     status = obj.get("status")
     annotations = meta.get("annotations")
     note = annotations.get(names.JOB_MEMORY) if kind == "Job" and isinstance(annotations, Mapping) else None
+    memory = memory_of(obj)
     return SeenJob(
         ref=ref,
         version=version,
         generation=int(meta.get("generation") or 0),
         spec=spec,
         problem=problem,
-        memory=memory_of(obj),
-        status=_kept(status) if status else b"",
+        memory=replace(memory, message=intern(memory.message), attempts=tuple(map(_slim, memory.attempts))),
+        status=_packed(status, small=memory.ended) if status else b"",
         memory_note=str(note or ""),
         deleting=bool(meta.get("deletionTimestamp")),
         stamp=stamp,
@@ -177,7 +208,7 @@ def read_work(obj: Json, known: SeenWork | None = None) -> SeenWork | None:
         return None
     kind: JobKind = "Job" if labels.get(names.JOB_KIND) == "Job" else "FleetJob"
     try:
-        attempt = attempt_from_work(obj)
+        attempt = _slim(attempt_from_work(obj))
     except (InvalidObjectError, TypeError, ValueError, AttributeError, KeyError):
         # Somebody edited what identifies it; its processes may run, so it is counted but not believed.
         attempt = None
@@ -185,15 +216,15 @@ def read_work(obj: Json, known: SeenWork | None = None) -> SeenWork | None:
     if not epoch.isdecimal():
         epoch = str(meta["name"]).rpartition("-")[2]
     return SeenWork(
-        cluster=str(meta["namespace"]),
-        name=str(meta["name"]),
+        cluster=intern(str(meta["namespace"])),
+        name=intern(str(meta["name"])),
         uid=str(meta.get("uid") or ""),
         version=version_of(obj),
-        job=JobRef(kind, str(labels.get(names.JOB_NAMESPACE) or ""), str(labels.get(names.JOB_NAME) or ""), uid),
+        job=_job_of(kind, labels, uid) if known is None or known.job.uid != uid else known.job,
         epoch=int(epoch) if epoch.isdecimal() else 0,
         attempt=attempt,
         deleting=bool(meta.get("deletionTimestamp")),
-        finalizers=tuple(meta.get("finalizers") or ()),
+        finalizers=_shared(tuple(meta.get("finalizers") or ())),
         created=str(meta.get("creationTimestamp") or ""),
     )
 
@@ -207,15 +238,16 @@ def read_workload(obj: Json, known: SeenWorkload | None = None) -> SeenWorkload:
     status, spec = obj.get("status"), obj.get("spec") or {}
     annotations = meta.get("annotations") or {}
     reason, _, epoch = str(annotations.get(names.DEACTIVATED) or "").partition("/")
+    finished = condition_is((status or {}).get("conditions"), "Finished")
     return SeenWorkload(
-        namespace=str(meta.get("namespace") or ""),
-        name=str(meta["name"]),
+        namespace=intern(str(meta.get("namespace") or "")),
+        name=intern(str(meta["name"])),
         uid=str(meta.get("uid") or ""),
         version=version_of(obj),
-        owner=owner,
-        status=_kept(status) if status else b"",
+        owner=intern(owner),
+        status=_packed(status, small=finished) if status else b"",
         deleting=bool(meta.get("deletionTimestamp")),
-        queue=str(spec.get("queueName") or ""),
+        queue=intern(str(spec.get("queueName") or "")),
         active=spec.get("active") is not False,
         reserved=condition_is((status or {}).get("conditions"), "QuotaReserved"),
         suspended_by_job=names.SUSPENDED_BY_JOB in annotations,
@@ -228,12 +260,46 @@ def _kept(value: object, option: int = 0) -> bytes:
     return bytes(memoryview(orjson.dumps(value, option=option)))
 
 
+def _packed(status: object, *, small: bool) -> bytes:
+    """A status as it is kept: JSON, or (`small`) packed, of what is over and will hardly be written again."""
+    plain = _kept(status)
+    return bytes(memoryview(zlib.compress(plain, 1))) if small else plain
+
+
+def _unpacked(status: bytes) -> Json:
+    if not status:
+        return {}
+    # JSON of an object begins with a brace, packed bytes never do.
+    found: Json = orjson.loads(status if status[0] == ord("{") else zlib.decompress(status))
+    return found
+
+
+def _slim(attempt: Attempt) -> Attempt:
+    """The same, of strings that others have, too: clusters are few, and a work's name is in all that is said of it."""
+    return replace(
+        attempt,
+        cluster=intern(attempt.cluster),
+        work=intern(attempt.work),
+        queue=intern(attempt.queue),
+        message=intern(attempt.message),
+        reason=intern(attempt.reason),
+        usage=_shared(attempt.usage),
+    )
+
+
+def _job_of(kind: JobKind, labels: Mapping[str, Any], uid: str) -> JobRef:
+    namespace, name = str(labels.get(names.JOB_NAMESPACE) or ""), str(labels.get(names.JOB_NAME) or "")
+    return JobRef(kind, intern(namespace), intern(name), intern(uid))
+
+
 def _stamp(meta: Mapping[str, Any]) -> tuple[object, ...]:
     annotations, labels = meta.get("annotations") or {}, meta.get("labels") or {}
-    return (
-        meta.get("generation"),
-        *(annotations.get(name) for name in _ANNOTATIONS),
-        *(labels.get(name) for name in _LABELS),
+    return _shared(
+        (
+            meta.get("generation"),
+            *(annotations.get(name) for name in _ANNOTATIONS),
+            *(labels.get(name) for name in _LABELS),
+        )
     )
 
 
@@ -245,4 +311,14 @@ def _read_spec(obj: Json, kind: JobKind) -> tuple[JobSpec | None, str]:
     except (TypeError, ValueError, AttributeError, KeyError) as error:
         # What no schema lets through, written by something that passed none.
         return None, f"spec: cannot be read: {type(error).__name__}: {error}"
-    return replace(spec, template=_templates.shared(spec.template)), ""
+    return replace(
+        spec,
+        uid=intern(spec.uid),
+        name=intern(spec.name),
+        namespace=intern(spec.namespace),
+        queue=intern(spec.queue),
+        template=_templates.shared(spec.template),
+        shape=_shared(spec.shape),
+        rule=_shared(spec.rule),
+        retry=_shared(spec.retry),
+    ), ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from hub.api.reasons import Reason
 from hub.controllers.events import Events, Subject
@@ -14,6 +14,7 @@ from hub.jobs.verdict import retry_note
 from hub.planner.plan import HeldSlice
 
 _log = logger(__name__)
+_MOST_EPOCHS = 1 << 16
 
 
 class Telling:
@@ -21,7 +22,8 @@ class Telling:
 
     def __init__(self, events: Events, entry_of: Callable[[str], JobEntry | None] = lambda uid: None) -> None:
         self._events, self._entry_of = events, entry_of
-        self._known: dict[str, tuple[str, frozenset[int], frozenset[int]]] = {}
+        # By uid the phase and, as bits, the epochs of slices that are live and of those that are over.
+        self._known: dict[str, tuple[str, int, int]] = {}
 
     def forget(self, uid: str) -> None:
         self._known.pop(uid, None)
@@ -31,23 +33,22 @@ class Telling:
         if state is None or seen is None:
             return
         phase = state.phase
-        live = frozenset(attempt.epoch for attempt in state.live)
-        over = frozenset(attempt.epoch for attempt in state.attempts if not attempt.live)
+        live = _bits(attempt for attempt in state.attempts if attempt.live)
+        over = _bits(attempt for attempt in state.attempts if not attempt.live)
         before = self._known.get(entry.uid)
         self._known[entry.uid] = (phase, live, over)
         if before is None:
             # Seen for the first time: what is in its status was said by whoever wrote that.
             memory = seen.memory
-            recorded = frozenset(a.epoch for a in memory.attempts)
             before = (
                 memory.phase or "",
-                frozenset(a.epoch for a in memory.attempts if a.live),
-                recorded - frozenset(a.epoch for a in memory.attempts if a.live),
+                _bits(attempt for attempt in memory.attempts if attempt.live),
+                _bits(attempt for attempt in memory.attempts if not attempt.live),
             )
-        if live - before[1] - before[2]:
-            self._admitted(entry, state, live - before[1] - before[2])
-        if over - before[2]:
-            self._attempts_over(entry, state, over - before[2])
+        if live & ~(before[1] | before[2]):
+            self._admitted(entry, state, live & ~(before[1] | before[2]))
+        if over & ~before[2]:
+            self._attempts_over(entry, state, over & ~before[2])
         if state.ended and phase != before[0] and not seen.memory.ended:
             self._ended(entry, state)
 
@@ -70,8 +71,8 @@ class Telling:
             self._events.say(entry.ref, Reason.IDLE.code, sentence, "Watch", "Warning")
         _log.warning("a slice does not use its GPUs", job=part.key, cluster=part.cluster, work=part.work, why=sentence)
 
-    def _admitted(self, entry: JobEntry, state: JobState, epochs: frozenset[int]) -> None:
-        attempts = [attempt for attempt in state.attempts if attempt.epoch in epochs]
+    def _admitted(self, entry: JobEntry, state: JobState, epochs: int) -> None:
+        attempts = [attempt for attempt in state.attempts if epochs >> attempt.epoch & 1]
         clusters = ", ".join(sorted({attempt.cluster for attempt in attempts}))
         note = Reason.ADMITTED.message(queue=attempts[-1].queue, clusters=clusters)
         self._events.say(entry.ref, Reason.ADMITTED.code, note, "Admit")
@@ -81,10 +82,10 @@ class Telling:
                 tasks=_short(str(attempt.tasks)), queue=attempt.queue,
             )  # fmt: skip
 
-    def _attempts_over(self, entry: JobEntry, state: JobState, epochs: frozenset[int]) -> None:
+    def _attempts_over(self, entry: JobEntry, state: JobState, epochs: int) -> None:
         spec = entry.seen.spec if entry.seen is not None else None
         for attempt in state.attempts:
-            if attempt.epoch not in epochs or attempt.state == "Succeeded":
+            if not epochs >> attempt.epoch & 1 or attempt.state == "Succeeded":
                 continue
             _log.info(
                 "attempt ended", job=str(entry.ref), cluster=attempt.cluster, epoch=attempt.epoch,
@@ -104,6 +105,18 @@ class Telling:
         well = state.phase == "Succeeded"
         self._events.say(entry.ref, state.reason.code, state.message, "Finish", "Normal" if well else "Warning")
         _log.info("ended", job=str(entry.ref), phase=state.phase, reason=state.reason.code, message=state.message)
+
+
+def _bits(attempts: Iterable[Attempt]) -> int:
+    """Their epochs. Sets of numbers would be most of what is kept of a job here.
+
+    No job has so many slices; who writes such a number into a work is not to cost a bit for each.
+    """
+    found = 0
+    for attempt in attempts:
+        if attempt.epoch < _MOST_EPOCHS:
+            found |= 1 << attempt.epoch
+    return found
 
 
 def _short(tasks: str) -> str:

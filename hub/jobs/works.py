@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, Final
 
 from hub.api import names
@@ -208,6 +209,7 @@ def _domain(text: str) -> tuple[str, str] | None:
     return (key, value) if found else None
 
 
+@lru_cache(maxsize=1024)
 def _flavors(text: str) -> tuple[tuple[str, str], ...]:
     pairs = (part.partition("=") for part in text.split(",") if "=" in part)
     return tuple(sorted((resource, flavor) for resource, _, flavor in pairs))
