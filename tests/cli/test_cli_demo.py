@@ -123,7 +123,7 @@ def test_the_summary_is_good_only_with_all_results(capsys: pytest.CaptureFixture
     good = print_summary(ended_job(), [result] * (57 - lost), errors, 0.05, 12.0, Path("data"), story())
     assert good is (lost == 0)
     said = capsys.readouterr().out
-    assert "preempted on orchard: research takes back what it owns" in said
+    assert "  preempted on orchard: research takes back what it owns" in said
     assert "57 of 60 files read" in said
     assert "submit to first task running: 50 ms" in said
 

@@ -14,6 +14,7 @@ from hub.cli.demo.tenants import Story
 from hub.cli.invocation import command_line, shown_path
 
 _NEXT: Final = 48
+_WIDTH: Final = 100
 
 
 def print_summary(
@@ -43,7 +44,7 @@ def print_summary(
         click.echo(f"  task {task:>2}  {text}")
     _head("Shared, lent and taken back")
     for line in story.lines():
-        click.echo(f"  {line}")
+        click.echo(click.wrap_text(line, _WIDTH, initial_indent="  ", subsequent_indent="    "))
     _head("Try next")
     program = command_line()
     for line, why in (
