@@ -35,12 +35,13 @@ _ALWAYS: Final = frozenset(
         "kubernetes.io/arch",
         "kubernetes.io/os",
         "node.kubernetes.io/instance-type",
-        "topology.kubernetes.io/region",
-        "topology.kubernetes.io/zone",
+        names.GPU_CLIQUE,
         names.GPU_PRODUCT,
         names.GPU_MEMORY,
     }
 )
+# … and what says which nodes are near each other, as all who label racks, blocks and zones call it.
+_NEAR: Final = "topology"
 # Labels that name one node or describe its software in more detail than anyone selects by.
 _NEVER_PREFIXES: Final = (
     "kubernetes.io/hostname",
@@ -164,7 +165,7 @@ def _identities(nodes: list[NodeFacts]) -> frozenset[str]:
         key
         for key, found in values.items()
         if key.startswith(_NEVER_PREFIXES)
-        or (key not in _ALWAYS and len(found) >= max(_IDENTITY_VALUES, carriers[key] / 2))
+        or (key not in _ALWAYS and _NEAR not in key and len(found) >= max(_IDENTITY_VALUES, carriers[key] / 2))
     )
 
 
