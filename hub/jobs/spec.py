@@ -135,6 +135,12 @@ class JobSpec:
                 field="spec.template.spec.restartPolicy",
             )
         gang, shape, domains = gang_of(spec, tasks, _shape(template, _gpu(gpu)))
+        rule = None if reference else _rule(meta, spec)
+        if gang and rule is not None and rule.spread:
+            raise InvalidObjectError(
+                "a gang starts on one cluster, so its tasks cannot be spread: leave gang or spreadPolicy out",
+                field="spec.placement.spreadPolicy",
+            )
         return JobSpec(
             kind="FleetJob",
             **_identity(meta),
@@ -146,7 +152,7 @@ class JobSpec:
             gang=gang,
             domains=domains,
             gpu=gpu,
-            rule=None if reference else _rule(meta, spec),
+            rule=rule,
             placement_ref=reference,
             profile=own.profile if reference else "",
             data=own.data if reference else (),

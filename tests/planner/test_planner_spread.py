@@ -10,7 +10,9 @@ from fleet_objects import demand, fleet, open_queue, shape, site, snapshot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hub.api.errors import InvalidObjectError
 from hub.fleet.changes import Charge
+from hub.jobs.spec import JobSpec
 from hub.placement.rule import ClusterRule, ClusterToleration, SpreadConstraint
 from hub.planner.cycle import plan
 from hub.planner.explain import explain
@@ -137,3 +139,20 @@ def test_who_tolerates_it_does_not_mind() -> None:
     assert given_to(snapshot(avoided(), open_queue(), demand(tasks=1, rule=tolerant))) == given_to(
         snapshot(fleet(site("a", cpu=9), site("b", cpu=2), site("c", cpu=1)), open_queue(), demand(tasks=1))
     )
+
+
+def test_a_gang_is_in_one_place_and_not_spread() -> None:
+    container = {"name": "main", "image": "i", "resources": {"requests": {"cpu": "1"}}}
+    constraint = {"topologyKey": ZONE, "topologyKeyType": "Label"}
+    spec = {
+        "template": {"spec": {"containers": [container]}},
+        "tasks": 2,
+        "placement": {"spreadPolicy": {"spreadConstraints": [constraint]}},
+    }
+    job = {"metadata": {"name": "j", "uid": "u"}, "spec": spec}
+    read = JobSpec.from_fleet_job(job).rule
+    assert read is not None
+    assert read.spread == (SpreadConstraint(ZONE, False),)
+    with pytest.raises(InvalidObjectError, match="its tasks cannot be spread") as caught:
+        JobSpec.from_fleet_job({**job, "spec": {**spec, "gang": True}})
+    assert caught.value.field == "spec.placement.spreadPolicy"
