@@ -34,6 +34,7 @@ from hub.controllers.foreign import Foreign
 from hub.controllers.garbage import REQUEST_KEPT, Garbage
 from hub.controllers.holdings import Holdings
 from hub.controllers.idle import IdleWatch
+from hub.controllers.in_use import InUse
 from hub.controllers.lifecycle import Lifecycle
 from hub.controllers.limits import Limits
 from hub.controllers.logs import logger
@@ -56,7 +57,7 @@ from hub.controllers.watching import Watching
 from hub.controllers.workload_mirror import WorkloadMirror
 from hub.controllers.world import World
 from hub.controllers.writes import Writes
-from hub.planner.cycle import plan
+from hub.planner.backlog import Heads
 from hub.planner.kueue import KueuePlanner
 from hub.queueing.demand import Demand
 from hub.queueing.kueue.history import LocalKey, Past
@@ -180,7 +181,7 @@ class Hub:
             self.foreign,
             self.tempo,
             self.metrics,
-            planner=kueue.plan if queue.mode == "kueue" else plan,
+            planner=kueue.plan if queue.mode == "kueue" else Heads().plan,
             policy=policy,
             block=queue.ready is not None and queue.ready.block,
             now=now,
@@ -195,6 +196,7 @@ class Hub:
             config=config.cycle,
             now=now,
             on_turn=self._on_turn,
+            on_looked=lambda: self.in_use.look(),
         )
         self.table.on_mark = self.cycle.wake
         self.registrar = Registrar(
@@ -226,6 +228,7 @@ class Hub:
             self.table, self.foreign, self.world, self.holdings, self.writes, self.watching.store, now,
             fair=policy.fair, past=self.past if self._sampling is not None else None,
         )  # fmt: skip
+        self.in_use = InUse(self.world, self.holdings, self.foreign, self.writes, self.watching.store)
         self.lifecycle = (
             Lifecycle(connect, busy=lambda: self.tempo.busy) if connect is not None and config.lifecycle else None
         )
@@ -400,6 +403,7 @@ class Hub:
         self.garbage.take_over()
         self.table.mark_all()
         self.foreign.take_over()
+        self.in_use.take_over()
         self.cycle.decide_again()
         if self.lifecycle is not None:
             loop = asyncio.get_running_loop()

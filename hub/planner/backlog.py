@@ -228,3 +228,22 @@ class Backlog:
 
     def _number(self, value: Hashable) -> int:
         return self._numbers.setdefault(value, len(self._numbers))
+
+
+class Heads:
+    """`plan` as hub/planner/cycle.py has it, for a caller that decides again and again about much the same backlog."""
+
+    def __init__(self) -> None:
+        self._backlog = Backlog()
+        self._known: dict[str, Demand] = {}
+
+    def plan(self, snapshot: Snapshot) -> Plan:
+        wanted = {demand.key: demand for demand in snapshot.demands}
+        for key in [key for key in self._known if key not in wanted]:
+            self._backlog.drop(key)
+        for key, demand in wanted.items():
+            known = self._known.get(key)
+            if known is not demand and known != demand:
+                self._backlog.put(demand)
+        self._known = wanted
+        return self._backlog.whole(self._backlog.decide(replace(snapshot, demands=())))

@@ -11,10 +11,9 @@ from fleet_objects import demand, fleet, open_queue, shape, site, snapshot
 from bench.fuzz_queue import case_of
 from bench.queue_cases import Case, Run
 from hub.api.reasons import Reason
-from hub.planner.backlog import Backlog
+from hub.planner.backlog import Backlog, Heads
 from hub.planner.cycle import plan
 from hub.planner.plan import Plan, Snapshot
-from hub.queueing.demand import Demand
 
 
 def crowded(seed: int) -> Run:
@@ -44,20 +43,10 @@ def same(ours: Plan, theirs: Plan) -> None:
 def test_the_heads_decide_for_everyone(first: int) -> None:
     for seed in range(first, first + 40):
         run = crowded(seed)
-        backlog = Backlog()
-        known: dict[str, Demand] = {}
+        heads = Heads()
 
-        def look(before: Snapshot, decided: Plan, backlog: Backlog = backlog, known: dict[str, Demand] = known) -> None:
-            wanted = {one.key: one for one in before.demands}
-            for key in known.keys() - wanted.keys():
-                backlog.drop(key)
-            for key, one in wanted.items():
-                if known.get(key) != one:
-                    backlog.put(one)
-            known.clear()
-            known.update(wanted)
-            assert len(backlog) == len(wanted)
-            same(backlog.whole(backlog.decide(replace(before, demands=()))), decided)
+        def look(before: Snapshot, decided: Plan, heads: Heads = heads) -> None:
+            same(heads.plan(before), decided)
 
         run.settle(look)
         assert run.settled
