@@ -165,6 +165,8 @@ class KueuePlan:
                 "podSetAssignments": [_assignment(part) for part in entry.pod_sets],
             },
         }
+        if entry.replaces:
+            row["replaces"] = entry.replaces
         if entry.checks:
             row["message"] = f"waits for admission checks {', '.join(entry.checks)}"
         return row

@@ -18,13 +18,14 @@ from hub.api.timestamps import parse_time
 from hub.fleet.shape import TaskShape, amount_of, task_shape
 from hub.queueing.demand import Demand
 from hub.queueing.kueue.settings import Settings
-from hub.queueing.kueue.workload import ANYWHERE, Constraints, Held, NodeRequirement, PodSet, Workload
+from hub.queueing.kueue.workload import ANYWHERE, Constraints, Held, NodeRequirement, Part, PodSet, Workload
 from hub.queueing.objects import FlavorResource
 from hub.queueing.quotas import Quotas
 from hub.server.kueue_pods import PodDefaults
 
 Json = Mapping[str, Any]
 _GATED_BY: Final = "kueue.x-k8s.io/admission-gated-by"
+_REPLACES: Final = "kueue.x-k8s.io/workload-slice-replacement-for"
 _PLAIN: Final = PodDefaults()
 _OPERATORS: Final = ("In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt")
 
@@ -49,6 +50,7 @@ def read_kueue_workload(
             reserved=_seconds(reserved.get("lastTransitionTime"), "status.conditions[QuotaReserved]") or 0.0,
             evicted=condition_is(conditions, "Evicted"),
             ready=condition_is(conditions, "PodsReady"),
+            parts=_parts(status),
         )
     return workload
 
@@ -100,6 +102,7 @@ def _workload(obj: Json, quotas: Quotas, settings: Settings, pods: PodDefaults) 
         gate=bool(gates - opened),
         gated_by=str((meta.get("annotations") or {}).get(_GATED_BY) or ""),
         problem=_over_limits(spec) or pods.problem(obj),
+        replaces=str((meta.get("annotations") or {}).get(_REPLACES) or ""),
     )
 
 
@@ -144,22 +147,28 @@ def _not_before(status: Json) -> float:
 
 
 def _amounts(status: Json) -> tuple[tuple[FlavorResource, int], ...]:
-    ended = {str(entry["name"]): int(entry["count"]) for entry in status.get("reclaimablePods") or ()}
     amounts: dict[FlavorResource, int] = {}
+    for part in _parts(status):
+        for resource, flavor, value in part.amounts:
+            amounts[flavor, resource] = amounts.get((flavor, resource), 0) + value
+    return tuple(sorted(amounts.items()))
+
+
+def _parts(status: Json) -> tuple[Part, ...]:
+    """What each pod set still holds."""
+    ended = {str(entry["name"]): int(entry["count"]) for entry in status.get("reclaimablePods") or ()}
+    parts = []
     for number, part in enumerate(status["admission"].get("podSetAssignments") or ()):
-        name, flavors = str(part.get("name") or "main"), part.get("flavors") or {}
+        name, usage = str(part.get("name") or "main"), part.get("resourceUsage") or {}
         count = int(part["count"]) if part.get("count") is not None else 1
         left = max(0, count - ended.get(name, 0))
-        for resource, value in (part.get("resourceUsage") or {}).items():
-            if resource not in flavors:
-                continue
-            total = amount_of(resource, value, f"status.admission.podSetAssignments[{number}].resourceUsage.{resource}")
-            used = total if left == count or not count else total // count * left
-            key = (str(flavors[resource]), str(resource))
-            amounts[key] = amounts.get(key, 0) + used
-        for resource, flavor in flavors.items():
-            amounts.setdefault((str(flavor), str(resource)), 0)
-    return tuple(sorted(amounts.items()))
+        amounts = []
+        for resource, flavor in (part.get("flavors") or {}).items():
+            field = f"status.admission.podSetAssignments[{number}].resourceUsage.{resource}"
+            total = amount_of(resource, usage[resource], field) if resource in usage else 0
+            amounts.append((str(resource), str(flavor), total if left == count or not count else total // count * left))
+        parts.append(Part(name, left, tuple(amounts)))
+    return tuple(parts)
 
 
 def _pod_set(entry: Json, field: str, ended: Mapping[str, int]) -> PodSet:

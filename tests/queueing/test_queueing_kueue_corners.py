@@ -112,3 +112,75 @@ def test_kinds_of_kueue_that_decide_nothing_are_no_slips_of_the_pen(version: str
     for kind in ("Topology", "ProvisioningRequestConfig"):
         text = f"{{apiVersion: kueue.x-k8s.io/{version}, kind: {kind}, metadata: {{name: one}}}}"
         assert load_objects(text, "here", recorded=True)[0]["kind"] == kind
+
+
+def grown(name: str, queue: str, of: str, pods: int, **requests: str) -> dict[str, Any]:
+    """A larger slice of an elastic job that runs already."""
+    obj = workload(name, queue, at="2025-12-31T23:30:00Z", **requests)
+    obj["spec"]["podSets"][0]["count"] = pods
+    obj["metadata"]["annotations"] = {
+        "kueue.x-k8s.io/elastic-job": "true",
+        "kueue.x-k8s.io/workload-slice-replacement-for": f"default/{of}",
+    }
+    return obj
+
+
+def test_a_job_that_grows_needs_only_what_is_more_and_its_slice_before_ends() -> None:
+    objects = [
+        cpu_queue("q", 3),
+        workload("small", "q", cpu="1", held=True),
+        grown("large", "q", "small", 3, cpu="1"),
+        workload("next", "q", cpu="1", priority=-1),
+    ]
+    first, second = decide(*objects, cycles=2)
+    (row,) = first["admitted"]
+    assert (row["workload"], row["replaces"]) == ("default/large", "default/small")
+    assert row["admission"]["podSetAssignments"][0]["resourceUsage"] == {"cpu": "3"}
+    assert first["preempted"] == []
+    # All three are in use: the slice before gave back what it had, no more.
+    assert second["admitted"] == []
+
+
+@pytest.mark.parametrize(
+    ("flavors", "admitted"), [(("default", "other"), ["large"]), (("other", "default"), ["large"])]
+)
+def test_a_job_grows_in_the_flavor_it_has(flavors: tuple[str, str], admitted: list[str]) -> None:
+    queue = cluster_queue("q", group(*((name, [quota("cpu", 3)]) for name in flavors)))
+    objects = [
+        queue,
+        flavor("other"),
+        workload("small", "q", cpu="1", held=True),
+        grown("large", "q", "small", 3, cpu="1"),
+    ]
+    (cycle,) = decide(*objects)
+    assert names(cycle["admitted"]) == admitted
+    assert cycle["admitted"][0]["admission"]["podSetAssignments"][0]["flavors"] == {"cpu": "default"}
+
+
+def test_a_job_that_cannot_grow_in_its_flavor_stays_as_it_is() -> None:
+    queue = cluster_queue("q", group(("default", [quota("cpu", 2)]), ("other", [quota("cpu", 9)])))
+    objects = [
+        queue,
+        flavor("other"),
+        workload("small", "q", cpu="1", held=True),
+        grown("large", "q", "small", 3, cpu="1"),
+    ]
+    (cycle,) = decide(*objects)
+    assert cycle["admitted"] == []
+    (row,) = cycle["pending"]
+    assert "the slice that it takes the place of has another flavor than other" in row["message"]
+
+
+def test_preempting_for_growth_spares_the_slice_before() -> None:
+    preemption = {"withinClusterQueue": "LowerPriority"}
+    large = grown("large", "q", "small", 2, cpu="1")
+    large["spec"]["priority"] = 10
+    objects = [
+        cpu_queue("q", 2, preemption=preemption),
+        workload("small", "q", cpu="1", priority=10, held=True),
+        workload("low", "q", cpu="1", held=True),
+        large,
+    ]
+    first, second = decide(*objects, cycles=2)
+    assert names(first["preempted"]) == ["low"]
+    assert names(second["admitted"]) == ["large"]

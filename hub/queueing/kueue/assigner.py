@@ -25,7 +25,7 @@ from hub.queueing.kueue.assignment import (
 from hub.queueing.kueue.flavors import obstacle
 from hub.queueing.kueue.preemption import Search, put_back, queue_at, take_out
 from hub.queueing.kueue.standing import Standing
-from hub.queueing.kueue.workload import PodSet, Workload
+from hub.queueing.kueue.workload import Part, PodSet, Workload
 from hub.queueing.objects import ClusterQueue, Flavor, FlavorResource, ResourceGroup
 from hub.queueing.policies import Fungibility
 
@@ -52,9 +52,11 @@ class Assigner:
         counts: Sequence[int] | None = None,
         cursor: Cursor | None = None,
         pinned: Pinned | None = None,
+        grows: Sequence[Part] = (),
     ) -> Assignment:
-        """`counts`: other numbers of pods. `cursor`: go on after these flavors. `pinned`: only these flavors."""
-        walk = _Walk(self, standing, position, workload, cursor, pinned)
+        """`counts`: other numbers of pods. `cursor`: go on after these flavors. `pinned`: only these flavors. `grows`:
+        what the slice holds that it takes the place of: only what is more is asked for, and of the same flavors."""
+        walk = _Walk(self, standing, position, workload, cursor, pinned, grows)
         parts = [
             (number, pods, pods.count if counts is None else counts[number])
             for number, pods in enumerate(workload.pod_sets)
@@ -66,6 +68,8 @@ class Assigner:
         result.mode = min((part.mode for part in result.pod_sets), default=Mode.NO_FIT)
         if result.mode is Mode.NO_FIT:
             result.no_fit = walk.reason
+        elif grows:
+            result.growth = _growth(result, grows)
         return result
 
     def obstacle(self, flavor: Flavor, pods: PodSet) -> str:
@@ -100,7 +104,10 @@ class _Walk:
         workload: Workload,
         cursor: Cursor | None,
         pinned: Pinned | None,
+        grows: Sequence[Part],
     ) -> None:
+        self._grows = grows
+        self._held = {part.name: part for part in grows}
         self._assigner, self._standing, self._position = assigner, standing, position
         self._workload, self._cursor, self._pinned = workload, cursor, pinned
         self._queue: ClusterQueue = queue_at(standing, position)
@@ -130,7 +137,9 @@ class _Walk:
             result.pod_sets.append(PodSetAssignment(pods, count, wanted, flavors, Mode.FIT if clean else worst))
             for resource, choice in flavors.items():
                 key = (choice.flavor, resource)
-                result.usage[key] = result.usage.get(key, 0) + wanted[resource]
+                old = self._held.get(pods.name)
+                more = wanted[resource] - (old.of(resource)[1] if old is not None else 0)
+                result.usage[key] = result.usage.get(key, 0) + more
                 result.reach = max(result.reach, choice.reach)
         return not any(part.requests and not part.flavors for part in result.pod_sets[-len(members) :])
 
@@ -176,7 +185,7 @@ class _Walk:
                 self._note(members, name, wanted, {}, (Mode.NO_FIT, 0), refused)
                 continue
             here = len(seen)
-            choices, found = self._flavor(name, wanted, result.usage, seen, policy)
+            choices, found = self._flavor(name, self._beyond(name, wanted, members), result.usage, seen, policy)
             self._note(members, name, wanted, result.usage, found)
             if found[0] is Mode.NO_FIT:
                 hopeless.append(gravest([o.reason for o in seen[here:]]) or Reason.WAITING_FOR_QUOTA)
@@ -192,6 +201,17 @@ class _Walk:
         if not best:
             self._count([lightest(hopeless) or Reason.NO_MATCHING_FLAVOR])
         return best, False
+
+    def _beyond(self, name: str, wanted: dict[str, int], members: list[_Member]) -> dict[str, int | None]:
+        """What is wanted beyond what the slice before has; None where that is of another flavor."""
+        if not self._grows:
+            return {**wanted}
+        beyond: dict[str, int | None] = {}
+        for resource, value in wanted.items():
+            held = [self._grows[number].of(resource) for number, _, _ in members if number < len(self._grows)]
+            same = len(held) == len(members) and all(flavor == name for flavor, _ in held)
+            beyond[resource] = value - sum(amount for _, amount in held) if same else None
+        return beyond
 
     def _note(
         self,
@@ -235,7 +255,7 @@ class _Walk:
     def _flavor(
         self,
         name: str,
-        wanted: Mapping[str, int],
+        wanted: Mapping[str, int | None],
         taken: Mapping[FlavorResource, int],
         seen: list[Obstacle],
         policy: Fungibility,
@@ -245,6 +265,10 @@ class _Walk:
         worst = _PERFECT
         for resource, value in wanted.items():
             key = (name, resource)
+            if value is None:
+                detail = f"the slice that it takes the place of has another flavor than {name}"
+                seen.append(Obstacle(Reason.NO_MATCHING_FLAVOR, name, resource, detail=detail))
+                return {}, _WORST
             mode, reach = self._quota(key, value + taken.get(key, 0), seen)
             if _better(worst, (mode, reach), policy):
                 worst = (mode, reach)
@@ -280,6 +304,17 @@ class _Walk:
         for victim in victims:
             put_back(standing, victim)
         return (Mode.PREEMPT if any(v.position == position for v in victims) else Mode.RECLAIM), reach
+
+
+def _growth(result: Assignment, grows: Sequence[Part]) -> dict[FlavorResource, int]:
+    """As Kueue reckons it for preemption: the pods that are more, times what one takes."""
+    growth: dict[FlavorResource, int] = {}
+    for part, old in zip(result.pod_sets, grows, strict=False):
+        for resource, choice in part.flavors.items():
+            key = (choice.flavor, resource)
+            each = part.requests[resource] // part.count if part.count else 0
+            growth[key] = growth.get(key, 0) + each * (part.pod_set.count - old.count)
+    return growth
 
 
 def _better(one: _Quality, other: _Quality, policy: Fungibility) -> bool:

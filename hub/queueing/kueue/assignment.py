@@ -111,7 +111,11 @@ Cursor = tuple[dict[str, int], ...]
 
 @dataclass(slots=True)
 class Assignment:
-    """`mode` is the worst of its pod sets, `reach` the largest; `usage` what it would take."""
+    """`mode` is the worst of its pod sets, `reach` the largest; `usage` what it would take.
+
+    `request`: what victims have to make room for; all of `usage` but for who grows an elastic job. `total`: what it
+    would hold in the end.
+    """
 
     pod_sets: list[PodSetAssignment] = field(default_factory=list)
     usage: dict[FlavorResource, int] = field(default_factory=dict)
@@ -119,6 +123,20 @@ class Assignment:
     mode: Mode = Mode.FIT
     obstacles: list[Obstacle] = field(default_factory=list)
     no_fit: Reason | None = None
+    growth: dict[FlavorResource, int] | None = None
+
+    @property
+    def request(self) -> dict[FlavorResource, int]:
+        return {key: value for key, value in (self.usage if self.growth is None else self.growth).items() if value}
+
+    @property
+    def total(self) -> dict[FlavorResource, int]:
+        held: dict[FlavorResource, int] = {}
+        for part in self.pod_sets:
+            for resource, choice in part.flavors.items():
+                key = (choice.flavor, resource)
+                held[key] = held.get(key, 0) + part.requests[resource]
+        return held
 
     @property
     def needed(self) -> frozenset[FlavorResource]:

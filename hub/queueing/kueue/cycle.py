@@ -18,7 +18,7 @@ from hub.queueing.kueue.preemption import Search, Victim, put_back, queue_at, ta
 from hub.queueing.kueue.roster import Amounts, Roster, Tree
 from hub.queueing.kueue.standing import Standing
 from hub.queueing.kueue.verdict import Admitted, Outcome, Preempted, Verdict
-from hub.queueing.kueue.workload import Held, Workload
+from hub.queueing.kueue.workload import Held, Part, Workload
 from hub.queueing.objects import namespace_labels
 from hub.queueing.usage import fits
 
@@ -66,9 +66,11 @@ class Scheduler:
         tree, position = self.roster.places[name]
         notes: list[Considered] = []
         self._assigner.notes = notes
-        self._assigner.assign(tree.standing, position, workload)
+        before = self._before(name, workload)
+        grows = before.held.parts if before is not None else ()
+        self._assigner.assign(tree.standing, position, workload, grows=grows)
         self._assigner.notes = None
-        return *self._assign(tree.standing, position, workload), notes
+        return *self._assign(tree.standing, position, workload, grows=grows), notes
 
     # Heads.
 
@@ -93,9 +95,21 @@ class Scheduler:
             return None
         tree, position = self.roster.places[name]
         cursor = line.cursor(workload.key, tree.standing.generation, self._cycle)
-        assignment, victims = self._assign(tree.standing, position, workload, cursor=cursor)
+        before = self._before(name, workload)
+        grows = before.held.parts if before is not None else ()
+        assignment, victims = self._assign(tree.standing, position, workload, cursor=cursor, grows=grows)
         line.remember(workload.key, assignment.cursor, tree.standing.generation, self._cycle)
-        return Entry(workload, name, tree.standing, position, assignment, victims)
+        replaced = before if assignment.mode is Mode.FIT or victims else None
+        return Entry(workload, name, tree.standing, position, assignment, victims, replaced)
+
+    def _before(self, name: str, workload: Workload) -> Victim | None:
+        """The slice of the same queue that the workload takes the place of."""
+        held = self.roster.holder(workload.replaces) if workload.replaces else None
+        if held is None or held.cluster_queue != name:
+            return None
+        tree, position = self.roster.places[name]
+        taken = held.key in tree.gone or held.key in tree.replaced
+        return None if taken else Victim(held, position, "InClusterQueue")
 
     def _assign(
         self,
@@ -105,15 +119,15 @@ class Scheduler:
         *,
         cursor: Cursor | None = None,
         pinned: Pinned | None = None,
+        grows: tuple[Part, ...] = (),
     ) -> tuple[Assignment, list[Victim]]:
         """The whole, at once or by preempting; else as many pods as can be had; else the whole that cannot be had."""
 
         def attempt(counts: list[int] | None) -> tuple[Assignment, list[Victim], bool]:
-            made = self._assigner.assign(standing, position, workload, counts, cursor, pinned)
+            made = self._assigner.assign(standing, position, workload, counts, cursor, pinned, grows)
             if not made.mode.preempts:
                 return made, [], made.mode is Mode.FIT
-            request = {key: value for key, value in made.usage.items() if value}
-            victims = self._search(standing, position, workload, made.needed, request)
+            victims = self._search(standing, position, workload, made.needed, made.request)
             return made, victims, bool(victims)
 
         whole, victims, good = attempt(None)
@@ -129,11 +143,14 @@ class Scheduler:
         tree, _ = self.roster.places[entry.queue]
         view = tree.after or tree.standing
         deferred = False
-        if any(victim.held.key in tree.gone for victim in entry.victims):
+        if any(victim.held.key in tree.gone or victim.held.key in tree.replaced for victim in entry.leave):
             # Somebody before it takes the same victims: what else could it have, in the same flavors?
+            before = self._before(entry.queue, entry.workload)
+            grows = before.held.parts if before is not None else ()
             entry.assignment, entry.victims = self._assign(
-                view, entry.position, entry.workload, pinned=entry.assignment.pinned()
+                view, entry.position, entry.workload, pinned=entry.assignment.pinned(), grows=grows
             )
+            entry.replaced = before if entry.assignment.mode is Mode.FIT or entry.victims else None
             self.roster.lines[entry.queue].remember(entry.workload.key, entry.assignment.cursor, 0, self._cycle)
             deferred = entry.assignment.mode is Mode.FIT
         mode = entry.assignment.mode
@@ -155,6 +172,10 @@ class Scheduler:
         if mode is Mode.FIT and not deferred and self.roster.settings.block and self.roster.unready:
             return True, self._refuse(entry, self._not_ready(entry.queue), at_once=True)
         self._take(tree, entry.position, entry.usage)
+        if entry.replaced is not None:
+            # For the rest of the cycle it counts as gone, be it that only the preemptions for its successor begin.
+            tree.replaced[entry.replaced.held.key] = entry.replaced
+            self._leaves(tree, entry.replaced)
         if mode.preempts or deferred:
             self._preempt(tree, entry, preempted)
             return False, False
@@ -162,24 +183,20 @@ class Scheduler:
         return False, False
 
     def _still_fits(self, view: Standing, entry: Entry) -> bool:
-        for victim in entry.victims:
+        for victim in entry.leave:
             take_out(view, victim)
         enough = fits(view.usage, entry.position, entry.usage.items())
-        for victim in entry.victims:
+        for victim in entry.leave:
             put_back(view, victim)
         return enough
 
     def _preempt(self, tree: Tree, entry: Entry, preempted: list[Preempted]) -> None:
         """Marks the victims; without any of its own, it waits for those of others."""
         key, line = entry.workload.key, self.roster.lines[entry.queue]
-        if entry.victims and tree.after is None:
-            tree.after = tree.standing.apart()
         victims = sorted(entry.victims, key=lambda victim: victim.held.key)
         for victim in victims:
-            assert tree.after is not None, "made above"
             tree.gone[victim.held.key] = victim
-            tree.after.absent.add(victim.held.key)
-            take_out(tree.after, victim)
+            self._leaves(tree, victim)
             preempted.append(Preempted(victim.held, victim.why, key))
         names = ", ".join(v.held.key for v in victims) or "the victims of others"
         self.roster.verdicts[key] = Verdict(entry.queue, Reason.WAITING_FOR_PREEMPTED, (("victims", names),))
@@ -187,13 +204,22 @@ class Scheduler:
         line.stick(entry.workload, bool(victims))
         line.requeue(entry.workload, at_once=True)
 
+    def _leaves(self, tree: Tree, victim: Victim) -> None:
+        if tree.after is None:
+            tree.after = tree.standing.apart()
+        tree.after.absent.add(victim.held.key)
+        take_out(tree.after, victim)
+
     def _admit(self, entry: Entry, admitted: list[Admitted]) -> None:
         key, line = entry.workload.key, self.roster.lines[entry.queue]
         queue = self.roster.quotas.queues[entry.queue]
         used = {flavor for flavor, _ in entry.assignment.usage}
         checks = tuple(rule.name for rule in queue.check_rules if not rule.flavors or used & set(rule.flavors))
-        amounts = tuple(sorted(entry.assignment.usage.items()))
-        admitted.append(Admitted(entry.workload, entry.queue, tuple(entry.assignment.pod_sets), amounts, checks))
+        whole = entry.assignment.usage if entry.replaced is None else entry.assignment.total
+        amounts = tuple(sorted(whole.items()))
+        replaces = entry.replaced.held.key if entry.replaced is not None else ""
+        pod_sets = tuple(entry.assignment.pod_sets)
+        admitted.append(Admitted(entry.workload, entry.queue, pod_sets, amounts, checks, replaces))
         self.roster.verdicts.pop(key, None)
         line.forget(key)
         line.stick(entry.workload, False)
@@ -241,7 +267,7 @@ class Scheduler:
             return
         # What is below zero does not add up the same in any order: victims always go last.
         tree.after.usage.resume(tree.standing.usage)
-        for victim in tree.gone.values():
+        for victim in (*tree.gone.values(), *tree.replaced.values()):
             take_out(tree.after, victim)
 
     def _taken(self, entry: Entry) -> Verdict:
@@ -260,7 +286,10 @@ class Scheduler:
             tree.taken, tree.after = [], None
         for one in admitted:
             ready = one.workload.key not in self.roster.unready
-            self.roster.hold(Held(one.workload, one.queue, one.amounts, self.roster.now, ready=ready))
+            self.roster.hold(Held(one.workload, one.queue, one.amounts, self.roster.now, ready=ready, parts=one.parts))
+        for tree in self.roster.trees.values():
+            tree.replaced = {}
+        self.roster.finish(one.replaces for one in admitted if one.replaces)
         woken = {id(tree) for tree in self.roster.trees.values() if tree.gone}
         for tree in self.roster.trees.values():
             self.roster.release(tree)

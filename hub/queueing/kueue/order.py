@@ -21,7 +21,10 @@ _Key = tuple[bool, int, float, int, float, str, str]
 
 @dataclass(slots=True)
 class Entry:
-    """One head: `assignment` is what it would take, `victims` who would have to go for it."""
+    """One head: `assignment` is what it would take, `victims` who would have to go for it.
+
+    `replaced`: the slice that ends when it is admitted; no victim, but out of the way like one.
+    """
 
     workload: Workload
     queue: str
@@ -29,6 +32,11 @@ class Entry:
     position: int
     assignment: Assignment
     victims: list[Victim] = field(default_factory=list)
+    replaced: Victim | None = None
+
+    @property
+    def leave(self) -> list[Victim]:
+        return self.victims if self.replaced is None else [self.replaced, *self.victims]
 
     @property
     def usage(self) -> dict[FlavorResource, int]:

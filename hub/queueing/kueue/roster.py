@@ -6,7 +6,7 @@ What a workload waits for while it is in no line at all is said here too; the re
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hub.api.reasons import Reason
 from hub.queueing.kueue.history import History, LocalKey, Past, units
@@ -28,12 +28,14 @@ class Tree:
     """One quota tree, and what a cycle does to it.
 
     `taken`: usage until the cycle ends. `gone`: its victims by key. `after`: how things stand once they are gone.
+    `replaced`: slices of elastic jobs whose successors were decided about; out of the way like victims.
     """
 
     standing: Standing
     taken: list[tuple[int, Amounts]]
     gone: dict[str, Victim]
     after: Standing | None = None
+    replaced: dict[str, Victim] = field(default_factory=dict)
 
 
 class Roster:

@@ -8,19 +8,32 @@ from typing import Any
 from hub.api.reasons import Reason
 from hub.queueing.kueue.assignment import Obstacle, PodSetAssignment
 from hub.queueing.kueue.preemption import Why
-from hub.queueing.kueue.workload import Held, Workload
+from hub.queueing.kueue.workload import Held, Part, Workload
 from hub.queueing.objects import FlavorResource
 
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """`checks`: admission checks of the flavors that it was given, which somebody else has yet to answer."""
+    """`checks`: admission checks of the flavors that it was given, which somebody else has yet to answer. `replaces`:
+    the slice that ends with it, by key."""
 
     workload: Workload
     queue: str
     pod_sets: tuple[PodSetAssignment, ...]
     amounts: tuple[tuple[FlavorResource, int], ...]
     checks: tuple[str, ...] = ()
+    replaces: str = ""
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        return tuple(
+            Part(
+                part.pod_set.name,
+                part.count,
+                tuple((resource, choice.flavor, part.requests[resource]) for resource, choice in part.flavors.items()),
+            )
+            for part in self.pod_sets
+        )
 
 
 @dataclass(frozen=True, slots=True)

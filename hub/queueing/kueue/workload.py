@@ -55,7 +55,7 @@ class Workload:
     `queued` is what orders it among equals: its creation, or when it was evicted for not becoming ready. `not_before`:
     it backs off until then. `failed_checks`: an admission check says Retry or Rejected. `gate`: preempting is not for
     it yet. `gated_by`: who keeps it out of the queue for now. `problem`: why it can never be admitted as
-    it is written.
+    it is written. `replaces`: the slice of an elastic job that it grows, by key.
     """
 
     key: str
@@ -70,6 +70,7 @@ class Workload:
     gate: bool = False
     gated_by: str = ""
     problem: str = ""
+    replaces: str = ""
 
     @property
     def order(self) -> tuple[int, float, str, str]:
@@ -81,11 +82,25 @@ class Workload:
         return self.priority, self.pod_sets
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Of a pod set with quota: `count` pods, and of each resource the flavor and what they have of it together."""
+
+    name: str
+    count: int
+    amounts: tuple[tuple[str, str, int], ...]
+
+    def of(self, resource: str) -> tuple[str, int]:
+        """Its flavor and amount of a resource; no flavor, nothing of it."""
+        return next(((flavor, value) for name, flavor, value in self.amounts if name == resource), ("", 0))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Held:
     """A workload with quota: `amounts` of ClusterQueue `cluster_queue`, since `reserved`.
 
-    `evicted`: it is on its way out, and holds its quota until it is gone. `ready`: all its pods have been up.
+    `evicted`: it is on its way out, and holds its quota until it is gone. `ready`: all its pods have been up. `parts`:
+    what each pod set holds, where that is known.
     """
 
     workload: Workload
@@ -94,6 +109,7 @@ class Held:
     reserved: float
     evicted: bool = False
     ready: bool = True
+    parts: tuple[Part, ...] = ()
 
     @property
     def key(self) -> str:
