@@ -83,6 +83,7 @@ class DynamicScoring:
             self.publishing.start()
             self._delivery.start()
             self._retarget()
+            self.roster.announce()
 
     async def run(self) -> None:
         """Nothing of it outlives this."""

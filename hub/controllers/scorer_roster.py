@@ -34,7 +34,9 @@ class ScorerRoster:
     ) -> None:
         self._states, self._world, self._telling, self._on_change = states, world, telling, on_change
         self._policies: dict[Key, Json] = {}
-        self._accepted: dict[Key, tuple[Json, ScorerPolicy, ScorerTargets]] = {}
+        self._accepted: dict[Key, tuple[ScorerPolicy, ScorerTargets]] = {}
+        self._unreadable: dict[Key, str] = {}
+        self._configs: dict[Key, Json] = {}
         self._masks: dict[Key, frozenset[tuple[str, str]]] = {}
         self._chosen: dict[Key, frozenset[str]] = {}
         # Labels, and whether nothing is heard of it, of every cluster that could be scored.
@@ -43,8 +45,7 @@ class ScorerRoster:
     # What follows.
 
     def policy_of(self, key: Key) -> tuple[ScorerPolicy, ScorerTargets]:
-        found = self._accepted.get(key)
-        return (found[1], found[2]) if found is not None else (ScorerPolicy(), ScorerTargets())
+        return self._accepted.get(key) or (ScorerPolicy(), ScorerTargets())
 
     def concerned(self, key: Key, state: ScorerState) -> tuple[str, ...]:
         """Of a state with a plan: which clusters it is about, by name."""
@@ -94,54 +95,70 @@ class ScorerRoster:
 
     # What happens.
 
+    def announce(self) -> None:
+        """Says of everything what is so, when somebody else may have said it last, or nobody could."""
+        for key in self._policies:
+            self.policy_said(key)
+        for obj in self._configs.values():
+            self._config_said(obj)
+
     def policy_seen(self, obj: Json) -> None:
         key = key_of(obj)
         before = self._policies.get(key)
         self._policies[key] = obj
         if before is not None and before.get("spec") == obj.get("spec"):
             return
+        self._unreadable.pop(key, None)
         try:
-            self._accepted[key] = (obj, parse_policy(obj.get("spec")), parse_targets(obj.get("spec")))
+            self._accepted[key] = (parse_policy(obj.get("spec")), parse_targets(obj.get("spec")))
         except InvalidObjectError as error:
-            self._telling.say(SCORER_POLICIES, obj, "Accepted", False, Reason.SCORER_SPEC_INVALID, str(error))
-            return
+            self._unreadable[key] = str(error)
         self.policy_said(key)
         self._on_change()
 
     def policy_gone(self, namespace: str, name: str) -> None:
-        self._policies.pop((namespace, name), None)
-        self._accepted.pop((namespace, name), None)
+        for known in (self._policies, self._accepted, self._unreadable):
+            known.pop((namespace, name), None)
         self._on_change()
 
     def policy_said(self, key: Key) -> None:
-        """Of a policy that can be read: whether there is a scorer that it is about."""
-        policy, accepted = self._policies.get(key), self._accepted.get(key)
-        if policy is None or accepted is None or accepted[0].get("spec") != policy.get("spec"):
+        """Whether it can be read, and whether there is a scorer that it is about."""
+        policy, problem = self._policies.get(key), self._unreadable.get(key)
+        if policy is None:
             return
         whose = f"DynamicScorer {key[0]}/{key[1]}"
-        if key in self._states:
+        holds = problem is None and key in self._states
+        if problem is not None:
+            reason, detail = Reason.SCORER_SPEC_INVALID, problem
+        elif key in self._states:
             reason, detail = Reason.SCORER_ACCEPTED, f"it is used for {whose}"
         else:
             reason, detail = Reason.SCORER_NOT_THERE, f"there is no {whose}"
-        self._telling.say(SCORER_POLICIES, policy, "Accepted", key in self._states, reason, detail)
+        self._telling.say(SCORER_POLICIES, policy, "Accepted", holds, reason, detail)
 
     def config_seen(self, obj: Json) -> None:
         """Masks; of several objects in force all count."""
         key = key_of(obj)
-        masks = (obj.get("spec") or {}).get("masks") or ()
-        counts = key[1] == CONFIG_NAME
-        if counts:
+        self._configs[key] = obj
+        if key[1] == CONFIG_NAME:
+            masks = (obj.get("spec") or {}).get("masks") or ()
             found = frozenset((str(mask.get("clusterName")), str(mask.get("scoreName"))) for mask in masks)
             if self._masks.get(key) != found:
                 self._masks[key] = found
                 self._on_change()
-        reason = Reason.SCORER_ACCEPTED if counts else Reason.SCORER_NOT_THERE
-        detail = f"its masks count: {len(masks)}" if counts else f"only one called {CONFIG_NAME} counts"
-        self._telling.say(DYNAMIC_SCORING_CONFIGS, obj, "InEffect", counts, reason, detail)
+        self._config_said(obj)
 
     def config_gone(self, namespace: str, name: str) -> None:
+        self._configs.pop((namespace, name), None)
         if self._masks.pop((namespace, name), None):
             self._on_change()
+
+    def _config_said(self, obj: Json) -> None:
+        counts = key_of(obj)[1] == CONFIG_NAME
+        masks = len((obj.get("spec") or {}).get("masks") or ())
+        reason = Reason.SCORER_ACCEPTED if counts else Reason.SCORER_NOT_THERE
+        detail = f"its masks count: {masks}" if counts else f"only one called {CONFIG_NAME} counts"
+        self._telling.say(DYNAMIC_SCORING_CONFIGS, obj, "InEffect", counts, reason, detail)
 
     def placement_decided(self, namespace: str, name: str, clusters: Iterable[str]) -> None:
         self._chosen[namespace, name] = frozenset(clusters)

@@ -14,6 +14,7 @@ from controllers_scorer import (
     FakePrometheus,
     Scorer,
     always,
+    condition,
     policy_object,
     published,
     says,
@@ -25,11 +26,13 @@ from hub.api import names
 from hub.api.resource import (
     ADDON_PLACEMENT_SCORES,
     DYNAMIC_SCORERS,
+    DYNAMIC_SCORING_CONFIGS,
     MANAGED_CLUSTER_SET_BINDINGS,
     MANAGED_CLUSTERS,
     PLACEMENT_DECISIONS,
     PLACEMENTS,
     SCORER_POLICIES,
+    Resource,
 )
 from hub.api.timestamps import parse_time
 
@@ -146,6 +149,7 @@ async def test_c_a_score_is_good_for_two_intervals_and_its_end_moves_the_next_de
 ) -> None:
     values: dict[str, Any] = {"ash": 90, "elm": 40}
     scorer.answer = lambda request: {"results": [{"metric": {}, "score": values[scorer.clusters_asked()[-1]]}]}
+    scorer.config["scoring"]["params"]["interval"] = 2
     hub = await scene.hub(scorers=SOON)
     await site(scene, "ash", "elm")
     await placement(scene, "best", **best_by("my-score", "my_score"))
@@ -158,15 +162,20 @@ async def test_c_a_score_is_good_for_two_intervals_and_its_end_moves_the_next_de
     await until(lambda: is_("ash"))
     status = (await scene.api.get(ADDON_PLACEMENT_SCORES, "my-score", "ash"))["status"]
     left = parse_time(status["validUntil"]).timestamp() - time.time()
-    assert left <= 2.0
+    assert left <= 4.0
     # Of ash nothing more is heard: the scorer says nothing that could be used.
     values["ash"] = None
     lost = time.monotonic()
-    await until(lambda: is_("elm"))
-    assert time.monotonic() - lost < 8
+    await until(lambda: is_("elm"), 20)
+    # Two intervals, and what a busy machine takes.
+    assert time.monotonic() - lost < 15
     said = await says(scene, "load", "Fresh", "ScoreExpired")
     assert "ash: score expired" in said["message"]
-    assert (await says(scene, "load", "Ready", "ScoreAnswered"))["message"].endswith("values for 1 clusters")
+
+    async def one_left() -> bool:
+        return (await condition(scene, "load"))["message"].endswith("values for 1 clusters")
+
+    await until(one_left)
     hub.world.refresh()
     assert list(hub.world.fleet.scores("Dynamic/my_score", time.time()))[1] == 40.0
     values["ash"] = 95
@@ -247,6 +256,31 @@ async def test_g_a_policy_says_whether_it_is_used(scene: Scene, scorer: Scorer) 
         SCORER_POLICIES, "load", {"spec": {"smoothing": None, "clusters": {"allow": ["nobody"]}}}, "default"
     )
     assert "no cluster" in (await says(scene, "load", "Ready", "ScorerNoClusters"))["message"]
+
+
+async def test_g_what_was_there_before_the_hub_is_told_what_it_is(scene: Scene, scorer: Scorer) -> None:
+    """Objects that a hub sees before it leads are spoken of once it does."""
+    scorer.answer = always(5)
+    for policy in (policy_object("load", weight=2), policy_object("nobody")):
+        await scene.api.create(SCORER_POLICIES, policy, "default")
+    await scene.api.create(DYNAMIC_SCORERS, scorer_object("load", scorer.url), "default")
+    masks = {
+        "apiVersion": DYNAMIC_SCORING_CONFIGS.api_version,
+        "kind": "DynamicScoringConfig",
+        "metadata": {"name": "dynamic-scoring-config", "namespace": "default"},
+        "spec": {"masks": []},
+    }
+    await scene.api.create(DYNAMIC_SCORING_CONFIGS, masks, "default")
+    await scene.hub()
+
+    async def told(resource: Resource, name: str, status: str) -> bool:
+        found = (await scene.api.get(resource, name, "default")).get("status") or {}
+        return [c["status"] for c in found.get("conditions") or ()] == [status]
+
+    await until(lambda: told(SCORER_POLICIES, "load", "True"))
+    await until(lambda: told(SCORER_POLICIES, "nobody", "False"))
+    await until(lambda: told(DYNAMIC_SCORING_CONFIGS, "dynamic-scoring-config", "True"))
+    await says(scene, "load", "Ready", "ScorerNoClusters")
 
 
 async def test_j_one_scorer_of_ten_that_hangs_delays_no_other_and_is_left_alone(scene: Scene) -> None:
