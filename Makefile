@@ -66,7 +66,7 @@ bench: $(VENV)/.dev ## Every number, ours beside the one to hold
 	@$(BIN)/python -m bench
 
 bench-placement: $(VENV)/.dev ## Placement and scoring only, GPU packing of the trace included
-	@OPENB="$(OPENB)" $(BIN)/python -m bench placement prometheus openb
+	@OPENB="$(OPENB)" $(BIN)/python -m bench placement batch prometheus openb
 
 bench-queue: $(VENV)/.dev ## The queue only, both modes
 	@$(BIN)/python -m bench queue fleet_queue

@@ -12,6 +12,7 @@ ROOMS = (
     "apiserver",
     "edge",
     "placement",
+    "batch",
     "prometheus",
     "planner",
     "openb",

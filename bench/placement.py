@@ -34,7 +34,7 @@ _SHAPE = TaskShape((("cpu", 8000), ("memory", 32 << 30), (names.GPU, 1)), gpu_mo
 
 
 def run() -> list[Figure]:
-    small, large = _fleet(1_000), _fleet(10_000)
+    small, large = fleet_of(1_000), fleet_of(10_000)
     site = Fleet.empty().apply([ClusterSeen(_cluster("big", random.Random(1))), CapacitySeen(_big_site())])
     return [
         *many_placements(),
@@ -197,7 +197,7 @@ def _sets() -> ClusterSets:
     )
 
 
-def _fleet(count: int) -> Fleet:
+def fleet_of(count: int) -> Fleet:
     source = random.Random(count)
     changes: list[FleetChange] = []
     scores = {}
