@@ -84,6 +84,7 @@ PRIORITY_CLASS: Final = "kueue.x-k8s.io/priority-class"
 KUEUE_JOB_UID: Final = "kueue.x-k8s.io/job-uid"
 MAX_EXEC_TIME: Final = "kueue.x-k8s.io/max-exec-time-seconds"
 MIN_PARALLELISM: Final = "kueue.x-k8s.io/job-min-parallelism"
+IN_USE_FINALIZER: Final = "kueue.x-k8s.io/resource-in-use"
 
 # OCM.
 CLUSTER_SET: Final = "cluster.open-cluster-management.io/clusterset"

@@ -50,13 +50,15 @@ class Cycle:
         config: CycleConfig,
         now: Callable[[], float] = time.time,
         on_turn: Callable[[], None] = lambda: None,
+        on_looked: Callable[[], None] = lambda: None,
     ) -> None:
         # Set at an orderly end: what happens is still noted, but nothing new is placed.
         self.closing = False
         self.turns = 0
         self._table, self._world, self._looking, self._deciding = table, world, looking, deciding
         self._metrics, self._config = metrics, config
-        self._may_decide, self._now, self._on_turn = may_decide, now, on_turn
+        self._may_decide, self._now = may_decide, now
+        self._on_turn, self._on_looked = on_turn, on_looked
         self._news = asyncio.Event()
         self._replan = False
         self._planned = -1
@@ -134,6 +136,7 @@ class Cycle:
                 if not self._may_decide():
                     return
                 self._world.refresh()
+        self._on_looked()
         if not self._replan and self._planned == self._world.version:
             return
         self._replan, self._planned = False, self._world.version

@@ -71,7 +71,7 @@ class ClusterQueue:
     """`namespaces` None: takes jobs of no namespace. `checks`: names of the admission checks that it asks for.
 
     `by_usage`: what its LocalQueues used before orders their jobs. `nominal_from`: where its nominal quota comes from,
-    if not from itself.
+    if not from itself. `terminating`: it was deleted, and is only there until nothing uses it.
     """
 
     name: str
@@ -88,6 +88,7 @@ class ClusterQueue:
     check_rules: tuple[CheckRule, ...] = ()
     by_usage: bool = False
     nominal_from: NominalFrom | None = None
+    terminating: bool = False
 
     def group_of(self, resource: str) -> ResourceGroup | None:
         return next((group for group in self.groups if resource in group.resources), None)
@@ -147,6 +148,7 @@ def read_cluster_queue(obj: Mapping[str, Any]) -> ClusterQueue:
         check_rules=checks,
         by_usage=scope is not None and scope.admissionMode == "UsageBasedAdmissionFairSharing",
         nominal_from=read_nominal_from(obj),
+        terminating=bool((obj.get("metadata") or {}).get("deletionTimestamp")),
     )
 
 

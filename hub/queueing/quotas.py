@@ -266,6 +266,8 @@ def _unusable(
     broken: Mapping[ObjectKey, str],
     answer: tuple[str, ...] | Unanswered | None,
 ) -> Inactive | None:
+    if queue.terminating:
+        return Inactive("Terminating", "it is being deleted, and goes when nothing uses it any more")
     missing = [name for group in queue.groups for name in group.flavors if name not in flavors]
     if missing:
         detail = broken.get(("ResourceFlavor", "", missing[0]))
