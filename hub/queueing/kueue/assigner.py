@@ -185,7 +185,8 @@ class _Walk:
                 self._note(members, name, wanted, {}, (Mode.NO_FIT, 0), refused)
                 continue
             here = len(seen)
-            choices, found = self._flavor(name, self._beyond(name, wanted, members), result.usage, seen, policy)
+            asked = self._beyond(name, wanted, members) if self._grows else wanted
+            choices, found = self._flavor(name, asked, result.usage, seen, policy)
             self._note(members, name, wanted, result.usage, found)
             if found[0] is Mode.NO_FIT:
                 hopeless.append(gravest([o.reason for o in seen[here:]]) or Reason.WAITING_FOR_QUOTA)
@@ -204,8 +205,6 @@ class _Walk:
 
     def _beyond(self, name: str, wanted: dict[str, int], members: list[_Member]) -> dict[str, int | None]:
         """What is wanted beyond what the slice before has; None where that is of another flavor."""
-        if not self._grows:
-            return {**wanted}
         beyond: dict[str, int | None] = {}
         for resource, value in wanted.items():
             held = [self._grows[number].of(resource) for number, _, _ in members if number < len(self._grows)]
