@@ -194,7 +194,8 @@ def test_explain_reads_well(kubectl: Any) -> None:
 
 def test_every_kind_is_explained(kubectl: Any) -> None:
     names = kubectl("api-resources", "-o", "name").lines
-    kinds = [name for name in names if "review" not in name]
+    # kubectl takes events.events.k8s.io for a field of the core's Event.
+    kinds = [name for name in names if "review" not in name and name != "events.events.k8s.io"]
     for name in kinds[::4]:
         assert "FIELDS:" in kubectl("explain", name).out, name
     assert len(kinds) > 25
