@@ -83,12 +83,12 @@ class KueuePlanner:
             del self._demands[key]
             self._homeless.discard(key)
             self._roster.drop(key)
-        for key, demand in sorted(now.items()):
-            # What was admitted, and not carried out, asks again.
-            if self._demands.get(key) is not demand or self._roster.waits(key) is None:
-                self._demands[key] = demand
-                self._homeless.discard(key)
-                self._roster.put(waiting_workload(demand))
+        # What was admitted, and not carried out, asks again.
+        asks = [k for k, d in now.items() if self._demands.get(k) is not d or self._roster.waits(k) is None]
+        for key in sorted(asks):
+            self._demands[key] = now[key]
+            self._homeless.discard(key)
+            self._roster.put(waiting_workload(now[key]))
         if snapshot.fleet is not self._fleet:
             self._fleet = snapshot.fleet
             self._roster.unpark(sorted(self._homeless))
