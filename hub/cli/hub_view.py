@@ -23,6 +23,7 @@ from hub.controllers.seen import read_job
 from hub.fleet.shape import TaskShape
 from hub.scoring.state import ScoreState, from_document, shape_documents
 from hub.server.reading import Source
+from hub.server.snapshot import State as HubState
 
 State = tuple[ScoreState, Mapping[str, Any]]
 _PATIENCE: Final = 5.0
@@ -47,6 +48,16 @@ async def hub_view(ctx: click.Context, key: str = "") -> HubView:
 
     async with connect(ctx) as api:
         return await view(api, key)
+
+
+async def live_state(ctx: click.Context, key: str = "") -> HubState:
+    """The hub's own state of everything, decided about as the hub is set. `key` as in `hub_view`."""
+    from hub.cli.plan_input import Settings, quiet
+
+    seen = await hub_view(ctx, key)
+    with quiet():
+        _, state = Settings.read(None, "1", None, None).knowing(seen.scores, seen.queue).state(seen.sources, live=True)
+    return state
 
 
 async def view(api: Session, key: str = "") -> HubView:

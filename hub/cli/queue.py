@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from hub.cli.completion import complete_queue
-
-if TYPE_CHECKING:
-    from hub.server.snapshot import State
 
 _ESTIMATED = 20
 """Starts that are estimated in one listing: each costs some decisions."""
@@ -37,10 +34,11 @@ def command(ctx: click.Context, what: tuple[str, ...], everywhere: bool, output:
 
 
 async def _tree(ctx: click.Context, name: str | None, output: str | None) -> None:
+    from hub.cli.hub_view import live_state
     from hub.cli.output import print_document, print_view
     from hub.server.quota_tree import branch_names, find, quota_tree, tree_table
 
-    branches = quota_tree(await _state(ctx))
+    branches = quota_tree(await live_state(ctx))
     if name is not None:
         found = find(branches, name)
         if found is None:
@@ -57,10 +55,11 @@ async def _tree(ctx: click.Context, name: str | None, output: str | None) -> Non
 
 async def _pending(ctx: click.Context, name: str | None, everywhere: bool, output: str | None) -> None:
     from hub.cli.connection import namespace
+    from hub.cli.hub_view import live_state
     from hub.cli.output import print_document, print_view
     from hub.server.pending import pending_rows, pending_table
 
-    state = await _state(ctx)
+    state = await live_state(ctx)
     where = namespace(ctx)
     quotas = state.world.quotas
     local = name is not None and (where, name) in quotas.local_queues
@@ -82,15 +81,6 @@ async def _pending(ctx: click.Context, name: str | None, everywhere: bool, outpu
     else:
         about = f"queue {name}" if name is not None else "the fleet" if everywhere else f"namespace {where}"
         click.echo(f"nothing waits in {about}", err=True)
-
-
-async def _state(ctx: click.Context) -> State:
-    from hub.cli.plan_input import Settings, hub_objects, quiet
-
-    sources = await hub_objects(ctx)
-    with quiet():
-        _, state = Settings.read(None, "1", None, None).state(sources, live=True)
-    return state
 
 
 def _unknown(kind: str, name: str, known: list[str]) -> Exception:

@@ -22,14 +22,12 @@ def tenants_command(ctx: click.Context, output: str | None) -> None:
 
 
 async def _tenants(ctx: click.Context, output: str | None) -> None:
+    from hub.cli.hub_view import live_state
     from hub.cli.output import print_document, print_sections
-    from hub.cli.plan_input import Settings, hub_objects, quiet
     from hub.server.tenants import fairness, tenant_sections, tenants
 
-    sources = await hub_objects(ctx)
-    with quiet():
-        _, state = Settings.read(None, "1", None, None).state(sources, live=True)
-        found, index = tenants(state), fairness(state)
+    state = await live_state(ctx)
+    found, index = tenants(state), fairness(state)
     if output:
         print_document({"tenants": [tenant.document() for tenant in found], "jainIndex": index}, output)
     else:

@@ -23,14 +23,14 @@ def command(ctx: click.Context, job: str) -> None:
 async def _why(ctx: click.Context, name: str) -> None:
     from hub.api.errors import UsageError
     from hub.cli.connection import namespace
+    from hub.cli.hub_view import live_state
     from hub.cli.output import print_sections
-    from hub.cli.plan_input import Settings, hub_objects, quiet
+    from hub.cli.plan_input import quiet
     from hub.server.waiting import standing_facts, why_sections
 
     key = name if "/" in name else f"{namespace(ctx)}/{name}"
-    sources = await hub_objects(ctx)
+    state = await live_state(ctx, key)
     with quiet():
-        _, state = Settings.read(None, "1", None, None).state(sources, live=True)
         sections = why_sections(state, key) or standing_facts(state, key)
     if sections is None:
         import difflib

@@ -90,7 +90,7 @@ def assign(problem: Problem, *, flow: bool = True) -> Assignment:
     if not len(able):
         return Assignment(tasks, counts.copy(), 0.0, 0.0)
     amounts = problem.amounts[able]
-    kept = amounts.any(axis=0)
+    kept = np.asarray(amounts.any(axis=0))
     # Tasks that ask for nothing still have room for so many only.
     kept[:1] |= not kept.any()
     part = Problem(
