@@ -48,7 +48,7 @@ def test_tables(jobs: Any) -> None:
         "b  research  AGE",
     ]
     assert jobs("get", "fj", "a", "-o", "wide").lines == [
-        "NAME  QUEUE  PHASE  TASKS  CLUSTERS  REASON  GPU  AGE",
+        "NAME  QUEUE  PHASE  TASKS  CLUSTERS  REASON  GPU  PREEMPTED  AGE",
         "a  research  Running  3/5  east,west  Running  2  AGE",
     ]
     assert jobs("get", "fj", "--show-labels", "--no-headers").lines[1] == "b  research  AGE  team=red"
