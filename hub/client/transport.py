@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import time
+from asyncio import sslproto
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote, urlencode
@@ -23,6 +24,9 @@ from hub.client.credentials import Connection, CredentialSource
 
 _log = logging.getLogger(__name__)
 _CHECK_CREDENTIALS_EVERY: Final = 5.0
+# asyncio keeps a buffer of 256 KiB with each TLS connection, written to at its making, so all of it is there. A hub has
+# dozens of connections on which a few kilobytes come at once; what is larger is read in several steps.
+sslproto.SSLProtocol.max_size = 32 << 10
 
 
 class Transport:

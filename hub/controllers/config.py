@@ -114,8 +114,8 @@ class HubConfig(Part):
     queue: Queue = Queue()
     leadership: Leadership = Leadership()
     logs: Logs = Logs()
-    # Writes on their way at once.
-    writers: int = Field(48, ge=1, le=512)
+    # Writes on their way at once; each needs a connection, which costs some hundred kilobytes with TLS.
+    writers: int = Field(24, ge=1, le=512)
     # Whether kopf watches over cluster sets, bindings and clusters that leave.
     lifecycle: bool = True
 

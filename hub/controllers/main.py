@@ -95,7 +95,7 @@ async def _serve(options: argparse.Namespace, config: HubConfig) -> None:
         # Modules and caches stay for ever: the collector need not look at them again and again.
         gc.collect()
         gc.freeze()
-        gc.set_threshold(20_000, 20, 20)
+        gc.set_threshold(10_000, 10, 20)
         logs.logger(__name__).info("starting", identity=identity.name)
         await hub.run()
         logs.logger(__name__).info("stopped")

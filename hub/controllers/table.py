@@ -203,12 +203,15 @@ class JobTable:
             if uid != work.job.uid:
                 self._drop_work(work.key)
         entry = self._entry(work.job)
+        if work.job is not entry.ref and work.job == entry.ref:
+            work = replace(work, job=entry.ref)
         entry.works[work.key] = work
         entry.used = max(entry.used, work.epoch)
         self._by_work[work.key] = work.job.uid
         assumed = entry.assumed.get(work.epoch)
         if assumed is not None and assumed.cluster == work.cluster:
-            del entry.assumed[work.epoch]
+            # A map that was emptied keeps its room; of most jobs it stays empty from here on.
+            entry.assumed = {epoch: other for epoch, other in entry.assumed.items() if epoch != work.epoch}
         self.mark(entry.uid)
         return entry
 

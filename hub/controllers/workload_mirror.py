@@ -174,7 +174,9 @@ class WorkloadMirror:
     def _answered(self, answer: Object | None) -> None:
         if answer is None:
             return
-        entry = self._table.workload_seen(read_workload(answer))
+        meta = answer["metadata"]
+        known = self._table.workload(str(meta.get("namespace") or ""), str(meta["name"]))
+        entry = self._table.workload_seen(read_workload(answer, known))
         if entry is not None:
             # Once it is there, its status can be written.
             self.update(entry)
