@@ -19,7 +19,7 @@ async def flavor(scene: Scene, name: str) -> None:
 
 
 async def cohort(scene: Scene, name: str, parent: str) -> None:
-    spec = {"parentName": parent}
+    spec = {"parentName": parent} if parent else {}
     await scene.api.create(COHORTS, {"apiVersion": API, "kind": "Cohort", "metadata": {"name": name}, "spec": spec})
 
 
