@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 # The parts of Kueue's Configuration that say how the queue decides; mode fleet does not decide by them yet.
 _BEYOND = ("resources", "multiKueue")
+# Of `resources` mode kueue decides by these.
+_COUNTED = frozenset(("excludeResourcePrefixes", "transformations"))
 _KUEUE_PARTS = ("admissionFairSharing", "waitForPodsReady", *_BEYOND)
 # What of the queue's part says how mode fleet decides, besides fairSharing.
 _FLEET_PARTS = ("minimumRuntime", "preemptionBudget", "notice", "backfill", "protectedStart")
@@ -239,12 +241,11 @@ async def list_objects(api: KubeApi) -> list[Source]:
 
 def no_effect(configuration: Mapping[str, Any], mode: str) -> list[str]:
     """What of Kueue's Configuration the queue does not decide by."""
-    parts = _KUEUE_PARTS if mode == "fleet" else _BEYOND
-    return [
-        f"{CONFIG_GROUP} Configuration: {name} has no effect in mode {mode} yet"
-        for name in parts
-        if configuration.get(name)
-    ]
+    unused = [name for name in (_KUEUE_PARTS if mode == "fleet" else ("multiKueue",)) if configuration.get(name)]
+    resources = configuration.get("resources")
+    if mode == "kueue" and isinstance(resources, Mapping):
+        unused += [f"resources.{name}" for name in sorted(resources.keys() - _COUNTED)]
+    return [f"{CONFIG_GROUP} Configuration: {name} has no effect in mode {mode} yet" for name in unused]
 
 
 def queue_notes(objects: Objects) -> set[str]:

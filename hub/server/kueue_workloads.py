@@ -18,6 +18,7 @@ from hub.api.timestamps import parse_time
 from hub.fleet.shape import TaskShape, amount_of, task_shape
 from hub.queueing.demand import Demand
 from hub.queueing.kueue.settings import Settings
+from hub.queueing.kueue.transforms import Counted
 from hub.queueing.kueue.workload import ANYWHERE, Constraints, Held, NodeRequirement, Part, PodSet, Workload
 from hub.queueing.objects import FlavorResource
 from hub.queueing.quotas import Quotas
@@ -83,7 +84,8 @@ def _workload(obj: Json, quotas: Quotas, settings: Settings, pods: PodDefaults) 
     conditions = status.get("conditions")
     ended = {str(entry["name"]): int(entry["count"]) for entry in status.get("reclaimablePods") or ()}
     pod_sets = tuple(
-        _pod_set(entry, f"spec.podSets[{number}]", ended) for number, entry in enumerate(spec.get("podSets") or ())
+        _pod_set(entry, f"spec.podSets[{number}]", ended, settings.counted)
+        for number, entry in enumerate(spec.get("podSets") or ())
     )
     created = _seconds(meta.get("creationTimestamp"), "metadata.creationTimestamp") or 0.0
     states = {str(check.get("state")) for check in status.get("admissionChecks") or ()}
@@ -171,7 +173,7 @@ def _parts(status: Json) -> tuple[Part, ...]:
     return tuple(parts)
 
 
-def _pod_set(entry: Json, field: str, ended: Mapping[str, int]) -> PodSet:
+def _pod_set(entry: Json, field: str, ended: Mapping[str, int], counted: Counted) -> PodSet:
     name = str(entry.get("name") or "main")
     count = max(0, (1 if entry.get("count") is None else int(entry["count"])) - ended.get(name, 0))
     template = entry.get("template") or {}
@@ -183,7 +185,7 @@ def _pod_set(entry: Json, field: str, ended: Mapping[str, int]) -> PodSet:
     return PodSet(
         name=name,
         count=count,
-        requests=tuple(sorted({**_named(template.get("spec") or {}), **dict(_requests(shape))}.items())),
+        requests=tuple(sorted(counted.of({**_named(template.get("spec") or {}), **dict(_requests(shape))}).items())),
         minimum=None if minimum is None else min(int(minimum), count),
         constraints=_constraints(shape, _terms(template.get("spec") or {}, f"{field}.template.spec")),
         group=str((entry.get("topologyRequest") or {}).get("podSetGroupName") or ""),

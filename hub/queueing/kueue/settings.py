@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 from hub.api.errors import InvalidObjectError
 from hub.api.quantity import Quantity
 from hub.api.timestamps import parse_duration
+from hub.queueing.kueue.transforms import ALL, Counted, read_counted
 
 Strategy = Literal["LessThanOrEqualToFinalShare", "LessThanInitialShare"]
 
@@ -41,13 +42,14 @@ class UsageHistory:
 class Settings:
     """`strategies` empty: no fair sharing. `history` None: past usage orders nothing.
 
-    `block`: nothing is admitted while something admitted is not ready.
+    `block`: nothing is admitted while something admitted is not ready. `counted`: what pods' resources count as.
     """
 
     strategies: tuple[Strategy, ...] = ()
     history: UsageHistory | None = None
     block: bool = False
     by_eviction: bool = True
+    counted: Counted = ALL
 
     @property
     def fair(self) -> bool:
@@ -71,6 +73,7 @@ def read_settings(configuration: Mapping[str, Any]) -> Settings:
         history=_history(configuration),
         block=bool(ready.get("blockAdmission")) and ready.get("enable") is not False,
         by_eviction=timestamp == "Eviction",
+        counted=read_counted(_part(configuration, "resources")),
     )
 
 
