@@ -18,7 +18,7 @@ from hub.api import names
 from hub.api.reasons import Reason
 from hub.fleet.changes import ClusterSeen, Release
 from hub.fleet.facts import AVAILABLE
-from hub.fleet.shape import TaskShape
+from hub.fleet.shape import TaskShape, Toleration
 from hub.placement.filters import describe, eligible, verdicts
 from hub.placement.rule import ClusterRule, ClusterToleration
 from hub.placement.what_if import lifts
@@ -146,6 +146,13 @@ def place_edits(snapshot: Snapshot, demand: Demand, refusal: Refusal) -> Iterato
         yield Edit(f"bring cluster {name} back", as_if_back(snapshot, name), demand)
 
 
+def _node_taints(snapshot: Snapshot, shape: TaskShape) -> list[tuple[str, str, str]]:
+    """Of nodes anywhere, those that keep the job away."""
+    sites = (snapshot.fleet.site(name) for name in snapshot.fleet.names)
+    taints = {taint for site in sites if site is not None for group in site.groups for taint in group.taints}
+    return sorted(taint for taint in taints if not shape.tolerates(*taint))
+
+
 def _wishes(snapshot: Snapshot, demand: Demand) -> Iterator[Edit]:
     """Each wish of the job left out."""
     shape, rule = demand.shape, demand.rule
@@ -159,6 +166,13 @@ def _wishes(snapshot: Snapshot, demand: Demand) -> Iterator[Edit]:
         fewer = tuple(pair for pair in shape.node_selector if pair != (key, value))
         words = f"drop node selector {key}={value}"
         yield Edit(words, snapshot, replace(demand, shape=replace(shape, node_selector=fewer)))
+    if shape.node_affinity:
+        words = "drop the required node affinity"
+        yield Edit(words, snapshot, replace(demand, shape=replace(shape, node_affinity=())))
+    for key, value, effect in _node_taints(snapshot, shape)[:_TRIED]:
+        tolerations = tuple(sorted({*shape.tolerations, Toleration(key, "Equal", value, effect)}))
+        words = f"tolerate the nodes' taint {key}{'=' if value else ''}{value}:{effect}"
+        yield Edit(words, snapshot, replace(demand, shape=replace(shape, tolerations=tolerations)))
     for taint in sorted(
         {taint for name in snapshot.fleet.names for taint in snapshot.fleet.facts(name).taints}, key=str
     ):

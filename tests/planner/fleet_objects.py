@@ -29,6 +29,7 @@ def site(
     model: str = "A100",
     labels: Mapping[str, str] | None = None,
     node_labels: Mapping[str, str] | None = None,
+    node_taints: Sequence[tuple[str, str, str]] = (),
     taints: Sequence[Mapping[str, str]] = (),
     available: str = "True",
 ) -> list[FleetChange]:
@@ -41,7 +42,7 @@ def site(
         "name": "nodes",
         "count": nodes,
         "labels": dict(node_labels or {}),
-        "taints": [],
+        "taints": [{"key": key, "value": value, "effect": effect} for key, value, effect in node_taints],
         "allocatable": {"cpu": str(cpu), "memory": "1Ti"},
     }
     if gpus:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from test_planner_cycle import only, snapshots
 
 from hub.api.errors import UsageError
 from hub.api.indexset import IndexSet
+from hub.api.nodeaffinity import NodeRequirement
 from hub.fleet.changes import Charge
 from hub.planner.cycle import plan
 from hub.planner.explain import explain
@@ -132,6 +134,18 @@ BUSY = fleet(site("a", cpu=4), site("b", cpu=4)).apply(
             "tolerate the clusters' taint x:NoSelect",
         ),
         (snapshot(fleet(site("a", available="Unknown")), open_queue(), demand()), "bring cluster a back"),
+        (
+            snapshot(
+                fleet(site("a", node_labels={"zone": "x"})),
+                open_queue(),
+                demand(shape=replace(shape(), node_affinity=((NodeRequirement("zone", "In", ("y",)),),))),
+            ),
+            "drop the required node affinity",
+        ),
+        (
+            snapshot(fleet(site("a", node_taints=[("k", "v", "NoSchedule")])), open_queue(), demand()),
+            "tolerate the nodes' taint k=v:NoSchedule",
+        ),
         (
             snapshot(fleet(site("a", cpu=2)), open_queue(), demand(tasks=3, gang=True)),
             "start at most 2 tasks at once",
