@@ -7,7 +7,7 @@ decision yet is said in words, never passed over.
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hub.api import names
@@ -128,6 +128,7 @@ def _holding(key: str, status: Json, waiting: Waiting) -> Holding:
     admitted = status["admission"]
     ended = {str(entry["name"]): int(entry["count"]) for entry in status.get("reclaimablePods") or ()}
     amounts: dict[FlavorResource, int] = {}
+    notes = list(waiting.notes)
     tasks = 0
     for number, part in enumerate(admitted.get("podSetAssignments") or ()):
         name, count = str(part.get("name") or "main"), int(part.get("count") or 0)
@@ -138,7 +139,12 @@ def _holding(key: str, status: Json, waiting: Waiting) -> Holding:
             if flavor is None:
                 continue
             field = f"status.admission.podSetAssignments[{number}].resourceUsage.{resource}"
-            total = amount_of(resource, value, field)
+            try:
+                total = amount_of(resource, value, field)
+            except InvalidObjectError as error:
+                # It runs all the same: to count nothing would give its quota to another.
+                total = _asked(waiting, name, resource) * count
+                notes.append(f"{error}; what its pods ask for counts instead")
             used = total * left // count if count and left < count else total
             amounts[flavor, resource] = amounts.get((flavor, resource), 0) + used
     conditions = status.get("conditions")
@@ -151,11 +157,17 @@ def _holding(key: str, status: Json, waiting: Waiting) -> Holding:
         key=key,
         queue=str(admitted.get("clusterQueue") or ""),
         amounts=tuple(sorted(amounts.items())),
-        waiting=waiting,
+        waiting=replace(waiting, notes=tuple(notes)),
         slots=slots,
         since=parse_time(str(since)).timestamp() if since else created,
         leaving=condition_is(conditions, "Evicted"),
     )
+
+
+def _asked(waiting: Waiting, pod_set: str, resource: str) -> int:
+    """Of one pod."""
+    shape = next((one.shape for one in waiting.pod_sets if one.name == pod_set), TaskShape())
+    return {"pods": 1, names.GPU_MILLI: shape.gpu_milli}.get(resource) or shape.request(resource)
 
 
 def _pod_set(entry: Json, field: str) -> PodSet:
