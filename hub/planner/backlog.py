@@ -238,6 +238,15 @@ class Heads:
         self._known: dict[str, Demand] = {}
 
     def plan(self, snapshot: Snapshot) -> Plan:
+        try:
+            self._follow(snapshot)
+            return self._backlog.whole(self._backlog.decide(replace(snapshot, demands=())))
+        except Exception:
+            # Somebody may look for who made it fail: what is asked next must not depend on how far this one got.
+            self._backlog, self._known = Backlog(), {}
+            raise
+
+    def _follow(self, snapshot: Snapshot) -> None:
         wanted = {demand.key: demand for demand in snapshot.demands}
         for key in [key for key in self._known if key not in wanted]:
             self._backlog.drop(key)
@@ -246,4 +255,3 @@ class Heads:
             if known is not demand and known != demand:
                 self._backlog.put(demand)
         self._known = wanted
-        return self._backlog.whole(self._backlog.decide(replace(snapshot, demands=())))

@@ -111,3 +111,19 @@ def test_a_decision_looks_at_kinds_not_at_jobs() -> None:
     whole = backlog.whole(decided)
     same(whole, plan(replace(before, demands=tuple(waiting))))
     assert len(whole.refusals) == 3_000 - len(decided.admissions)
+
+
+def test_a_decision_that_fails_leaves_no_trace() -> None:
+    class Poison:
+        """Not even its hash can be had."""
+
+        __hash__ = None  # type: ignore[assignment]
+
+    sites, objects = fleet(site("a", cpu=2)), open_queue()
+    good = [demand(f"j{n}", created=float(n)) for n in range(4)]
+    bad = demand("bad", rule=Poison())
+    heads = Heads()
+    same(heads.plan(snapshot(sites, objects, *good)), plan(snapshot(sites, objects, *good)))
+    with pytest.raises(TypeError):
+        heads.plan(snapshot(sites, objects, *good, bad))
+    same(heads.plan(snapshot(sites, objects, *good[1:])), plan(snapshot(sites, objects, *good[1:])))
