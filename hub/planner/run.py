@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hub.api import names
+from hub.fleet.fleet import Fleet
 from hub.planner.batch import Problem, assign
 from hub.planner.places import Counts, Mask, Option, Places, Wish
 from hub.planner.record import Choice, choices_of
@@ -24,6 +25,8 @@ from hub.queueing.ledger import QuotaLedger
 LOOKS: Final = 4
 """A cluster is filled in so many parts, if it is filled."""
 _EXTRA: Final = 3
+# Of the last part of what is free, one by one finds out best who can use it.
+_NEARLY: Final = 0.9
 # More pairs of group and cluster than this are not one problem but several.
 _PAIRS: Final = 4_000_000
 # Sums of what is free stay whole numbers as floats.
@@ -77,6 +80,8 @@ class Run:
         self.members: dict[int, Group] = {}
         self._groups: list[Group] = []
         self._known: set[int] = set()
+        self._asked: dict[str, int] = {}
+        self._free: dict[str, float] = {}
 
     def add(self, at: int, ways: Sequence[Group]) -> bool:
         """Whether the job belongs to the run: there is quota and, as far as sums say, room. Its quota is taken."""
@@ -88,12 +93,26 @@ class Run:
                 continue
             if group.count >= group.room or len(self._groups) * len(self._places.names) > _PAIRS:
                 return False
+            if not self._enough(group):
+                return False
             self._ledger.add(queue, group.option.choice.requests)
             group.count += 1
             group.waiting.append(at)
             self.members[at] = group
             return True
         return False
+
+    def _enough(self, group: Group) -> bool:
+        """Whether with one more the run still asks for no more than nearly all that is free of everything."""
+        needs = _amounts(group.option)
+        for name in needs:
+            if name not in self._free:
+                self._free[name] = _NEARLY * float(np.nan_to_num(_free(self._places.fleet, name)).sum())
+        if any(self._asked.get(name, 0) + amount > self._free[name] for name, amount in needs.items()):
+            return False
+        for name, amount in needs.items():
+            self._asked[name] = self._asked.get(name, 0) + amount
+        return True
 
     def _member(self, group: Group) -> bool:
         """Whether there is any room for the group; it is one of the run's from now on."""
@@ -105,6 +124,10 @@ class Run:
             if group.room:
                 self._groups.append(group)
         return group.room > 0
+
+    @property
+    def groups(self) -> int:
+        return len(self._groups)
 
     def pay_back(self, turns: Iterable[int]) -> None:
         for at in turns:
@@ -198,9 +221,7 @@ class Run:
         amounts = np.array([[one.get(name, 0) for name in resources] for one in asked], np.int64)
         free = np.zeros((len(fleet.names), len(resources)), np.int64)
         for column, name in enumerate(resources):
-            unit = 1000.0 if name == names.GPU else 1.0
-            known = np.nan_to_num(fleet.free(name) * unit)
-            free[:, column] = np.clip(known, 0, _MOST)
+            free[:, column] = np.clip(np.nan_to_num(_free(fleet, name)), 0, _MOST)
         room = np.zeros((len(groups), len(fleet.names)), np.int64)
         scores = np.zeros(room.shape)
         for row, order in enumerate(orders):
@@ -221,6 +242,11 @@ class _Order:
     rooms: Counts
     scores: NDArray[np.float64]
     choice: Callable[[int], Choice]
+
+
+def _free(fleet: Fleet, resource: str) -> NDArray[np.float64]:
+    """By cluster, in the unit of `_amounts`; NaN where nothing is reported."""
+    return fleet.free(resource) * (1000.0 if resource == names.GPU else 1.0)
 
 
 def _amounts(option: Option) -> dict[str, int]:

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 LEAST: Final = 16
 """Fewer jobs than this are quicker asked one by one, and each then sees what the one before took."""
+EACH: Final = 4
+"""So many jobs of each group at least, on average: a run costs as much as its groups do, jobs one by one as they do."""
+_DEARER: Final = 4
+"""A run of which not all has a place says that room is short; the next one has to be so many times as long."""
 
 
 class Together:
@@ -39,6 +43,7 @@ class Together:
         self._groups: dict[tuple[object, ...], tuple[Group, ...]] = {}
         # Turns before this one were looked at and make no run.
         self._apart = 0
+        self._factor = 1
 
     def take(self, start: int, end: int, until: str | None) -> int:
         """How many turns from `start` on are decided now; 0: the next one is to be asked alone.
@@ -50,7 +55,7 @@ class Together:
             return 0
         run = Run(cycle.places, cycle.ledger)
         stop = self._collect(run, start, end, until)
-        if len(run.members) < LEAST:
+        if len(run.members) < self._factor * max(LEAST, EACH * run.groups):
             run.pay_back(run.members)
             self._apart = stop
             return 0
@@ -58,7 +63,9 @@ class Together:
         first = run.first_waiting(stop)
         if first < stop:
             placed = run.only(placed, first)
-            self._apart = first + 1
+            # Nobody is tried twice.
+            self._apart = stop
+            self._factor *= _DEARER
         run.pay_back([at for at in run.members if at not in placed])
         for at in sorted(placed):
             group, place = run.members[at], placed[at]
