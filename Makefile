@@ -69,7 +69,7 @@ bench-placement: $(VENV)/.dev ## Placement and scoring only, GPU packing of the 
 	@OPENB="$(OPENB)" $(BIN)/python -m bench placement batch prometheus openb
 
 bench-queue: $(VENV)/.dev ## The queue only, both modes
-	@$(BIN)/python -m bench queue fleet_queue
+	@$(BIN)/python -m bench queue fleet_queue backlog
 
 docs: $(VENV)/.dev ## The documentation, into site/
 	@$(BIN)/python -m docs.generate && NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q --strict && echo "docs: site/index.html"

@@ -17,6 +17,7 @@ ROOMS = (
     "planner",
     "openb",
     "queue",
+    "fleet_queue",
     "backlog",
     "jobs",
     "loop",
