@@ -73,7 +73,7 @@ def after(before: Snapshot, decided: Plan, originals: dict[str, Demand]) -> Snap
                     shape=asked.shape,
                     slots=part.slots,
                     amounts=((("default", "cpu"), cpu),),
-                )  # fmt: skip
+                )
             )
     gone = {p.work for p in decided.preemptions}
     back = tuple(originals[part.key] for part in slices if part.work in gone)
