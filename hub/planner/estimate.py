@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from hub.api.indexset import IndexSet
+from hub.api.reasons import Reason
 from hub.api.timestamps import format_time, from_timestamp
 from hub.fleet.changes import Charge, FleetChange, Release
 from hub.fleet.shape import on_domain
@@ -23,6 +24,13 @@ from hub.queueing.demand import Demand, TaskGroup
 from hub.queueing.objects import FlavorResource
 
 SLOWER: Final = 2.0
+# Reasons that no end of what runs takes away.
+_FOR_GOOD: Final = frozenset(
+    {
+        Reason.QUEUE_NOT_FOUND, Reason.QUEUE_INACTIVE, Reason.NAMESPACE_MISMATCH, Reason.NO_MATCHING_FLAVOR,
+        Reason.EXCEEDS_MAX_QUOTA, Reason.INVALID_SPEC, Reason.NO_CLUSTERS, Reason.NO_CLUSTER_FITS,
+    }
+)  # fmt: skip
 MOST_STEPS: Final = 64
 """Ends that are looked at: farther ahead an estimate would be a guess."""
 
@@ -98,6 +106,8 @@ class _Course:
             if any(preemption.preemptor == key for preemption in plan.preemptions):
                 # Those who make way are told now; how long they take is theirs.
                 return _Start(self._snapshot.now)
+            if any(refusal.key == key and refusal.reason in _FOR_GOOD for refusal in plan.refusals):
+                return _Start(None, "waiting alone does not help")
             if not self._ends:
                 return _Start(None, self._nothing_ends())
             self._end_next()

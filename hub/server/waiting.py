@@ -108,7 +108,8 @@ def _facts(
     line = f"{_ordinal(row.in_cluster_queue)} of {same} in ClusterQueue {row.cluster_queue}"
     if ahead:
         line += f", behind {', '.join(ahead[-3:])}" + (f" and {len(ahead) - 3} more" if len(ahead) > 3 else "")
-    facts.append(("In line", line))
+    if row.cluster_queue:
+        facts.append(("In line", line))
     if row.start is not None:
         likely = start_text(row.start, state.now)
         facts.append(("Likely start", f"{likely}: {row.start.why}" if row.start.why else likely))

@@ -181,6 +181,18 @@ def test_why_names_the_numbers_the_place_in_line_and_what_would_help() -> None:
     assert sections[1].title == "Who has nvidia.com/gpu of flavor default"
 
 
+def test_who_waits_for_nothing_that_ends_is_not_told_to_wait() -> None:
+    first = job("first", "research", cpu=2, expectedDuration="10m")
+    state = _state([*site("north", nodes=1, cpu=4), *queue("research", cpu=2), first, job("lost", "absent")])
+    state.carry_out(plan(state.snapshot()))
+    sections = why_sections(state, "default/lost")
+    assert sections is not None
+    said = dict(sections[0].facts)
+    assert said["Reason"] == "QueueNotFound"
+    assert said["Likely start"] == "unknown: waiting alone does not help"
+    assert "In line" not in said
+
+
 def test_a_job_that_runs_or_is_not_there_is_no_riddle() -> None:
     state = _state(a_fleet())
     state.carry_out(plan(state.snapshot()))
