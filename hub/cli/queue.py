@@ -57,7 +57,7 @@ async def _pending(ctx: click.Context, name: str | None, everywhere: bool, outpu
     from hub.cli.connection import namespace
     from hub.cli.hub_view import live_state
     from hub.cli.output import print_document, print_view
-    from hub.server.pending import pending_rows, pending_table
+    from hub.server.pending import pending_rows, pending_table, with_starts
 
     state = await live_state(ctx)
     where = namespace(ctx)
@@ -72,8 +72,7 @@ async def _pending(ctx: click.Context, name: str | None, everywhere: bool, outpu
             return (row.namespace, row.local_queue) == (where, name)
         return row.cluster_queue == name if name is not None else everywhere or row.namespace == where
 
-    first = [row.key for row in pending_rows(state) if asked(row)][:_ESTIMATED]
-    rows = [row for row in pending_rows(state, first) if asked(row)]
+    rows = with_starts(state, [row for row in pending_rows(state) if asked(row)], _ESTIMATED)
     if output:
         print_document([row.document() for row in rows], output)
     elif rows:

@@ -182,9 +182,8 @@ class Deciding:
             self._looking.after(uid)
 
     def _preempt(self, preemption: Preemption) -> JobEntry | None:
-        self._foreign.preempt(preemption)
         entry = self._table.entries.get(preemption.uid)
-        if entry is None:
+        if self._foreign.preempt(preemption) or entry is None:
             return None
         return entry if self._evicting.preempt(entry, preemption, self._policy.notice) else None
 

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from hub.api.conditions import condition_is
-from hub.api.conversion import V1BETA1, to_v1beta2
 from hub.api.errors import InvalidObjectError
 from hub.api.mergepatch import create_merge_patch
 from hub.api.reasons import Reason
 from hub.api.resource import WORKLOADS
 from hub.api.timestamps import format_time, from_timestamp
 from hub.client.interface import Object
-from hub.controllers.foreign_status import Verdict, status_after
+from hub.controllers.foreign_status import Verdict, preemptions_in, status_after
 from hub.controllers.foreign_workload import Holding, Waiting, admission, read_workload
 from hub.controllers.logs import logger
 from hub.controllers.world import World
@@ -40,8 +39,8 @@ _DRAIN: Final = "HoldAndDrain"
 
 @dataclass(slots=True, eq=False)
 class _Entry:
-    """`verdict`: what was decided and not seen in the object yet. `spoiled`: what
-    it asked for when no decision about it was possible."""
+    """`verdict`: what was decided and not seen in the object yet. `spoiled`: what it asked for when no decision about
+    it was possible, or the API refused it. `stuck`: nothing more is done about it before its object changes."""
 
     obj: Json
     read: Waiting | Holding | None = None
@@ -49,7 +48,7 @@ class _Entry:
     verdict: Verdict | None = None
     refusal: Refusal | None = None
     spoiled: Demand | None = None
-    evictions: int = 0
+    stuck: bool = False
 
 
 class Foreign:
@@ -76,9 +75,6 @@ class Foreign:
             self._listed = tuple(self._slices.values())
         return self._listed
 
-    def __len__(self) -> int:
-        return len(self._entries)
-
     def counts(self) -> Iterable[tuple[str, str, bool, dict[FlavorResource, int]]]:
         """(namespace, LocalQueue, whether it holds quota, what) of each that is active and has not finished."""
         for entry in self._entries.values():
@@ -92,14 +88,13 @@ class Foreign:
     # What is seen.
 
     def seen(self, obj: Json) -> None:
-        obj = to_v1beta2(obj) if obj.get("apiVersion") == V1BETA1 else obj
         uid = str(obj["metadata"]["uid"])
         entry = self._entries.get(uid)
         if entry is None:
             entry = self._entries[uid] = _Entry(obj)
         elif _version(obj) < _version(entry.obj):
             return
-        entry.obj = obj
+        entry.obj, entry.stuck = obj, False
         if entry.verdict is not None and entry.verdict.shows(obj.get("status") or {}):
             entry.verdict = None
         before = self._changes
@@ -158,7 +153,7 @@ class Foreign:
 
     def _keep_going(self, entry: _Entry, held: Holding) -> None:
         """One that holds quota: whether it must go, or has to give its quota back."""
-        if entry.verdict is not None:
+        if entry.verdict is not None or entry.stuck:
             return
         spec = entry.obj.get("spec") or {}
         verdict = None
@@ -188,7 +183,7 @@ class Foreign:
         before = self._slices.get(uid)
         now = None
         if held is not None and entry is not None:
-            now = _slice(uid, held, entry.evictions)
+            now = _slice(uid, held, preemptions_in(self._effective(entry).get("status") or {}))
         if before == now:
             return
         self._changes += 1
@@ -215,11 +210,14 @@ class Foreign:
         self._decided(entry, Verdict.admitted(assigned))
         return True
 
-    def preempt(self, decided: Preemption) -> None:
+    def preempt(self, decided: Preemption) -> bool:
+        """False when it is about none of these."""
         entry = self._entries.get(decided.uid)
-        if entry is not None and isinstance(entry.read, Holding) and not entry.read.leaving:
-            entry.evictions += 1
+        if entry is None:
+            return False
+        if isinstance(entry.read, Holding) and not entry.read.leaving:
             self._decided(entry, Verdict.evicted(Reason.PREEMPTED.code, decided.message, decided.reason))
+        return True
 
     def told(self, refusals: Mapping[str, Refusal]) -> None:
         """Why each that waits does, by its key."""
@@ -256,15 +254,37 @@ class Foreign:
     def _submit(self, entry: _Entry, *, delay: float = 0.0) -> None:
         meta = entry.obj["metadata"]
         key = WriteKey(WORKLOADS, _namespace(entry.obj), str(meta["name"]), "status")
-        self._writes.submit(key, lambda: self._write(entry), delay=delay, on_done=self._answered)
+        self._writes.submit(
+            key,
+            lambda: self._write(entry),
+            delay=delay,
+            on_done=self._answered,
+            on_error=lambda _key, error: self._refused(entry, error),
+        )
 
     def _write(self, entry: _Entry) -> Write | None:
-        uid = str(entry.obj["metadata"]["uid"])
-        if self._entries.get(uid) is not entry:
+        meta = entry.obj["metadata"]
+        if self._entries.get(str(meta["uid"])) is not entry:
             return None
         before = entry.obj.get("status") or {}
         patch = create_merge_patch(before, self._status(entry))
-        return None if patch is None else MergePatch({"metadata": {"uid": uid}, "status": patch})
+        if patch is None:
+            return None
+        # Conditions are replaced as a whole, and whoever runs it changes them, too.
+        seen = {"uid": meta["uid"], "resourceVersion": str(meta["resourceVersion"])}
+        return MergePatch({"metadata": seen, "status": patch})
+
+    def _refused(self, entry: _Entry, error: Exception) -> None:
+        """What was decided does not count; the same would be refused again until the object changes."""
+        uid = str(entry.obj["metadata"]["uid"])
+        if self._entries.get(uid) is not entry:
+            return
+        _log.warning("the status of a Workload cannot be written", workload=_key(entry.obj), why=str(error))
+        decided, entry.verdict, entry.stuck = entry.verdict, None, True
+        if decided is not None and decided.kind == "admit" and isinstance(entry.read, Holding):
+            entry.spoiled = entry.read.waiting.demand
+        self._look(uid, entry)
+        self._on_change()
 
     def _answered(self, answer: Object | None) -> None:
         if answer is not None:
@@ -280,7 +300,7 @@ class Foreign:
         return status_after(obj.get("status") or {}, entry.verdict, waits, at, obj["metadata"].get("generation"))
 
 
-def _slice(uid: str, held: Holding, evictions: int) -> HeldSlice:
+def _slice(uid: str, held: Holding, preempted: int) -> HeldSlice:
     demand = held.waiting.demand
     return HeldSlice(
         key=held.key,
@@ -298,7 +318,7 @@ def _slice(uid: str, held: Holding, evictions: int) -> HeldSlice:
         slots=max(1, held.slots),
         amounts=held.amounts,
         expected=demand.expected if demand is not None else None,
-        preempted=evictions,
+        preempted=preempted,
         gang=True,
         leaving=held.leaving,
         place=False,

@@ -76,6 +76,12 @@ def status_after(
     return status
 
 
+def preemptions_in(status: Mapping[str, Any]) -> int:
+    """How often it made way for others, by its own record: a hub that starts knows it, too."""
+    evictions = (status.get("schedulingStats") or {}).get("evictions") or ()
+    return sum(int(e.get("count") or 0) for e in evictions if e.get("reason") == Reason.PREEMPTED.code)
+
+
 def _admit(said: Conditions, status: Json, verdict: Verdict) -> None:
     assert verdict.admission is not None, "an admission says what is given"
     queue = str(verdict.admission["clusterQueue"])

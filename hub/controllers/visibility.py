@@ -5,7 +5,7 @@
 
 Items have Kueue's fields and `reason`, `message`, `estimatedStart` and `wouldAdmit` of ours, which Kueue's clients pass
 over. On a real control plane an APIService leads here; the embedded API is told where (`--aggregate`). What costs
-several decisions an item is worked out for the first of a page only, in a thread, on the snapshot of the last decision.
+several decisions an item is worked out for the first of a page only, in a thread, so that a long line holds up no one.
 """
 
 from __future__ import annotations
@@ -129,11 +129,14 @@ class VisibilityPages:
 
     async def _summary(self, request: web.Request, snapshot: Snapshot, asked: Callable[[InLine], bool]) -> Json:
         offset, limit = _number(request, "offset", 0), _number(request, "limit", LIMIT)
-        places = [place for place in in_line(snapshot, self._deciding.refusals()) if asked(place)]
-        page = places[offset : offset + min(limit, MOST)]
-        # Usage goes on changing in the loop.
-        still = replace(snapshot, usage={queue: dict(used) for queue, used in snapshot.usage.items()})
-        insights = await asyncio.to_thread(_insights, still, [place.demand.key for place in page[:LOOKED_INTO]])
+        # Plugins are asked in the hub's own loop only; scores say where a job starts, hardly when.
+        still, refusals = replace(snapshot, scorers=()), self._deciding.refusals()
+
+        def look() -> tuple[list[InLine], Mapping[str, _Insight]]:
+            page = [place for place in in_line(still, refusals) if asked(place)][offset : offset + min(limit, MOST)]
+            return page, _insights(still, [place.demand.key for place in page[:LOOKED_INTO]])
+
+        page, insights = await asyncio.to_thread(look)
         return {
             "kind": "PendingWorkloadsSummary",
             "apiVersion": f"{GROUP}/{request.path.split('/')[3]}",

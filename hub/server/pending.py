@@ -5,8 +5,8 @@ The order and the reasons are the planner's on this very state; nothing is read 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hub.api.timestamps import format_duration
@@ -66,17 +66,21 @@ class PendingRow:
         return document
 
 
-def pending_rows(state: State, estimated: Collection[str] = ()) -> list[PendingRow]:
-    """Everything that waits, first come first; a start is estimated for the keys of `estimated` only: it costs
-    several cycles each."""
+def pending_rows(state: State) -> list[PendingRow]:
+    """Everything that waits, first come first."""
     snapshot = state.snapshot()
-    return [
-        _row(place, estimate(snapshot, place.demand.key, plan) if place.demand.key in estimated else None)
-        for place in in_line(snapshot, {refusal.key: refusal for refusal in plan(snapshot).refusals})
-    ]
+    refusals = {refusal.key: refusal for refusal in plan(snapshot).refusals}
+    return [_row(place) for place in in_line(snapshot, refusals)]
 
 
-def _row(place: InLine, start: Estimate | None) -> PendingRow:
+def with_starts(state: State, rows: Sequence[PendingRow], most: int) -> list[PendingRow]:
+    """A start is estimated for the first `most` of `rows`: each costs several decisions."""
+    snapshot = state.snapshot()
+    estimated = [replace(row, start=estimate(snapshot, row.key, plan)) for row in rows[:most]]
+    return [*estimated, *rows[most:]]
+
+
+def _row(place: InLine) -> PendingRow:
     demand, refusal = place.demand, place.refusal
     return PendingRow(
         key=demand.key,
@@ -91,7 +95,6 @@ def _row(place: InLine, start: Estimate | None) -> PendingRow:
         reason=refusal.reason.code if refusal is not None else "",
         message=refusal.message if refusal is not None else "",
         advice=refusal.reason.advice if refusal is not None else "",
-        start=start,
     )
 
 

@@ -203,13 +203,13 @@ def _branch(reading: _Reading, position: int) -> Branch:
 
 def _holdings(reading: _Reading, position: int) -> dict[str, Holding]:
     tree = reading.tree
-    used_here = _used_below(reading, position)
+    used_here, owned = _used_below(reading, position), _owned(tree, position)
     own: dict[str, int] = {}
     limit: dict[str, int] = {}
     borrowed: Counter[str] = Counter()
-    for key in sorted(set(_owned(tree, position)) | set(used_here)):
+    for key in sorted(set(owned) | set(used_here)):
         resource = key[1]
-        mine = _owned(tree, position).get(key, 0)
+        mine = owned.get(key, 0)
         own[resource] = plus(own.get(resource, 0), mine)
         limit[resource] = plus(limit.get(resource, 0), tree.potential(position, key))
         borrowed[resource] += max(0, minus(used_here.get(key, 0), mine))

@@ -6,17 +6,15 @@ Everything is decided again on this state by the production code; nothing is rem
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from hub.api.reasons import Reason
-from hub.planner.cycle import plan
-from hub.planner.estimate import estimate
 from hub.planner.explain import explain
 from hub.planner.explanation import Explanation, QuotaLine
 from hub.queueing.amount import readable
 from hub.queueing.objects import FlavorResource
 from hub.server.explanation_document import find_job
-from hub.server.pending import PendingRow, pending_rows, start_text
+from hub.server.pending import PendingRow, pending_rows, start_text, with_starts
 from hub.server.snapshot import State
 from hub.server.view import Cell, Column, Section, Table, age, span
 
@@ -44,7 +42,7 @@ def why_sections(state: State, key: str) -> list[Section] | None:
         return None
     snapshot = state.snapshot()
     found = explain(snapshot, wanted)
-    row = replace(row, start=estimate(snapshot, wanted, plan))
+    (row,) = with_starts(state, [row], 1)
     sections = [Section("", facts=_facts(state, row, rows, found))]
     short = _short_of(found)
     if short is not None:

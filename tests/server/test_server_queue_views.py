@@ -14,7 +14,7 @@ from hub.api.timestamps import parse_time
 from hub.planner.cycle import plan
 from hub.planner.estimate import Estimate
 from hub.scoring.builtin import default_scorers
-from hub.server.pending import pending_rows, pending_table, start_text
+from hub.server.pending import pending_rows, pending_table, start_text, with_starts
 from hub.server.quota_tree import BAR, Holding, _proportion, bar, branch_names, find, quota_tree, tree_table
 from hub.server.reading import Source, sort_objects
 from hub.server.snapshot import State
@@ -126,8 +126,11 @@ def test_a_start_is_estimated_for_whom_it_is_asked() -> None:
     first = job("first", "research", cpu=2, expectedDuration="10m")
     second = job("second", "research", cpu=2)
     first["metadata"]["creationTimestamp"] = "2025-12-30T00:00:00Z"
-    rows = pending_rows(_state([*objects, first, second]), ["default/second"])
-    assert [row.start for row in rows] == [None, Estimate(_NOW + 600, _NOW + 1200)]
+    state = _state([*objects, first, second])
+    waiting = pending_rows(state)
+    assert [row.start for row in waiting] == [None, None], "nobody asked"
+    rows = [*waiting[:1], *with_starts(state, waiting[1:], 1)]
+    assert rows[1].start == Estimate(_NOW + 600, _NOW + 1200)
     assert rows[1].document()["estimatedStart"] == {
         "earliest": "2026-01-01T00:10:00Z",
         "latest": "2026-01-01T00:20:00Z",
@@ -140,8 +143,8 @@ def test_without_a_duration_the_start_is_unknown_and_says_why() -> None:
     objects = [*site("north", nodes=1, cpu=4), *queue("research", cpu=2)]
     first, second = job("first", "research", cpu=2), job("second", "research", cpu=2)
     first["metadata"]["creationTimestamp"] = "2025-12-30T00:00:00Z"
-    rows = pending_rows(_state([*objects, first, second]), ["default/second"])
-    start = rows[1].start
+    state = _state([*objects, first, second])
+    start = with_starts(state, pending_rows(state)[1:], 1)[0].start
     assert start is not None
     assert start.earliest is None
     assert "expectedDuration" in start.why
