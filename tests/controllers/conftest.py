@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from controllers_scene import Scene
+from controllers_scorer import FakePrometheus, Scorer
 
 from hub.apiserver.server import ApiServer
 from hub.controllers.bootstrap import bootstrap
@@ -16,3 +17,17 @@ async def scene(api_server: ApiServer) -> AsyncIterator[Scene]:
     scene = Scene(api)
     yield scene
     await scene.close()
+
+
+@pytest.fixture
+async def prometheus() -> AsyncIterator[FakePrometheus]:
+    server = await FakePrometheus().start()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+async def scorer() -> AsyncIterator[Scorer]:
+    server = await Scorer().start()
+    yield server
+    await server.stop()

@@ -7,11 +7,9 @@ import datetime
 import ipaddress
 import json
 import ssl
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 from aiohttp import web
 from controllers_scene import Scene, until
 from controllers_scorer import (
@@ -33,20 +31,6 @@ from hub.api.errors import NotFoundError
 from hub.api.resource import DYNAMIC_SCORERS, MANIFEST_WORKS, SCORER_POLICIES, SECRETS
 
 Json = dict[str, Any]
-
-
-@pytest.fixture
-async def prometheus() -> AsyncIterator[FakePrometheus]:
-    server = await FakePrometheus().start()
-    yield server
-    await server.stop()
-
-
-@pytest.fixture
-async def scorer() -> AsyncIterator[Scorer]:
-    server = await Scorer().start()
-    yield server
-    await server.stop()
 
 
 async def site(scene: Scene, *clusters: str, **options: Any) -> None:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from itertools import pairwise
 from typing import Any
 
-import pytest
 from controllers_scene import Scene, until
 from controllers_scorer import (
     FakePrometheus,
@@ -38,20 +36,6 @@ from hub.api.timestamps import parse_time
 
 Json = dict[str, Any]
 SOON: Json = {"dynamic": {"sync": "150ms"}}
-
-
-@pytest.fixture
-async def prometheus() -> AsyncIterator[FakePrometheus]:
-    server = await FakePrometheus().start()
-    yield server
-    await server.stop()
-
-
-@pytest.fixture
-async def scorer() -> AsyncIterator[Scorer]:
-    server = await Scorer().start()
-    yield server
-    await server.stop()
 
 
 async def site(scene: Scene, *clusters: str, **options: Any) -> None:

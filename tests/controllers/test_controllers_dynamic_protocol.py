@@ -8,7 +8,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -31,20 +31,6 @@ from hub.api.resource import DYNAMIC_SCORERS, DYNAMIC_SCORING_CONFIGS, SCORER_PO
 from hub.cli.up.prometheus import prometheus_process
 
 Json = dict[str, Any]
-
-
-@pytest.fixture
-async def prometheus() -> AsyncIterator[FakePrometheus]:
-    server = await FakePrometheus().start()
-    yield server
-    await server.stop()
-
-
-@pytest.fixture
-async def scorer() -> AsyncIterator[Scorer]:
-    server = await Scorer().start()
-    yield server
-    await server.stop()
 
 
 async def test_a_mode_full_scorer_is_asked_about_each_cluster_and_its_scores_are_published(
