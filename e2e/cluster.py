@@ -1,4 +1,4 @@
-"""One Kubernetes cluster of plain processes: API server, controller-manager and, where there are nodes, scheduler, kwok.
+"""One Kubernetes cluster of plain processes: API server, controllers and, where there are nodes, scheduler and kwok.
 
 It is started against an etcd that runs already, and belongs to the `Processes` that its caller holds. What is written:
 flags, keys, kubeconfigs, all under one directory. Who starts several, and when all is ended, is e2e/planes.py.
