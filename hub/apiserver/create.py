@@ -9,6 +9,7 @@ from hub.apiserver.installing import CRDS, finish_crd
 from hub.apiserver.invalid import invalid, required
 from hub.apiserver.kinds import ServedKind
 from hub.apiserver.logical import LogicalCluster
+from hub.apiserver.looking_up import ClusterLook
 from hub.apiserver.ownership import own_fields
 from hub.apiserver.stamps import generated_name, stamp_new
 from hub.apiserver.status import already_exists, bad_request, forbidden
@@ -46,7 +47,7 @@ def create(
         obj.pop("status", None)
     stamp_new(metadata, counts_generations=kind.generation)
     warnings: list[str] = []
-    obj = admit(kind, obj, None, options, warnings)
+    obj = admit(kind, obj, None, options, warnings, ClusterLook(cluster))
     obj = finish_crd(cluster, kind, obj, None) if kind.storage_key == CRDS else obj
     own_fields(kind, obj, None, options, "")
     record = stage(cluster, kind, "ADDED", obj, None, options, verb=verb)

@@ -17,6 +17,7 @@ from hub.apiserver.invalid import forbidden as forbidden_field
 from hub.apiserver.invalid import invalid, wrong
 from hub.apiserver.kinds import ServedKind
 from hub.apiserver.logical import LogicalCluster
+from hub.apiserver.looking_up import ClusterLook
 from hub.apiserver.ownership import own_fields
 from hub.apiserver.patching import Patch
 from hub.apiserver.record import Key, Record
@@ -99,7 +100,7 @@ def store_change(
             _keep_status(obj, old)
         _check_finalizers(kind, obj["metadata"], record, old["metadata"])
     warnings: list[str] = []
-    obj = admit(kind, obj, old, options, warnings)
+    obj = admit(kind, obj, old, options, warnings, None if subresource else ClusterLook(cluster))
     if kind.storage_key == CRDS and not subresource:
         obj = finish_crd(cluster, kind, obj, old)
     own_fields(kind, obj, old, options, subresource)

@@ -1,33 +1,29 @@
 """What OCM's admission webhooks do to clusters, bindings and works, so that its clients meet what they expect.
 
-Kueue's are in queue_rules.py; `RULES` has both.
-
-Only what an object (and its predecessor) tells; who may do what comes with authorization. Each rule is shaped like
-those of builtin_rules.py: the new object and the old one in, the object to keep and what is wrong with it out.
+Only what an object (and its predecessor) tells; who may do what is hub/admission/access.py.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 import orjson
 
+from hub.admission.findings import FieldError, duplicate, forbidden, required, wrong
+from hub.admission.rule import Object, Review, Reviewed
 from hub.api.names import CLUSTER_SET
-from hub.apiserver import queue_rules
-from hub.apiserver.builtin_rules import Object, Review, Reviewed
-from hub.apiserver.invalid import FieldError, duplicate, forbidden, required, wrong
-from hub.apiserver.metadata import name_problem
-from hub.apiserver.stamps import now_text
 
 _CLUSTER_GROUP: Final = "cluster.open-cluster-management.io"
 _WORK_GROUP: Final = "work.open-cluster-management.io"
+_NAMESPACE: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _DEFAULT_SET: Final = "default"
 _DEFAULT_LEASE_SECONDS: Final = 60
 MAX_MANIFESTS_BYTES: Final = 500 * 1024
 
 
-def managed_cluster(obj: Object, old: Object | None) -> Reviewed:
+def managed_cluster(obj: Object, old: Object | None, now: str) -> Reviewed:
     """A set, a lease duration, and on each taint since when; names are namespaces, client configs are https."""
     result = dict(obj)
     metadata = result["metadata"] = dict(obj["metadata"])
@@ -40,12 +36,12 @@ def managed_cluster(obj: Object, old: Object | None) -> Reviewed:
     errors: list[FieldError] = []
     if spec.get("taints"):
         before = ((old or {}).get("spec") or {}).get("taints") or ()
-        spec["taints"] = _timed(spec["taints"], before, creating=old is None, errors=errors)
+        spec["taints"] = _timed(spec["taints"], before, now, creating=old is None, errors=errors)
     result["spec"] = spec
     name = str(metadata.get("name") or "")
     # A cluster's namespace bears its name.
-    if problem := name_problem(name, "", "namespaces"):
-        errors.append(wrong("metadata.name", name, problem))
+    if not _NAMESPACE.fullmatch(name):
+        errors.append(wrong("metadata.name", name, "must be a DNS label, because a namespace has the same name"))
     for index, config in enumerate(spec.get("managedClusterClientConfigs") or ()):
         url = config.get("url")
         if isinstance(url, str) and not url.startswith("https://"):
@@ -53,17 +49,17 @@ def managed_cluster(obj: Object, old: Object | None) -> Reviewed:
     return result, errors
 
 
-def _timed(taints: Any, before: Any, *, creating: bool, errors: list[FieldError]) -> list[Any]:
+def _timed(taints: Any, before: Any, now: str, *, creating: bool, errors: list[FieldError]) -> list[Any]:
     known = {taint.get("key"): taint for taint in before}
     result = []
     for index, taint in enumerate(taints):
         previous = known.get(taint.get("key"))
         if creating:
-            result.append({**taint, "timeAdded": now_text()})
+            result.append({**taint, "timeAdded": now})
         elif previous is None or any(taint.get(part) != previous.get(part) for part in ("value", "effect")):
             if taint.get("timeAdded"):
                 errors.append(_not_yours(index, taint))
-            result.append({**taint, "timeAdded": now_text()})
+            result.append({**taint, "timeAdded": now})
         else:
             if taint.get("timeAdded") != previous.get("timeAdded"):
                 errors.append(_not_yours(index, taint))
@@ -76,14 +72,14 @@ def _not_yours(index: int, taint: Mapping[str, Any]) -> FieldError:
     return forbidden(f"spec.taints[{index}].timeAdded", detail)
 
 
-def binding(obj: Object, old: Object | None) -> Reviewed:
+def binding(obj: Object, old: Object | None, now: str) -> Reviewed:
     name, wanted = obj["metadata"].get("name"), (obj.get("spec") or {}).get("clusterSet")
     if name == wanted:
         return dict(obj), ()
     return dict(obj), [wrong("metadata.name", name, f"must be the name of the set, {wanted}")]
 
 
-def manifest_work(obj: Object, old: Object | None) -> Reviewed:
+def manifest_work(obj: Object, old: Object | None, now: str) -> Reviewed:
     """At least one manifest, each with a name of its own, and not more in all than an agent will take."""
     manifests = ((obj.get("spec") or {}).get("workload") or {}).get("manifests") or ()
     before = ((old or {}).get("spec") or {}).get("workload", {}).get("manifests") if old is not None else None
@@ -115,5 +111,4 @@ RULES: Final[Mapping[tuple[str, str], Review]] = {
     (_CLUSTER_GROUP, "managedclusters"): managed_cluster,
     (_CLUSTER_GROUP, "managedclustersetbindings"): binding,
     (_WORK_GROUP, "manifestworks"): manifest_work,
-    **queue_rules.RULES,
 }

@@ -1,7 +1,6 @@
 """What Kueue's admission webhooks refuse of quotas, queues and workloads, refused here where it is written.
 
-For either served version. Only what an object itself tells; whether a cohort has a cycle or a flavor exists is seen by
-whoever reads them all. Shaped like the rules of builtin_rules.py.
+For either served version. Only what an object itself tells; what other objects say is hub/admission/references.py.
 """
 
 from __future__ import annotations
@@ -9,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from hub.admission.findings import FieldError, duplicate, too_many, wrong
+from hub.admission.rule import Object, Review, Reviewed
 from hub.api.errors import InvalidObjectError
 from hub.api.quantity import Quantity
-from hub.apiserver.builtin_rules import Object, Review, Reviewed
-from hub.apiserver.invalid import FieldError, duplicate, too_many, wrong
 
 _GROUP: Final = "kueue.x-k8s.io"
 _MAX_FLAVORS: Final = 256
@@ -21,7 +20,7 @@ _MAX_QUOTAS: Final = 512
 _SMALLEST_WEIGHT: Final = Quantity("1n")
 
 
-def cluster_queue(obj: Object, old: Object | None) -> Reviewed:
+def cluster_queue(obj: Object, old: Object | None, now: str) -> Reviewed:
     spec = _part(obj, "spec")
     errors = list(_resource_groups(spec, parent=bool(spec.get("cohortName") or spec.get("cohort"))))
     fungibility = _part(spec, "flavorFungibility")
@@ -32,23 +31,23 @@ def cluster_queue(obj: Object, old: Object | None) -> Reviewed:
     return dict(obj), [*errors, *_weight(spec)]
 
 
-def cohort(obj: Object, old: Object | None) -> Reviewed:
+def cohort(obj: Object, old: Object | None, now: str) -> Reviewed:
     spec = _part(obj, "spec")
     return dict(obj), [*_resource_groups(spec, parent=bool(spec.get("parentName"))), *_weight(spec)]
 
 
-def local_queue(obj: Object, old: Object | None) -> Reviewed:
+def local_queue(obj: Object, old: Object | None, now: str) -> Reviewed:
     return dict(obj), list(_weight(_part(obj, "spec")))
 
 
-def resource_flavor(obj: Object, old: Object | None) -> Reviewed:
+def resource_flavor(obj: Object, old: Object | None, now: str) -> Reviewed:
     spec = _part(obj, "spec")
     if spec.get("topologyName") and not spec.get("nodeLabels"):
         return dict(obj), [wrong("spec.topologyName", spec["topologyName"], "needs at least one of spec.nodeLabels")]
     return dict(obj), ()
 
 
-def workload(obj: Object, old: Object | None) -> Reviewed:
+def workload(obj: Object, old: Object | None, now: str) -> Reviewed:
     counts = [part.get("minCount") for part in _members(_part(obj, "spec"), "podSets")]
     partial = [index for index, count in enumerate(counts) if count is not None]
     return dict(obj), [
