@@ -28,6 +28,9 @@ DECISION: Final = f"{GROUP}/decision"
 TOPOLOGY_DOMAIN: Final = f"{GROUP}/topology-domain"
 # On a ManifestWork: that its slice has to go, why, for whom, and when it is stopped (hub/jobs/eviction.py).
 EVICTION: Final = f"{GROUP}/eviction"
+# On a ManifestWork in the hub's own namespace, where no agent reads: the cluster that it is meant for, once the
+# admission checks of its queue have let it through (hub/jobs/works.py).
+RESERVED_FOR: Final = f"{GROUP}/reserved-for"
 # The kind that asked for the work: FleetJob, or Job for a plain batch/v1 Job with a queue name.
 JOB_KIND: Final = f"{GROUP}/job-kind"
 LOG_REQUEST: Final = f"{GROUP}/log-request"

@@ -85,7 +85,7 @@ def quota_kinds() -> frozenset[str]:
 class Quotas:
     """`trees`: by ClusterQueue, the tree it is in (queues whose limits are unknown are in none).
 
-    `workers`: by ClusterQueue, on which clusters its jobs may run, where its owner says so.
+    `workers`: by ClusterQueue, on which clusters its jobs may run, where its owner says so. `checks`: AdmissionChecks.
     `inactive`: by ClusterQueue, why it takes no jobs. `problems`: by ``Kind/name``, what could not be read or agreed.
     """
 
@@ -97,6 +97,7 @@ class Quotas:
     priorities: Mapping[str, int] = field(default_factory=dict)
     trees: Mapping[str, QuotaTree] = field(default_factory=dict)
     workers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    checks: Mapping[str, Check] = field(default_factory=dict)
     inactive: Mapping[str, Inactive] = field(default_factory=dict)
     problems: Mapping[str, str] = field(default_factory=dict)
     _read: Mapping[ObjectKey, tuple[Mapping[str, Any], _Read]] = field(default_factory=dict, repr=False)
@@ -147,6 +148,22 @@ class Quotas:
         """Why this object could not be read; None when it could."""
         found = self._read.get(_key(kind, obj))
         return found[1].detail if found is not None and isinstance(found[1], _Broken) else None
+
+    def asks(self, queue: str, flavors: Iterable[str]) -> tuple[str, ...]:
+        """Names of the admission checks that must be Ready before what was given of these flavors may start.
+
+        The check of MultiKueue is among them where the queue has one.
+        """
+        found = self.queues.get(queue)
+        if found is None or not found.check_rules:
+            return ()
+        used = set(flavors)
+        return tuple(rule.name for rule in found.check_rules if not rule.flavors or used & set(rule.flavors))
+
+    def strangers(self, queue: str, flavors: Iterable[str]) -> tuple[str, ...]:
+        """Of those that it `asks`, the ones that the hub cannot answer itself."""
+        asked = self.asks(queue, flavors)
+        return tuple(name for name in asked if name not in self.checks or not self.checks[name].ours)
 
     def route(self, namespace: str, local_queue: str) -> ClusterQueue | Denial:
         """The ClusterQueue that pays for jobs of this LocalQueue, or why none does."""
@@ -237,7 +254,7 @@ def _assemble(
             name: Inactive("Unknown", detail) for name, detail in lost.items()
         }
         answers = {name: clusters_of(queue, checks, lists, named) for name, queue in queues.items() if queue.checks}
-        workers = {name: found for name, found in answers.items() if not isinstance(found, Unanswered)}
+        workers = {name: found for name, found in answers.items() if isinstance(found, tuple)}
         for name, queue in queues.items():
             if name not in inactive and (why := _unusable(queue, flavors, broken, answers.get(name))):
                 inactive[name] = why
@@ -253,6 +270,7 @@ def _assemble(
         priorities=priorities,
         trees=trees,
         workers=workers,
+        checks=checks,
         inactive=inactive,
         problems=dict(sorted(problems.items())),
         _read=read,
