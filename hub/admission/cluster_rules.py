@@ -1,6 +1,6 @@
 """What OCM's admission webhooks do to clusters, bindings and works, so that its clients meet what they expect.
 
-Only what an object (and its predecessor) tells; who may do what is hub/admission/access.py.
+Only what an object (and its predecessor) tells; who may do what is for the API server to say.
 """
 
 from __future__ import annotations
