@@ -21,7 +21,7 @@ from hub.controllers.isolation import Planner, plan_without_culprits
 from hub.controllers.limits import Limits
 from hub.controllers.logs import logger
 from hub.controllers.looking import Looking
-from hub.controllers.metrics import HubMetrics
+from hub.controllers.metrics.decisions import DecisionMetrics
 from hub.controllers.table import JobEntry, JobTable
 from hub.controllers.tempo import Tempo
 from hub.controllers.world import World
@@ -52,7 +52,7 @@ class Deciding:
         looking: Looking,
         foreign: Foreign,
         tempo: Tempo,
-        metrics: HubMetrics,
+        metrics: DecisionMetrics,
         *,
         planner: Planner,
         policy: FleetPolicy,

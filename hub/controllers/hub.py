@@ -18,7 +18,7 @@ from hub.controllers.config import HubConfig
 from hub.controllers.garbage import REQUEST_KEPT
 from hub.controllers.leading import Leading
 from hub.controllers.logs import logger
-from hub.controllers.metrics import HubMetrics
+from hub.controllers.metrics.all import HubMetrics
 from hub.controllers.rooms.clusters import ClusterRoom
 from hub.controllers.rooms.decisions import DecisionRoom
 from hub.controllers.rooms.ground import Clocks, Ground, Room, Run
@@ -61,7 +61,7 @@ class Hub:
         self._lead = Leading(
             api,
             self.table,
-            self.metrics,
+            self.metrics.process,
             identity,
             config.leadership,
             clock=monotonic,
@@ -87,7 +87,7 @@ class Hub:
             ground.patcher, ground.writes, ground.world, ground.holdings
         )  # fmt: skip
         self.scores, self.dynamic, self.publishing = self._scores.scores, self._scores.dynamic, self._scores.publishing
-        self.foreign, self.idle = self._queues.foreign, self._queues.idle
+        self.foreign, self.idle, self.way = self._queues.foreign, self._queues.idle, self._queues.way
         self.deciding, self.cycle = self._decisions.deciding, self._decisions.cycle
         self.registrar, self.placements = self._clusters.registrar, self._clusters.placements
         self.watching = Watching(
@@ -145,7 +145,7 @@ class Hub:
                 await run()
                 return
             except Exception:
-                self.metrics.room_failures.labels(name).inc()
+                self.metrics.process.room_failures.labels(name).inc()
                 _log.exception("a part of the hub failed and starts again", part=name)
                 await asyncio.sleep(_AGAIN)
 

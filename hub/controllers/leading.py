@@ -19,7 +19,7 @@ from hub.client.elector import Elector
 from hub.client.interface import KubeApi
 from hub.controllers.config import Leadership
 from hub.controllers.logs import logger
-from hub.controllers.metrics import HubMetrics
+from hub.controllers.metrics.process import ProcessMetrics
 from hub.controllers.seen import read_job, read_work, read_workload
 from hub.controllers.table import JobTable
 
@@ -36,7 +36,7 @@ class Leading:
         self,
         api: KubeApi,
         table: JobTable,
-        metrics: HubMetrics,
+        metrics: ProcessMetrics,
         identity: str,
         timing: Leadership,
         *,

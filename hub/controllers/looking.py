@@ -16,7 +16,7 @@ from hub.controllers.evicting import Evicting
 from hub.controllers.holdings import Holdings, holder_of
 from hub.controllers.limits import Limits
 from hub.controllers.logs import logger
-from hub.controllers.metrics import HubMetrics
+from hub.controllers.metrics.decisions import DecisionMetrics
 from hub.controllers.mirror import Mirror
 from hub.controllers.table import JobEntry, JobTable
 from hub.controllers.tempo import Tempo
@@ -47,7 +47,7 @@ class Looking:
         mirror: Mirror,
         workloads: WorkloadMirror,
         tempo: Tempo,
-        metrics: HubMetrics,
+        metrics: DecisionMetrics,
         *,
         now: Callable[[], float],
         on_change: Callable[[], None],

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from hub.api.errors import ApiError, NotFoundError
 from hub.client.interface import Object
 from hub.client.patcher import Create, Delete, MergePatch, OnDone, OnError, Patcher, Write, WriteKey
-from hub.controllers.metrics import HubMetrics
+from hub.controllers.metrics.writes import WriteMetrics
 
 __all__ = ["Create", "Delete", "MergePatch", "Write", "WriteKey", "Writes"]
 
@@ -21,7 +21,7 @@ Desired = Callable[[], Write | None]
 class Writes:
     """`submit` as the patcher's. Refusals are counted; "not found" is none: what was to be changed is gone."""
 
-    def __init__(self, patcher: Patcher, may_write: Callable[[], bool], metrics: HubMetrics) -> None:
+    def __init__(self, patcher: Patcher, may_write: Callable[[], bool], metrics: WriteMetrics) -> None:
         self.patcher = patcher
         # Set at an orderly end: what waits for its time is written now.
         self.closing = False
@@ -50,7 +50,7 @@ class Writes:
 
         def failed(key: WriteKey, error: Exception) -> None:
             if not isinstance(error, NotFoundError):
-                self._metrics.write_failures.labels(key.resource.plural).inc()
+                self._metrics.failures.labels(key.resource.plural).inc()
             if on_error is not None:
                 on_error(key, error)
 

@@ -54,7 +54,7 @@ class ClusterRoom(Room):
             now=clocks.now,
             leads=ground.may_decide,
             on_decided=on_decided,
-            observe=ground.metrics.placement_seconds.observe,
+            observe=ground.metrics.clusters.placement_seconds.observe,
         )
         self._starts: asyncio.TimerHandle | None = None
 

@@ -29,7 +29,7 @@ class DecisionRoom(Room):
         on_turn: Callable[[], None],
         on_looked: Callable[[], None],
     ) -> None:
-        table, world, metrics, clocks = ground.table, ground.world, ground.metrics, ground.clocks
+        table, world, metrics, clocks = ground.table, ground.world, ground.metrics.decisions, ground.clocks
         ready = queues.ready
         self._scores = scores.scores
         self.looking = Looking(

@@ -15,7 +15,7 @@ from hub.client.patcher import Patcher
 from hub.controllers.config import HubConfig
 from hub.controllers.events import Events
 from hub.controllers.holdings import Holdings
-from hub.controllers.metrics import HubMetrics
+from hub.controllers.metrics.all import HubMetrics
 from hub.controllers.table import JobTable
 from hub.controllers.tempo import Tempo
 from hub.controllers.world import World
@@ -49,7 +49,7 @@ class Ground:
         self.api, self.config, self.metrics, self.clocks, self.table = api, config, metrics, clocks, table
         self.may_decide = may_decide
         self.patcher = Patcher(api, concurrency=config.writers)
-        self.writes = Writes(self.patcher, may_decide, metrics)
+        self.writes = Writes(self.patcher, may_decide, metrics.writes)
         self.world = World()
         self.holdings = Holdings(self.world)
         self.tempo = Tempo(clocks.loop)

@@ -20,7 +20,7 @@ class JobRoom(Room):
         table, writes, clocks = ground.table, ground.writes, ground.clocks
         self.delivery = Delivery(table, ground.world, writes, clocks.loop)
         self.telling = Telling(ground.events, table.entries.get)
-        self.evicting = Evicting(table, writes, ground.metrics, clocks.now, self.telling.told_to_go)
+        self.evicting = Evicting(table, writes, ground.metrics.evictions, clocks.now, self.telling.told_to_go)
         self.slices = SliceRecord(ground.world.note, clocks.now)
         self.garbage = Garbage(
             ground.api, table, self.delivery, writes, clocks.loop, clocks.now, request_kept=request_kept

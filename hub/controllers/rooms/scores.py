@@ -17,9 +17,11 @@ class ScoreRoom(Room):
 
     def __init__(self, ground: Ground, *, on_change: Callable[[], None]) -> None:
         config, world, writes, now = ground.config, ground.world, ground.writes, ground.clocks.now
-        self._config, self._metrics = config, ground.metrics
+        self._config = config
         self._access = Access(config.sources.allow, config.sources.tokens)
-        self.scores = Scores(world, writes, config.scorers, now=now, on_change=on_change, watcher=self._called)
+        self.scores = Scores(
+            world, writes, config.scorers, now=now, on_change=on_change, watcher=ground.metrics.scores.called
+        )
         self.dynamic = DynamicScoring(
             ground.api,
             world,
@@ -34,7 +36,7 @@ class ScoreRoom(Room):
         self.scores.others = self.dynamic
         self.plugin_status = PluginStatus(ground.api, writes, self.scores.installed, leads=ground.may_decide, now=now)
         self.publishing = Publishing(
-            self.scores, world, writes, config.scorers.publish, now, ground.metrics.publish_seconds.observe
+            self.scores, world, writes, config.scorers.publish, now, ground.metrics.scores.publish_seconds.observe
         )
 
     def start(self) -> None:
@@ -65,8 +67,3 @@ class ScoreRoom(Room):
     async def closed(self) -> None:
         """Waits until all that `stop` gave up has ended."""
         await self.dynamic.closed()
-
-    def _called(self, scorer: str, seconds: float, problem: str) -> None:
-        self._metrics.scorer_seconds.labels(scorer).observe(seconds)
-        if problem:
-            self._metrics.scorer_failures.labels(scorer).inc()

@@ -52,4 +52,4 @@ class StandingRoom(Room):
         while True:
             before = loop.time()
             await asyncio.sleep(1.0)
-            self._ground.metrics.loop_lag.set(max(0.0, loop.time() - before - 1.0))
+            self._ground.metrics.process.loop_lag.set(max(0.0, loop.time() - before - 1.0))
