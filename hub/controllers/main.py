@@ -85,7 +85,10 @@ async def _serve(options: argparse.Namespace, config: HubConfig) -> None:
                 hub.metrics.registry,
                 lambda: refresh(hub),
                 lambda: health(hub),
-                [*DebugPages(hub, permission).routes, *VisibilityPages(hub.deciding, hub.table, permission).routes],
+                [
+                    *DebugPages(hub, permission).routes,
+                    *VisibilityPages(hub.deciding, hub.table, permission, hub.way).routes,
+                ],
             )
             await stack.enter_async_context(server)
             hub.announce(options.debug_url or server.url)

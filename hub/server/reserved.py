@@ -90,4 +90,5 @@ def _held(
         gang=True,
         rule=demand.rule,
         place=demand.place,
+        local=demand.queue,
     )

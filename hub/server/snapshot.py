@@ -12,12 +12,16 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from hub.api import resource
+from hub.api.conditions import find_condition
 from hub.api.errors import InvalidObjectError
 from hub.api.reasons import Reason
 from hub.api.timestamps import format_time, from_timestamp, parse_time
 from hub.controllers.foreign_workload import Holding, Waiting, mirrored, read_workload
 from hub.controllers.holdings import Holdings, holder_of
+from hub.controllers.limits import Evictions, Limits
+from hub.controllers.past_usage import read_past
 from hub.controllers.seen import JobRef, SeenJob, read_job, read_work
+from hub.controllers.seen import read_workload as read_mirror
 from hub.controllers.table import JobEntry
 from hub.controllers.world import World
 from hub.fleet.changes import Charge, Release, ScoresSeen
@@ -26,10 +30,12 @@ from hub.jobs.fold import demand_of, fold
 from hub.jobs.state import JobState
 from hub.jobs.works import attempt_from_work, slice_to_work
 from hub.placement.rule import ClusterRule
+from hub.planner.kueue_answers import KueueWay
 from hub.planner.plan import HeldSlice, Plan, Preemption, Refusal, Slice, Snapshot
+from hub.planner.ways import FleetWay, Way
 from hub.queueing.assign import flavored
 from hub.queueing.demand import Demand
-from hub.queueing.fleet.policy import FleetPolicy
+from hub.queueing.kueue.history import History
 from hub.queueing.ledger import summed
 from hub.queueing.objects import FlavorResource
 from hub.queueing.quotas import quota_kinds
@@ -38,18 +44,21 @@ from hub.scoring.state import ScoreState
 from hub.server.placements import chosen_by_placement
 from hub.server.reading import Json, Objects, Source
 from hub.server.reserved import Reserved
+from hub.server.rules import Rules
 
 _FOR_EVER: Final = float("inf")
 
 
 @dataclass(slots=True)
 class Job:
-    """`trouble`: why it cannot be read; `refusal`: what the last cycle said of it."""
+    """`trouble`: why it cannot be read; `refusal`: what the last cycle said of it. `evictions`: slices that have to go
+    whoever else waits, for its queue is drained or its time is over."""
 
     entry: JobEntry
     seen: SeenJob
     trouble: str = ""
     refusal: Refusal | None = None
+    evictions: Evictions = ()
 
     @property
     def key(self) -> str:
@@ -68,27 +77,29 @@ class State:
         *,
         live: bool = False,
         scores: ScoreState | None = None,
-        policy: FleetPolicy | None = None,
+        rules: Rules | None = None,
     ) -> None:
         """`live`: the objects are a hub's, so an empty fleet is one; from files it means that only quota is decided.
-        `scores`: what that hub's scorers know; `scorers` are made of it then.
+        `scores`: what that hub's scorers know; `scorers` are made of it then. `rules`: how its queue decides.
 
         What is malformed is added to `objects.problems`; call `objects.check()` before anything is made of the state.
         """
         self.now = now
         self.scorers = tuple(scorers)
         self.scores = scores
-        self.policy = policy or FleetPolicy()
+        self.rules = rules or Rules()
         self.notes: set[str] = set()
         self.jobs: dict[str, Job] = {}
         self.workloads: dict[str, Waiting] = {}
         self.world = World()
+        self.limits = Limits(self.world, self.rules.ready, self.rules.policy.notice, lambda: self.now)
         self.placing = live or bool(objects.of(resource.MANAGED_CLUSTERS))
         self._holdings = Holdings(self.world)
         self._reserved = Reserved()
         self._read_world(objects)
         self._read_jobs(objects)
         self._read_workloads(objects)
+        self.way = self._way(objects) if self.rules.kueue else FleetWay()
 
     def snapshot(self) -> Snapshot:
         self.world.refresh()
@@ -103,7 +114,7 @@ class State:
             sets=self.world.sets,
             scorers=self.scorers,
             held=self._held(),
-            policy=self.policy,
+            policy=self.rules.policy,
         )
 
     def demands(self) -> list[Demand]:
@@ -213,6 +224,10 @@ class State:
             job = self.jobs.get(found.job.uid) if found is not None else None
             if found is not None and job is not None:
                 job.entry.works[found.key] = found
+        for workload in objects.of(resource.WORKLOADS):
+            mirror = read_mirror(dict(self.dated(workload, "Workload")))
+            if mirror.owner in self.jobs:
+                self.jobs[mirror.owner].entry.workload = mirror
         for job in self.jobs.values():
             self._fold(job)
 
@@ -250,6 +265,11 @@ class State:
             return
         lost = self.world.lost if self.placing else frozenset[str]()
         state = fold(spec, job.entry.attempts(), lost=lost, now=self.now, memory=job.seen.memory, refusal=job.refusal)
+        standing = self.limits.standing(job.entry, spec, state)
+        job.entry.hold, job.evictions = standing.hold, standing.evict
+        if standing.hold is not None:
+            memory = job.seen.memory
+            state = fold(spec, job.entry.attempts(), lost=lost, now=self.now, memory=memory, refusal=standing.hold)
         job.entry.state = state
         rule, priority = self.world.rule_of(spec), self.world.priority_of(spec)
         holder = holder_of(
@@ -262,7 +282,7 @@ class State:
 
     def _demand(self, job: Job) -> Demand | None:
         spec, state = job.seen.spec, job.entry.state
-        if spec is None or state is None or job.seen.deleting:
+        if spec is None or state is None or job.seen.deleting or job.entry.hold is not None:
             return None
         rule, priority = self.world.rule_of(spec), self.world.priority_of(spec)
         problem = next((value for value in (rule, priority) if isinstance(value, str)), "")
@@ -272,7 +292,10 @@ class State:
             priority if isinstance(priority, int) else 0,
             rule if isinstance(rule, ClusterRule) else None,
         )
-        return replace(demand, problem=problem) if demand is not None and problem else demand
+        queued = self.limits.queued(state)
+        if demand is None or not (problem or queued is not None):
+            return demand
+        return replace(demand, problem=problem, queued=queued)
 
     def _start(self, job: Job, queue: str, parts: Iterable[Slice]) -> None:
         spec = job.seen.spec
@@ -295,6 +318,20 @@ class State:
                 labels = self.world.fleet.facts(part.cluster).labels
                 shape = on_domain(flavored(self.world.quotas, demand.shape, part.flavors, labels), part.domain)
                 self.world.charge([Charge(held.work, part.cluster, shape, part.slots)])
+
+    def _way(self, objects: Objects) -> Way:
+        settings = self.rules.settings
+        history = None
+        if settings.history is not None:
+            history = History(settings.history, read_past(objects.of(resource.LOCAL_QUEUES)), self.now)
+        # Who preempts stays at the head of its queue; that it does is what it was told last.
+        waits = Reason.WAITING_FOR_PREEMPTED
+        sticky = {job.key for job in self.jobs.values() if job.seen.memory.reason is waits}
+        for obj in objects.of(resource.WORKLOADS):
+            held = find_condition((obj.get("status") or {}).get("conditions"), "QuotaReserved") or {}
+            if held.get("reason") == waits.code:
+                sticky.add(f"{obj['metadata'].get('namespace') or 'default'}/{obj['metadata']['name']}")
+        return KueueWay(settings, history, frozenset(sticky))
 
     def _held(self) -> tuple[HeldSlice, ...]:
         held = (*self._holdings.slices, *self._reserved.slices)

@@ -17,13 +17,15 @@ from hub.asking.access import Access
 from hub.controllers.source_clients import SourceClients
 from hub.planner.backlog import Heads
 from hub.planner.kueue import KueuePlanner
+from hub.planner.kueue_answers import KueueWay
+from hub.planner.ways import FleetWay, Way
 
 _IDLE_TIMEOUT: Final = 10.0
 
 
 class QueueRoom(Room):
-    """`planner` decides, in the mode that the configuration asks for. `on_change` is called when what waits has a new
-    chance."""
+    """`planner` decides, in the mode that the configuration asks for; `way()`: how it goes on from here, for who asks.
+    `on_change` is called when what waits has a new chance."""
 
     def __init__(self, ground: Ground, jobs: JobRoom, *, on_change: Callable[[], None]) -> None:
         queue, now = ground.config.queue, ground.clocks.now
@@ -34,6 +36,7 @@ class QueueRoom(Room):
         self.sampling = remembers.sampling if remembers is not None and remembers.half_life > 0 else None
         kueue = KueuePlanner(replace(queue.settings, block=False), self.past_usage.history)
         self.planner: Planner = kueue.plan if queue.mode == "kueue" else Heads().plan
+        self.way: Callable[[], Way] = (lambda: KueueWay.of(kueue)) if queue.mode == "kueue" else FleetWay
         self.ready = queue.ready
         self.idle = self._idle_watch(jobs)
         self.limits = Limits(ground.world, queue.ready, self.policy.notice, now, self.idle)

@@ -139,7 +139,7 @@ class Roster:
             self._outside[workload.key] = workload
             return
         detail = f"has not been looked at by ClusterQueue {name} yet"
-        self.verdicts[workload.key] = Verdict(name, Reason.PENDING_EVALUATION, (("detail", detail),))
+        self.verdicts[workload.key] = Verdict(name, Reason.PENDING_EVALUATION, (("detail", detail),), unasked=True)
         if name in self.inactive:
             facts = (("queue", name), ("detail", self.inactive[name]))
             self.verdicts[workload.key] = Verdict(name, Reason.QUEUE_SUSPENDED, facts)
