@@ -104,6 +104,10 @@ TAINT_UNREACHABLE: Final = "cluster.open-cluster-management.io/unreachable"
 TAINT_UNAVAILABLE: Final = "cluster.open-cluster-management.io/unavailable"
 CLUSTER_LEASE: Final = "managed-cluster-lease"
 
+# On the roles and bindings that the hub makes for the agents of accepted clusters.
+AGENT_RIGHTS: Final = f"{GROUP}/agent-rights"
+# On the pod of the hub that leads, so that a Service leads to it.
+LEADS: Final = f"{GROUP}/leads"
 # On the hub's Lease: where the hub that leads answers about itself (hub/controllers/debug_server.py).
 DEBUG_URL: Final = f"{GROUP}/debug-url"
 

@@ -65,6 +65,7 @@ TASK_LOG_REQUESTS = Resource(_FLEET, "v1alpha1", "TaskLogRequest", "tasklogreque
 TASK_LOGS = Resource(_FLEET, "v1alpha1", "TaskLog", "tasklogs", True)
 SCORE_SOURCES = Resource(_FLEET, "v1alpha1", "ScoreSource", "scoresources", False)
 SCORER_PLUGINS = Resource(_FLEET, "v1alpha1", "ScorerPlugin", "scorerplugins", False)
+CLUSTER_SCORINGS = Resource(_FLEET, "v1alpha1", "ClusterScoring", "clusterscorings", True)
 SCORER_POLICIES = Resource(_FLEET, "v1alpha1", "ScorerPolicy", "scorerpolicies", True)
 DYNAMIC_SCORERS = Resource(_DYNAMIC, "v1alpha1", "DynamicScorer", "dynamicscorers", True)
 DYNAMIC_SCORING_CONFIGS = Resource(_DYNAMIC, "v1alpha1", "DynamicScoringConfig", "dynamicscoringconfigs", True)
@@ -76,6 +77,9 @@ CONFIG_MAPS = Resource("", "v1", "ConfigMap", "configmaps", True)
 SECRETS = Resource("", "v1", "Secret", "secrets", True)
 JOBS = Resource("batch", "v1", "Job", "jobs", True)
 LEASES = Resource("coordination.k8s.io", "v1", "Lease", "leases", True)
+CLUSTER_ROLES = Resource("rbac.authorization.k8s.io", "v1", "ClusterRole", "clusterroles", False)
+CLUSTER_ROLE_BINDINGS = Resource("rbac.authorization.k8s.io", "v1", "ClusterRoleBinding", "clusterrolebindings", False)
+ROLE_BINDINGS = Resource("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings", True)
 EVENTS = Resource("events.k8s.io", "v1", "Event", "events", True)
 CUSTOM_RESOURCE_DEFINITIONS = Resource(
     "apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", False

@@ -8,6 +8,7 @@ from typing import Final
 
 from hub.api import names
 from hub.client.session import Session
+from hub.controllers.agent_rights import AgentRights
 from hub.controllers.lifecycle import Lifecycle
 from hub.controllers.placements import PlacementKeeper
 from hub.controllers.registrar import Registrar
@@ -46,6 +47,8 @@ class ClusterRoom(Room):
             gap=config.leadership.retry * 2 + 1.0,
             finalizers=(names.HUB_FINALIZER,) if self.lifecycle is not None else (),
         )
+        self.rights = AgentRights(ground.api, ground.writes, lambda: self.registrar.clusters, ground.may_decide)
+        self.registrar.on_accepted = self.rights.look
         ground.world.on_problems = self.registrar.problems_seen
         self.placements = PlacementKeeper(
             ground.world,
@@ -60,7 +63,11 @@ class ClusterRoom(Room):
 
     @property
     def parts(self) -> Mapping[str, Run]:
-        return {"registrar": self.registrar.run, "placements": self.placements.run}
+        return {
+            "registrar": self.registrar.run,
+            "placements": self.placements.run,
+            "agents' rights": self.rights.run,
+        }
 
     def take_over(self) -> None:
         self.registrar.take_over()
