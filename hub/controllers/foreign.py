@@ -75,15 +75,16 @@ class Foreign:
             self._listed = tuple(self._slices.values())
         return self._listed
 
-    def counts(self) -> Iterable[tuple[str, str, bool, dict[FlavorResource, int]]]:
-        """(namespace, LocalQueue, whether it holds quota, what) of each that is active and has not finished."""
+    def counts(self) -> Iterable[tuple[str, str, bool, dict[FlavorResource, int], bool]]:
+        """(namespace, LocalQueue, whether it holds quota, what, whether admission checks keep it from starting) of each
+        that is active and has not finished."""
         for entry in self._entries.values():
             read, spec = entry.read, entry.obj.get("spec") or {}
             queue = str(spec.get("queueName") or "")
             if isinstance(read, Holding):
-                yield _namespace(entry.obj), queue, True, dict(read.amounts)
+                yield _namespace(entry.obj), queue, True, dict(read.amounts), not _admitted(self._effective(entry))
             elif read is not None and read.demand is not None:
-                yield _namespace(entry.obj), queue, False, {}
+                yield _namespace(entry.obj), queue, False, {}, False
 
     # What is seen.
 
@@ -324,6 +325,10 @@ def _slice(uid: str, held: Holding, preempted: int) -> HeldSlice:
         place=False,
         local=demand.queue if demand is not None else "",
     )
+
+
+def _admitted(obj: Mapping[str, Any]) -> bool:
+    return condition_is((obj.get("status") or {}).get("conditions"), "Admitted")
 
 
 def _namespace(obj: Mapping[str, Any]) -> str:

@@ -31,9 +31,10 @@ class JobEntry:
     last that are gone, by epoch, until the job's status has it. `used`: the highest epoch that was ever given out here.
     `pause_until`: loop time before which nothing new is placed, after a refused write (`trouble`). `quarantined`: what
     it asked for when no decision about it was possible. `gone`: its deletion was seen, so it is certain. `hold`: why
-    nothing of it may be placed for now; `deactivate`: why its Workload is to be deactivated. `evicting`: slices that
-    were decided to go, by epoch, until their works say so. `up`: slices that were up once, and since when (epoch
-    seconds) they are not; `recovered`: some were down and are up again.
+    nothing of it may be placed for now; `awaits`: what keeps that of it which is reserved from being sent;
+    `deactivate`: why its Workload is to be deactivated. `evicting`: slices that were decided to go, by epoch, until
+    their works say so. `up`: slices that were up once, and since when (epoch seconds) they are not; `recovered`: some
+    were down and are up again.
     """
 
     ref: JobRef
@@ -61,6 +62,7 @@ class JobEntry:
     timer: asyncio.TimerHandle | None = None
     shape: TaskShape | None = None
     hold: Refusal | None = None
+    awaits: Refusal | None = None
     deactivate: Reason | None = None
     evicting: dict[int, Eviction] = field(default_factory=dict)
     up: dict[int, float | None] = field(default_factory=dict)

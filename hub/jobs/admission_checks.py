@@ -64,6 +64,15 @@ def _read(entry: Mapping[str, Any]) -> CheckState:
     )
 
 
+def requeue_time(status: Mapping[str, Any]) -> float | None:
+    """`requeueState.requeueAt` in epoch seconds; None where there is none, or none that can be read."""
+    at = (status.get("requeueState") or {}).get("requeueAt")
+    try:
+        return parse_time(str(at)).timestamp() if at else None
+    except (InvalidObjectError, OverflowError):
+        return None
+
+
 def saying(states: Iterable[CheckState], state: str) -> tuple[CheckState, ...]:
     return tuple(one for one in states if one.state == state)
 

@@ -16,6 +16,7 @@ Json = dict[str, Any]
 PODS_UP: Final = frozenset({"Started", "Recovered"})
 _PREEMPTED: Final = Reason.PREEMPTED.code
 _RESTARTED: Final = {
+    Reason.ADMISSION_CHECK.code: ("BackoffFinished", "The workload backoff was finished"),
     Reason.PODS_READY_TIMEOUT.code: ("BackoffFinished", "The workload backoff was finished"),
     Reason.CLUSTER_QUEUE_STOPPED.code: ("ClusterQueueRestarted", "The ClusterQueue was restarted after being stopped"),
     Reason.LOCAL_QUEUE_STOPPED.code: ("LocalQueueRestarted", "The LocalQueue was restarted after being stopped"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from hub.controllers.checking import Checking
 from hub.controllers.cycle import Cycle
 from hub.controllers.deciding import Deciding
 from hub.controllers.looking import Looking
@@ -32,6 +33,7 @@ class DecisionRoom(Room):
         table, world, metrics, clocks = ground.table, ground.world, ground.metrics.decisions, ground.clocks
         ready = queues.ready
         self._scores = scores.scores
+        checking = Checking(world, jobs.delivery, clocks.now)
         self.looking = Looking(
             table,
             world,
@@ -40,7 +42,11 @@ class DecisionRoom(Room):
             jobs.evicting,
             queues.limits,
             Mirror(table, ground.writes, ground.tempo, clocks.loop, clocks.now),
-            WorkloadMirror(table, world, ground.writes, ground.tempo, clocks.loop, clocks.now, waits=ready is not None),
+            WorkloadMirror(
+                table, world, ground.writes, ground.tempo, clocks.loop, clocks.now,
+                checking=checking, waits=ready is not None,
+            ),
+            checking,
             ground.tempo,
             metrics,
             now=clocks.now,
