@@ -131,7 +131,8 @@ def _follow(process: subprocess.Popen[bytes], said: TextIO, packages: int, versi
         # By position, not by seeking: the file's offset is the compiler's.
         text = os.pread(said.fileno(), 1 << 22, 0).decode(errors="replace")
         done = sum(1 for line in text.splitlines() if "downloading" not in line)
-        line = f"  Kubernetes {version}: {done} of at most {packages} packages compiled, {_clock(time.monotonic() - started)}"
+        clock = _clock(time.monotonic() - started)
+        line = f"  Kubernetes {version}: {done} of at most {packages} packages compiled, {clock}"
         sys.stderr.write(f"\r{line}" if terminal else f"{line}\n")
         sys.stderr.flush()
     if terminal:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 import time
 import urllib.request
@@ -80,6 +81,13 @@ class Quarterdeck:
             environment=_environment(),
             cwd=self.directory,
         )
+
+    def freeze(self, name: str) -> None:
+        """As a machine that hangs or is cut off: it does nothing, and knows nothing of it afterwards."""
+        self.processes.signal(name, signal.SIGSTOP)
+
+    def thaw(self, name: str) -> None:
+        self.processes.signal(name, signal.SIGCONT)
 
     def start(self) -> None:
         """A hub and all agents."""

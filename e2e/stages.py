@@ -50,6 +50,7 @@ containerStatuses:
 _ENDED: Final = """\
 {{ $now := Now }}
 {{ $started := .status.startTime }}
+{{ $code := CODE }}
 phase: PHASE
 conditions:
 - {type: Initialized, status: "True", lastTransitionTime: {{ $started | Quote }}}
@@ -58,12 +59,12 @@ conditions:
 containerStatuses:
 {{ range .spec.containers }}
 - {name: {{ .name | Quote }}, image: {{ .image | Quote }}, imageID: "", ready: false, started: false, restartCount: 0,
-   state: {terminated: {exitCode: CODE, reason: REASON,
+   state: {terminated: {exitCode: {{ $code }}, reason: REASON,
      startedAt: {{ $started | Quote }}, finishedAt: {{ $now | Quote }}}}}
 {{ end }}
 """
 # jq. A pod without the annotations never fails; one list that is not given holds everything.
-_LISTED = '((.metadata.annotations["{name}"] // "") | split(",")) as ${short}'
+_LISTED = '[(.metadata.annotations["{name}"] // "") | split(",") | .[] | select(. != "")] as ${short}'
 _FAILS: Final = " | ".join(
     [
         _LISTED.format(name=FAILS_INDEXES, short="indexes"),
@@ -95,7 +96,7 @@ def _ending(name: str, *, fails: bool) -> dict[str, Any]:
     status = _ENDED.replace("PHASE", "Failed" if fails else "Succeeded").replace(
         "REASON", "Error" if fails else "Completed"
     )
-    status = status.replace("CODE", f'{{{{ index .metadata.annotations "{EXIT_CODE}" }}}}' if fails else "0")
+    status = status.replace("CODE", f'index .metadata.annotations "{EXIT_CODE}"' if fails else "0")
     of_a_job = {"key": ".metadata.ownerReferences.[].kind", "operator": "In", "values": ["Job"]}
     which = {"key": _FAILS, "operator": "In", "values": [str(fails).lower()]}
     stage = _stage(name, "Pod", [_stays(), _phase("Running"), of_a_job, which], status)

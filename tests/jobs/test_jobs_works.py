@@ -331,5 +331,5 @@ def test_what_an_api_server_put_on_the_template_of_the_jobs_own_object_stays_the
     (manifest,) = work["spec"]["workload"]["manifests"]
     labels = manifest["spec"]["template"]["metadata"]["labels"]
     assert labels["team"] == "vision"
-    assert not {key for key in labels if "controller-uid" in key or key.endswith("/job-name") and "batch" in key}
+    assert not {key for key in labels if "controller-uid" in key or (key.endswith("/job-name") and "batch" in key)}
     assert "job-name" not in labels
