@@ -15,6 +15,7 @@ from hub.api.resource import (
     ADMISSION_CHECKS,
     CLUSTER_CAPACITIES,
     CLUSTER_QUEUES,
+    CLUSTER_SCORINGS,
     COHORTS,
     DYNAMIC_SCORERS,
     DYNAMIC_SCORING_CONFIGS,
@@ -113,6 +114,7 @@ class Watching:
             make(api, DYNAMIC_SCORERS, self._on_scorer, status=True),
             make(api, SCORER_POLICIES, self._on_policy, status=True),
             make(api, DYNAMIC_SCORING_CONFIGS, self._on_scoring_config, status=True),
+            make(api, CLUSTER_SCORINGS, self._on_scoring, status=True),
             make(api, TASK_LOG_REQUESTS, self._on_request, status=True),
             make(api, MANAGED_CLUSTER_SETS, self._on_set),
             make(api, MANAGED_CLUSTER_SET_BINDINGS, self._on_binding),
@@ -305,6 +307,9 @@ class Watching:
             self._dynamic.roster.config_gone(obj["metadata"]["namespace"], obj["metadata"]["name"])
         else:
             self._dynamic.roster.config_seen(obj)
+
+    def _on_scoring(self, obj: Json, gone: bool) -> None:
+        self._dynamic.scoring_seen(obj, gone=gone)
 
     def _on_request(self, obj: Json, gone: bool) -> None:
         if gone:

@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 from hub.api.errors import InvalidObjectError
+from hub.asking.access import Access
 from hub.cli.up.prometheus import prometheus_process
 from hub.controllers.asking import Asking, SourceReport
-from hub.controllers.source_clients import Access, SourceClients
+from hub.controllers.source_clients import SourceClients
 from hub.fleet.changes import FleetChange, ScoresGone, ScoresSeen
 from hub.scoring.answer import read_vector
 from hub.scoring.source import SourceQuery, parse_source

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
+from hub.asking.access import Access
 from hub.controllers.foreign import Foreign
 from hub.controllers.idle import IdleWatch
 from hub.controllers.isolation import Planner
@@ -13,7 +14,6 @@ from hub.controllers.limits import Limits
 from hub.controllers.past_usage import WATCHED, PastUsage
 from hub.controllers.rooms.ground import Ground, Room, Run
 from hub.controllers.rooms.jobs import JobRoom
-from hub.asking.access import Access
 from hub.controllers.source_clients import SourceClients
 from hub.planner.backlog import Heads
 from hub.planner.kueue import KueuePlanner

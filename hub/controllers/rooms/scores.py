@@ -9,7 +9,6 @@ from hub.controllers.plugin_status import PluginStatus
 from hub.controllers.publishing import Publishing
 from hub.controllers.rooms.ground import Ground, Room, Run
 from hub.controllers.scores import Scores
-from hub.asking.access import Access
 
 
 class ScoreRoom(Room):
@@ -18,7 +17,7 @@ class ScoreRoom(Room):
     def __init__(self, ground: Ground, *, on_change: Callable[[], None]) -> None:
         config, world, writes, now = ground.config, ground.world, ground.writes, ground.clocks.now
         self._config = config
-        self._access = Access(config.sources.allow, config.sources.tokens)
+        self._access = config.sources.access
         self.scores = Scores(
             world, writes, config.scorers, now=now, on_change=on_change, watcher=ground.metrics.scores.called
         )

@@ -11,11 +11,10 @@ from typing import Any
 from hub.api.errors import NotFoundError, QuarterdeckError
 from hub.api.reasons import Reason
 from hub.api.resource import SECRETS
+from hub.asking.http import Certificates
+from hub.asking.question import SecretKey, Tls
+from hub.asking.trouble import ScorerTrouble
 from hub.client.interface import KubeApi
-from hub.controllers.scorer_http import Certificates
-from hub.scoring.dynamic.policy import Tls
-from hub.scoring.dynamic.spec import SecretKey
-from hub.scoring.dynamic.trouble import ScorerTrouble
 
 
 class ScorerSecrets:

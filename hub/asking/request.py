@@ -12,27 +12,25 @@ from urllib.parse import urlencode
 
 import orjson
 
-from hub.scoring.dynamic.plan import QUERY_RANGE, SourcePlan
-from hub.scoring.dynamic.policy import NamedQuery
-from hub.scoring.source import CLUSTER
+from hub.asking.question import NamedQuery, SourceQuestion
 
 QUERY: Final = "/api/v1/query"
+QUERY_RANGE: Final = "/api/v1/query_range"
 
 Series = list[Any]
 
 
-def query_url(source: SourcePlan, query: NamedQuery, url: str, now: float, cluster: str = "") -> str:
-    """`url`: host and path of the range endpoint. Start and end are whole seconds, as the framework sends them."""
-    # A cluster's name is a DNS label: nothing in it needs quoting in PromQL.
-    promql = query.promql.replace(CLUSTER, cluster) if cluster else query.promql
+def query_url(source: SourceQuestion, query: NamedQuery, now: float) -> str:
+    """`source.url`: the range endpoint. Start and end are whole seconds, as the framework sends them."""
+    url = source.url
     end = int(now)
     if query.instant:
         if url.endswith(QUERY_RANGE):
             url = url.removesuffix(QUERY_RANGE) + QUERY
-        params = {"query": promql, "time": str(end)}
+        params = {"query": query.promql, "time": str(end)}
     else:
         params = {
-            "query": promql,
+            "query": query.promql,
             "start": str(end - source.range),
             "end": str(end),
             "step": str(source.step),
@@ -50,8 +48,16 @@ def read_series(document: object) -> Series | str:
     if result is None:
         # What a Go program makes of no series.
         return [] if isinstance(data, Mapping) and "result" in data else "the answer is not Prometheus's"
+    return read_list(result, f"no matrix but {_kind(data)}: the query must give series")
+
+
+def read_list(result: object, otherwise: str) -> Series | str:
+    """Series as they are sent to scorers, each with labels and values; one with a single `value` becomes one of it.
+
+    `otherwise`: what the answer is where it is no list of series.
+    """
     if not isinstance(result, list) or not all(isinstance(series, dict) for series in result):
-        return f"the answer is no matrix but {_kind(data)}: the query must give series"
+        return f"the answer is {otherwise}"
     if any("value" in series for series in result):
         result = [
             {"metric": series.get("metric") or {}, "values": [series["value"]]} if "value" in series else series
@@ -64,14 +70,11 @@ def read_series(document: object) -> Series | str:
     return result
 
 
-def body(series: Sequence[Series], queries: Sequence[NamedQuery], protocol: int, cluster: str) -> bytes:
-    """`series`: one list a query, in their order; empty for a scorer that needs no data."""
+def body(series: Sequence[Series], names: Sequence[str], protocol: int, cluster: str) -> bytes:
+    """`series`: one list a name, in their order; empty for a scorer that needs no data."""
     sent: dict[str, Any] = {"data": [one for answer in series for one in answer]}
     if protocol >= 2:
-        sent["named"] = {
-            query.name or str(position): answer
-            for position, (query, answer) in enumerate(zip(queries, series, strict=True))
-        }
+        sent["named"] = dict(zip(names, series, strict=True))
         sent["cluster"] = cluster
     return orjson.dumps(sent)
 

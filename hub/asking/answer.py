@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from hub.api.reasons import Reason
-from hub.scoring.dynamic.trouble import ScorerTrouble
+from hub.asking.trouble import ScorerTrouble
 
 LABELS: Final = ("node", "device", "namespace", "app", "pod", "container", "meta")
 """What of a result's labels counts, in the order of the framework's metric."""

@@ -22,8 +22,8 @@ import orjson
 from yarl import URL
 
 from hub.api.reasons import Reason
-from hub.controllers.source_clients import Access, SourceError
-from hub.scoring.dynamic.trouble import ScorerTrouble
+from hub.asking.access import Access, SourceError
+from hub.asking.trouble import ScorerTrouble
 
 LARGEST_ANSWER: Final = 8 << 20
 LARGEST_SERIES: Final = 32 << 20
