@@ -15,6 +15,7 @@ from hub.api.column import Column
 from hub.api.resource import Resource
 from hub.apiserver import builtin_rules, printers
 from hub.apiserver import builtin_schemas as schemas
+from hub.apiserver.builtin_access import access_kinds
 from hub.apiserver.kinds import Registry, Scale, ServedKind
 from hub.apiserver.schema import compile_schema
 
@@ -142,6 +143,7 @@ def builtin_kinds() -> tuple[ServedKind, ...]:
             _columns("Secrets", "Age"),
             printers.service_account,
             short_names=("sa",),
+            subresources=frozenset({"token"}),
             generation=False,
         ),
         _kind(
@@ -217,7 +219,7 @@ def builtin_kinds() -> tuple[ServedKind, ...]:
             subresources=_STATUS,
         ),
     )
-    return (*core, *grouped, *map(_review, _REVIEWS))
+    return (*core, *grouped, *access_kinds(_kind), *map(_review, _REVIEWS))
 
 
 def _review(served: Resource) -> ServedKind:
