@@ -185,7 +185,8 @@ def _demand(key: str, meta: Json, spec: Json, pod_sets: Sequence[PodSet], quotas
     priority, problem = spec.get("priority"), ""
     if priority is None:
         name = str(reference.get("name") or "")
-        priority = quotas.priorities.get(name, 0)
+        known = quotas.priority_of(str(reference.get("kind") or ""), name)
+        priority = quotas.default_priority if known is None else known
         if name and reference.get("kind") == "WorkloadPriorityClass" and name not in quotas.priorities:
             problem = f"spec.priorityClassRef.name: WorkloadPriorityClass {name} does not exist"
     tasks = pod_sets[0].count if len(pod_sets) == 1 else 1

@@ -32,6 +32,7 @@ from hub.api.resource import (
     NAMESPACES,
     PLACEMENT_DECISIONS,
     PLACEMENTS,
+    PRIORITY_CLASSES,
     RESOURCE_FLAVORS,
     SCORE_SOURCES,
     SCORER_POLICIES,
@@ -62,6 +63,7 @@ QUOTA_RESOURCES: Final = (
     CLUSTER_QUEUES,
     LOCAL_QUEUES,
     WORKLOAD_PRIORITY_CLASSES,
+    PRIORITY_CLASSES,
     NAMESPACES,
     ADMISSION_CHECKS,
     MULTI_KUEUE_CONFIGS,
@@ -250,7 +252,7 @@ class Watching:
             self._world.quota_gone(kind, str(meta.get("namespace") or ""), meta["name"])
         else:
             self._world.quota_seen(obj)
-        if kind == WORKLOAD_PRIORITY_CLASSES.kind:
+        if kind in (WORKLOAD_PRIORITY_CLASSES.kind, PRIORITY_CLASSES.kind):
             self._table.mark_open()
 
     def _on_set(self, obj: Json, gone: bool) -> None:

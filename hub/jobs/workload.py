@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 from hub.api import names
 from hub.api.quantity import Quantity
 from hub.api.reasons import Reason
-from hub.api.resource import FLEET_JOBS, JOBS, WORKLOAD_PRIORITY_CLASSES, WORKLOADS
+from hub.api.resource import FLEET_JOBS, JOBS, PRIORITY_CLASSES, WORKLOAD_PRIORITY_CLASSES, WORKLOADS
 from hub.fleet.shape import TaskShape
 from hub.jobs.admission_checks import again_at, answered, listed, read_checks, set_back
 from hub.jobs.attempt import Attempt
@@ -66,6 +66,12 @@ def workload_object(spec: JobSpec, priority: int = 0) -> Json:
             "group": WORKLOAD_PRIORITY_CLASSES.group,
             "kind": WORKLOAD_PRIORITY_CLASSES.kind,
             "name": spec.priority_class,
+        }
+    elif spec.pod_priority:
+        wanted["priorityClassRef"] = {
+            "group": PRIORITY_CLASSES.group,
+            "kind": PRIORITY_CLASSES.kind,
+            "name": spec.pod_priority,
         }
     return {
         "apiVersion": WORKLOADS.api_version,

@@ -15,7 +15,7 @@ from hub.api.errors import InvalidObjectError
 from hub.api.reasons import Reason
 from hub.placement.selectors import matches
 from hub.queueing import objects
-from hub.queueing.objects import ClusterQueue, Cohort, Flavor, FlavorResource, LocalQueue
+from hub.queueing.objects import ClusterQueue, Cohort, Flavor, FlavorResource, LocalQueue, PodPriority
 from hub.queueing.tree import QuotaTree, build_tree
 from hub.queueing.worker_clusters import (
     Check,
@@ -59,7 +59,19 @@ class _Broken:
     detail: str
 
 
-_Read = Flavor | Cohort | ClusterQueue | LocalQueue | Check | WorkerList | Worker | Mapping[str, str] | int | _Broken
+_Read = (
+    Flavor
+    | Cohort
+    | ClusterQueue
+    | LocalQueue
+    | Check
+    | WorkerList
+    | Worker
+    | PodPriority
+    | Mapping[str, str]
+    | int
+    | _Broken
+)
 
 _READERS: Mapping[str, Callable[[Mapping[str, Any]], _Read]] = {
     "ResourceFlavor": objects.read_flavor,
@@ -67,6 +79,7 @@ _READERS: Mapping[str, Callable[[Mapping[str, Any]], _Read]] = {
     "ClusterQueue": objects.read_cluster_queue,
     "LocalQueue": objects.read_local_queue,
     "WorkloadPriorityClass": objects.read_priority,
+    "PriorityClass": objects.read_pod_priority,
     "Namespace": objects.read_namespace,
     "AdmissionCheck": read_check,
     "MultiKueueConfig": read_worker_list,
@@ -74,7 +87,7 @@ _READERS: Mapping[str, Callable[[Mapping[str, Any]], _Read]] = {
 }
 _NAMESPACED = ("LocalQueue",)
 # Kinds that no tree is made of.
-_APART = frozenset({"LocalQueue", "WorkloadPriorityClass", "Namespace"})
+_APART = frozenset({"LocalQueue", "WorkloadPriorityClass", "PriorityClass", "Namespace"})
 
 
 def quota_kinds() -> frozenset[str]:
@@ -86,6 +99,8 @@ class Quotas:
     """`trees`: by ClusterQueue, the tree it is in (queues whose limits are unknown are in none).
 
     `workers`: by ClusterQueue, on which clusters its jobs may run, where its owner says so. `checks`: AdmissionChecks.
+    `priorities`: of WorkloadPriorityClasses, `pod_priorities`: of PriorityClasses, `default_priority`: of pods that
+    name none.
     `inactive`: by ClusterQueue, why it takes no jobs. `problems`: by ``Kind/name``, what could not be read or agreed.
     """
 
@@ -95,6 +110,8 @@ class Quotas:
     local_queues: Mapping[tuple[str, str], LocalQueue] = field(default_factory=dict)
     namespaces: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     priorities: Mapping[str, int] = field(default_factory=dict)
+    pod_priorities: Mapping[str, int] = field(default_factory=dict)
+    default_priority: int = 0
     trees: Mapping[str, QuotaTree] = field(default_factory=dict)
     workers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     checks: Mapping[str, Check] = field(default_factory=dict)
@@ -165,6 +182,10 @@ class Quotas:
         asked = self.asks(queue, flavors)
         return tuple(name for name in asked if name not in self.checks or not self.checks[name].ours)
 
+    def priority_of(self, kind: str, name: str) -> int | None:
+        """Of a class by its kind, WorkloadPriorityClass or PriorityClass; None: there is none of that name."""
+        return (self.pod_priorities if kind == "PriorityClass" else self.priorities).get(name)
+
     def route(self, namespace: str, local_queue: str) -> ClusterQueue | Denial:
         """The ClusterQueue that pays for jobs of this LocalQueue, or why none does."""
         local = self.local_queues.get((namespace, local_queue))
@@ -219,6 +240,8 @@ def _assemble(
     local_queues: dict[tuple[str, str], LocalQueue] = {}
     namespaces: dict[str, Mapping[str, str]] = {}
     priorities: dict[str, int] = {}
+    pod_priorities: dict[str, int] = {}
+    default: int | None = None
     broken: dict[ObjectKey, str] = {}
     checks: dict[str, Check] = {}
     lists: dict[str, WorkerList] = {}
@@ -243,6 +266,11 @@ def _assemble(
             named[value.name] = value
         elif isinstance(value, int):
             priorities[key[2]] = value
+        elif isinstance(value, PodPriority):
+            pod_priorities[key[2]] = value.value
+            if value.default:
+                # Of several, Kubernetes takes the lowest, too.
+                default = value.value if default is None else min(default, value.value)
         else:
             namespaces[key[2]] = value
     problems = {"/".join(filter(None, key)): detail for key, detail in broken.items()}
@@ -268,6 +296,8 @@ def _assemble(
         local_queues=local_queues,
         namespaces=namespaces,
         priorities=priorities,
+        pod_priorities=pod_priorities,
+        default_priority=default or 0,
         trees=trees,
         workers=workers,
         checks=checks,

@@ -24,6 +24,7 @@ class Reserved:
         self.usage: dict[str, dict[FlavorResource, int]] = {}
         self._slices: dict[str, tuple[HeldSlice, Waiting]] = {}
         self._preempted: dict[str, int] = {}
+        self._lasting: dict[str, Holding] = {}
 
     @property
     def slices(self) -> tuple[HeldSlice, ...]:
@@ -35,6 +36,7 @@ class Reserved:
         if demand is None:
             # Nobody may start it again, so nothing is known of it but what it holds.
             change(self.usage, found.queue, found.amounts, 1)
+            self._lasting[found.key] = found
             return
         slots = max(1, found.slots)
         held = _held(demand, found.queue, found.amounts, slots, found.since)
@@ -62,6 +64,17 @@ class Reserved:
             change(self.usage, held.queue, held.amounts, -1)
             self._preempted[held.key] = self._preempted.get(held.key, 0) + 1
             gone.append((work, waiting))
+        return gone
+
+    def take(self, key: str) -> list[tuple[str, Waiting]]:
+        """What of a Workload had quota, by name of the charge, and as what it waits."""
+        gone = [(work, waiting) for work, (held, waiting) in self._slices.items() if held.key == key]
+        for work, _ in gone:
+            held, _ = self._slices.pop(work)
+            change(self.usage, held.queue, held.amounts, -1)
+        if (lasting := self._lasting.pop(key, None)) is not None:
+            change(self.usage, lasting.queue, lasting.amounts, -1)
+            gone.append(("", lasting.waiting))
         return gone
 
     def _keep(self, held: HeldSlice, waiting: Waiting) -> None:
