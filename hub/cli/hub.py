@@ -22,17 +22,20 @@ _FILE = click.Path(path_type=Path)
     help="Of the hub's API (default: the pod's service account, else kubectl's own).",
 )
 @click.option("--config", type=_FILE, metavar="FILE", help="The hub's configuration file.")
-@click.option("--metrics-listen", metavar="HOST:PORT", help="Serve /metrics, /healthz and /debug there.")
+@click.option("--metrics-listen", metavar="HOST:PORT", help="Serve /metrics, /livez, /readyz and /debug there.")
 @click.option(
     "--debug-url",
     metavar="URL",
     help="Where others reach /debug of --metrics-listen, said in the hub's Lease (default: its address).",
 )
+@click.option("--api-listen", metavar="HOST:PORT", help="Serve the visibility API there, by HTTPS.")
+@click.option("--webhook-listen", metavar="HOST:PORT", help="Serve admission webhooks there.")
+@click.option("--pod", metavar="NAME", help="This hub's pod, labelled while it leads (default: $POD_NAME).")
 @click.option("--identity", metavar="NAME", help="This hub's name in its Lease (default: made up).")
 @click.option("--log-level", type=click.Choice(_LEVELS), help="Over the configuration's.")
 @click.option("--bootstrap", is_flag=True, help="Install kinds and default objects before starting.")
 @click.pass_context
-def command(ctx: click.Context, bootstrap: bool, kubeconfig: Path | None, **others: str | Path | None) -> None:
+def command(ctx: click.Context, /, bootstrap: bool, kubeconfig: Path | None, **others: str | Path | None) -> None:
     """Run the hub: it decides, for as long as it holds its Lease, what runs where.
 
     \b

@@ -43,10 +43,18 @@ _Answer = Callable[[web.Request, Caller], Awaitable[Json]]
 
 class VisibilityPages:
     """`routes` for the hub's server. Answers from what `deciding` reads, `way` says how it decides from here on; a
-    standby has nothing in line."""
+    standby has nothing in line. `identify` says who asks; by default a bearer token does."""
 
-    def __init__(self, deciding: Deciding, table: JobTable, permission: Permission, way: Callable[[], Way]) -> None:
+    def __init__(
+        self,
+        deciding: Deciding,
+        table: JobTable,
+        permission: Permission,
+        way: Callable[[], Way],
+        identify: Callable[[web.Request], Awaitable[Caller]] | None = None,
+    ) -> None:
         self._deciding, self._table, self._permission, self._way = deciding, table, permission, way
+        self._identify = identify or self._by_token
 
     @property
     def routes(self) -> list[web.RouteDef]:
@@ -66,7 +74,7 @@ class VisibilityPages:
     def _page(self, answer: _Answer) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def page(request: web.Request) -> web.Response:
             try:
-                caller = await self._permission.caller(request.headers.get("Authorization", ""))
+                caller = await self._identify(request)
                 document, code = await answer(request, caller), 200
             except ApiError as error:
                 # The API's own trouble is not the caller's.
@@ -79,6 +87,9 @@ class VisibilityPages:
             return web.Response(body=orjson.dumps(document), status=code, content_type="application/json")
 
         return page
+
+    async def _by_token(self, request: web.Request) -> Caller:
+        return await self._permission.caller(request.headers.get("Authorization", ""))
 
     async def _group(self, request: web.Request, caller: Caller) -> Json:
         versions = [{"groupVersion": f"{GROUP}/{version}", "version": version} for version in VERSIONS]
