@@ -61,7 +61,10 @@ class Filling:
             self._possible[key] = possible
         options = possible
         if len(options) > 1 and not wish.queue.fungibility.borrowing_stops:
-            options = tuple(sorted(options, key=lambda o: self.ledger.borrows(queue, o.choice.requests, wish.together)))
+            borrows = self.ledger.borrows
+            options = tuple(
+                sorted(options, key=lambda o: (o.choice.fewer, borrows(queue, o.choice.requests, wish.together)))
+            )
         if first is not None and first in options and options[0] is not first:
             options = (first, *(option for option in options if option is not first))
         return options

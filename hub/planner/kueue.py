@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from hub.api.indexset import IndexSet
 from hub.api.reasons import Reason
 from hub.fleet.fleet import Fleet
 from hub.planner.allotting import Allotting
-from hub.planner.plan import Admission, HeldSlice, Plan, Preemption, Refusal, Snapshot
+from hub.planner.plan import Admission, HeldSlice, Plan, Preemption, Refusal, Slice, Snapshot
 from hub.queueing.demand import Demand
 from hub.queueing.kueue.history import History
 from hub.queueing.kueue.jobs import holder, waiting_workload
@@ -151,6 +152,10 @@ class KueuePlanner:
     def _place(self, allotting: Allotting, one: Admitted) -> Admission | None:
         """What it gets; without a place it is parked, and others may have its quota."""
         demand, part = self._demands[one.workload.key], one.pod_sets[0]
+        if not demand.place:
+            given = tuple(sorted({(resource, flavor) for each in one.parts for resource, flavor, _ in each.amounts}))
+            tasks = IndexSet.span(demand.waiting)
+            return Admission(demand.key, one.queue, (Slice("", tasks, 1, demand.slots, given, parts=one.parts),))
         flavors = {resource: choice.flavor for resource, choice in part.flavors.items()}
         queue = self._roster.quotas.queues[one.queue]
         admission, why = allotting.allot(demand, queue, flavors, part.count)

@@ -14,6 +14,7 @@ from hub.placement.rule import ClusterRule
 from hub.placement.sets import ClusterSets
 from hub.queueing.demand import Demand
 from hub.queueing.fleet.policy import FleetPolicy
+from hub.queueing.kueue.workload import Part
 from hub.queueing.quotas import FlavorResource, Quotas
 from hub.scoring.interface import WeightedScorer
 
@@ -81,7 +82,7 @@ class Slice:
     """Some tasks of one job for one cluster: becomes one ManifestWork. `flavors`: (resource, flavor), sorted.
 
     `decision`: how the cluster was chosen, as hub/planner/record.py writes it. `domain`: the node label and its value
-    that its tasks must find.
+    that its tasks must find. `parts`: of what is no task but several kinds of pods, what each kind has.
     """
 
     cluster: str
@@ -91,6 +92,7 @@ class Slice:
     flavors: tuple[tuple[str, str], ...]
     decision: str = ""
     domain: tuple[str, str] | None = None
+    parts: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,7 +112,7 @@ def clusters_of(
     found = [checks[name] for name in queue.checks]
     provisioning = next((check.name for check in found if check.controller == PROVISIONING), "")
     if ours and provisioning:
-        said = f"AdmissionCheck {ours[0].name} of MultiKueue and {provisioning} of ProvisioningRequests exclude each other"
+        said = f"its checks {ours[0].name} of MultiKueue and {provisioning} of ProvisioningRequests do not go together"
         return Unanswered("MultiKueueWithProvisioningRequest", said)
     for check in found:
         if not check.ours and not check.active:
