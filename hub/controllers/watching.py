@@ -55,6 +55,7 @@ from hub.controllers.scores import Scores
 from hub.controllers.seen import SeenJob, SeenWork, SeenWorkload, read_job, read_work, read_workload
 from hub.controllers.table import JobTable
 from hub.controllers.world import World
+from hub.queueing.worker_clusters import is_active
 
 Json = dict[str, Any]
 QUOTA_RESOURCES: Final = (
@@ -65,7 +66,6 @@ QUOTA_RESOURCES: Final = (
     WORKLOAD_PRIORITY_CLASSES,
     PRIORITY_CLASSES,
     NAMESPACES,
-    ADMISSION_CHECKS,
     MULTI_KUEUE_CONFIGS,
     MULTI_KUEUE_CLUSTERS,
 )
@@ -122,6 +122,7 @@ class Watching:
             make(api, MANAGED_CLUSTER_SET_BINDINGS, self._on_binding),
             make(api, PLACEMENTS, self._on_placement, status=True),
             *(make(api, resource, self._on_quota) for resource in QUOTA_RESOURCES),
+            make(api, ADMISSION_CHECKS, self._on_check, status=True),
         )
 
     def store(self, resource: Resource) -> Mapping[str, Any]:
@@ -202,7 +203,7 @@ class Watching:
             entry = self._table.workload_seen(new)
             if entry is None or entry.workload is not new:
                 return
-            if old is None or old.uid != new.uid or (old.active, old.queue) != (new.active, new.queue):
+            if old is None or old.uid != new.uid or _said(old) != _said(new):
                 self._table.mark(entry.uid)
         elif old is not None:
             self._table.workload_gone(old.namespace, old.name, old.uid)
@@ -254,6 +255,12 @@ class Watching:
             self._world.quota_seen(obj)
         if kind in (WORKLOAD_PRIORITY_CLASSES.kind, PRIORITY_CLASSES.kind):
             self._table.mark_open()
+
+    def _on_check(self, obj: Json, gone: bool) -> None:
+        """Of what others report of it only matters whether it can be asked."""
+        known = self._world.quotas.object("AdmissionCheck", obj["metadata"]["name"])
+        if gone or known is None or _wish(known) != _wish(obj) or is_active(known) != is_active(obj):
+            self._on_quota(obj, gone)
 
     def _on_set(self, obj: Json, gone: bool) -> None:
         self._world.set_changed(object_key(obj), None if gone else obj)
@@ -318,6 +325,11 @@ class Watching:
             self._garbage.request_gone(obj["metadata"]["namespace"], obj["metadata"]["name"])
         else:
             self._garbage.request_seen(obj)
+
+
+def _said(workload: SeenWorkload) -> tuple[Any, ...]:
+    """What of a Workload others decide."""
+    return workload.active, workload.queue, workload.reserved and bool(workload.checks), workload.checks
 
 
 def _drains(obj: Mapping[str, Any] | None) -> bool:
