@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from hub.admission import cluster_rules, queue_rules, references
+from hub.admission import cluster_rules, fencing, queue_rules, references
 from hub.admission.findings import FieldError
 from hub.admission.references import Look
 from hub.admission.rule import Object, Review
@@ -41,5 +41,7 @@ def admit(group: str, plural: str, obj: Object, old: Object | None, *, now: str,
         errors = tuple(found)
     if errors or look is None:
         return Decision(result, errors)
+    if fencing.decides(group, plural, result, old) and (late := fencing.fenced(result, look.find(*fencing.LEASE))):
+        return Decision(result, (late,))
     refused, warnings = references.review(group, plural, result, old, look)
     return Decision(result, tuple(refused), tuple(warnings))

@@ -28,6 +28,8 @@ DECISION: Final = f"{GROUP}/decision"
 TOPOLOGY_DOMAIN: Final = f"{GROUP}/topology-domain"
 # On a ManifestWork: that its slice has to go, why, for whom, and when it is stopped (hub/jobs/eviction.py).
 EVICTION: Final = f"{GROUP}/eviction"
+# On a ManifestWork: in which term of the hub's Lease that was decided (hub/admission/fencing.py).
+TERM: Final = f"{GROUP}/term"
 # On a ManifestWork in the hub's own namespace, where no agent reads: the cluster that it is meant for, once the
 # admission checks of its queue have let it through (hub/jobs/works.py).
 RESERVED_FOR: Final = f"{GROUP}/reserved-for"

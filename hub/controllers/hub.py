@@ -71,8 +71,9 @@ class Hub:
         self.leading, self.elector = self._lead.leading, self._lead.elector
         self._clocks = Clocks(now, asyncio.get_running_loop().time, monotonic)
         ground = self._ground = Ground(
-            api, config, self.metrics, self._clocks, self.table, identity, self._lead.may_decide
-        )
+            api, config, self.metrics, self._clocks, self.table, identity, self._lead.may_decide,
+            lambda: self.elector.term,
+        )  # fmt: skip
         self._jobs = JobRoom(ground, request_kept=request_kept)
         self._scores = ScoreRoom(ground, on_change=self._scores_changed)
         self._queues = QueueRoom(ground, self._jobs, on_change=lambda: self.cycle.decide_again())

@@ -155,10 +155,8 @@ class WorkloadMirror:
         patch = create_merge_patch(previous, wanted)
         if patch is None:
             return None
-        metadata: Json = {"uid": workload.uid}
-        if "admissionChecks" in patch:
-            # The list is replaced as a whole, and the checks' controllers write it, too.
-            metadata["resourceVersion"] = str(workload.version)
+        # Lists are replaced as a whole, and the checks' controllers or a successor may have written meanwhile.
+        metadata: Json = {"uid": workload.uid, "resourceVersion": str(workload.version)}
         return MergePatch({"metadata": metadata, "status": patch})
 
     def _changes(self, entry: JobEntry, spec: JobSpec) -> Json:

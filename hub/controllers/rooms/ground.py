@@ -34,7 +34,10 @@ class Clocks:
 
 
 class Ground:
-    """What is known and how it is written. `may_decide`: whether this hub leads and knows everything it must."""
+    """What is known and how it is written. `may_decide`: whether this hub leads and knows everything it must.
+
+    `term` is the number of its present lead.
+    """
 
     def __init__(
         self,
@@ -45,11 +48,12 @@ class Ground:
         table: JobTable,
         identity: str,
         may_decide: Callable[[], bool],
+        term: Callable[[], int],
     ) -> None:
         self.api, self.config, self.metrics, self.clocks, self.table = api, config, metrics, clocks, table
         self.may_decide = may_decide
         self.patcher = Patcher(api, concurrency=config.writers)
-        self.writes = Writes(self.patcher, may_decide, metrics.writes)
+        self.writes = Writes(self.patcher, may_decide, metrics.writes, term)
         self.world = World()
         self.holdings = Holdings(self.world)
         self.tempo = Tempo(clocks.loop)
