@@ -75,7 +75,6 @@ class AnsweredScorer(Model):
     complaints: list[str] = Field(default_factory=list, description="What was wrong with those.")
     reason: str | None = Field(None, description="Why the last asking gave no score.")
     message: str | None = Field(None, description="The same in words.")
-    failures: Int32 | None = Field(None, ge=0, description="How many askings in a row have failed.")
 
 
 class ClusterScoringStatus(Model):

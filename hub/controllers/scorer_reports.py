@@ -36,8 +36,8 @@ class ScorerReports:
         self._last: dict[str, tuple[Json, float]] = {}
         # When it was written by the agent's clock, and by how much that is behind the hub's at most.
         self._sent: dict[str, tuple[float, float | None]] = {}
-        # What of each scorer and cluster was heard already: question, answer, failures.
-        self._heard: dict[tuple[Key, str], tuple[str, str, int]] = {}
+        # What of each scorer and cluster was heard already: question, answer, reason of trouble.
+        self._heard: dict[tuple[Key, str], tuple[str, str, str]] = {}
 
     def seen(self, obj: Json, *, gone: bool) -> None:
         cluster = str(obj["metadata"]["namespace"])
@@ -96,14 +96,15 @@ class ScorerReports:
                 self._take(key, state.plan, cluster, entry, at, missing=state.values.get(cluster) is None)
 
     def _take(self, key: Key, plan: ScorerPlan, cluster: str, entry: Json, at: float, *, missing: bool) -> None:
-        digest, answer, failures = str(entry["digest"]), str(entry.get("answer") or ""), int(entry.get("failures") or 0)
+        digest, answer, reason = (str(entry.get(name) or "") for name in ("digest", "answer", "reason"))
         heard = self._heard.get((key, cluster))
-        self._heard[key, cluster] = (digest, answer, failures)
-        known = heard is not None and heard[0] == digest
-        if answer and (not known or heard is None or heard[1] != answer or missing):
+        self._heard[key, cluster] = (digest, answer, reason)
+        if heard is None or heard[0] != digest:
+            heard = (digest, "", "")
+        if answer and (heard[1] != answer or (missing and not reason)):
             age = float(entry.get("ageSeconds") or 0.0)
             self._answered(key, cluster, plan, _answer(entry), at - age)
-        if failures and (not known or heard is None or heard[2] != failures):
+        if reason and heard[2] != reason:
             trouble = ScorerTrouble(_reason(entry.get("reason")), str(entry.get("message") or ""))
             self._answered(key, cluster, plan, trouble, at)
 
