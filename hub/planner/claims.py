@@ -31,20 +31,28 @@ Ways = tuple[Way, ...]
 
 @dataclass(slots=True, eq=False)
 class Holder:
-    """One job that runs in one queue: its slices that stay, those on their way out, and its claim."""
+    """One job that runs in one queue: its slices that stay, those on their way out, and its claim.
+
+    `extra`: what an elastic job claims beyond its minimum.
+    """
 
     claim: Claim
     staying: list[HeldSlice] = field(default_factory=list)
     leaving: list[HeldSlice] = field(default_factory=list)
+    extra: Claim | None = None
 
     @property
     def slots(self) -> int:
-        return sum(held.slots for held in self.staying)
+        return sum(held.stays for held in self.staying)
+
+    @property
+    def entitled(self) -> int:
+        return self.claim.entitled + (self.extra.entitled if self.extra is not None else 0)
 
     @property
     def surplus(self) -> int:
         """Slots beyond what it is entitled to."""
-        return max(0, self.slots - self.claim.entitled)
+        return max(0, self.slots - self.entitled)
 
 
 @dataclass(slots=True, eq=False)
@@ -53,9 +61,16 @@ class _Wants:
     demand: Demand | None = None
     held: list[HeldSlice] = field(default_factory=list)
 
+    @property
+    def bounds(self) -> tuple[int, int] | None:
+        return self.demand.bounds if self.demand is not None else self.held[0].bounds
+
 
 class Claims:
-    """`grants`: all that is entitled, in the order in which it comes. `holders`: by claim, those who have something."""
+    """`grants`: all that is entitled, in the order in which it comes. `holders`: by claim, those who have something.
+
+    `extras`: by claim, what elastic jobs want beyond their minimum.
+    """
 
     def __init__(
         self,
@@ -68,6 +83,7 @@ class Claims:
         self._snapshot, self._places, self._options, self._number = snapshot, places, options, number
         self.holders: dict[ClaimKey, Holder] = {}
         self.claims: dict[ClaimKey, Claim] = {}
+        self.extras: dict[ClaimKey, Claim] = {}
         self._ways: dict[int, Ways] = {}
         self._kinds: dict[object, int] = {}
         self._sets: dict[tuple[object, ...], tuple[tuple[Amounts, ...], Ways]] = {}
@@ -79,18 +95,23 @@ class Claims:
                 continue
             self.claims[key] = claim
             trees.setdefault(id(tree), (tree, []))[1].append(claim)
+            extra = self._extra(claim, wants)
+            if extra is not None:
+                self.extras[key] = extra
+                trees[id(tree)][1].append(extra)
             if wants.held:
                 self.holders[key] = Holder(
                     claim,
                     [held for held in wants.held if not held.leaving],
                     [held for held in wants.held if held.leaving],
+                    extra,
                 )
         apart = self.apart = self._apart()
         queues = dict(snapshot.quotas.queues)
         ordered = sorted(trees.values(), key=lambda entry: (entry[0].root.is_queue, entry[0].root.name))
         parts = [Tree(self._base(tree, apart), queues_of(tree, queues), claims) for tree, claims in ordered]
-        # Whether it can matter to whom room belongs: somebody may take from others.
-        self.contested = any(may_take(queue) for queue in snapshot.quotas.queues.values())
+        # Whether it can matter to whom room belongs: somebody may take from others, or is given back to.
+        self.contested = bool(self.extras) or any(may_take(queue) for queue in snapshot.quotas.queues.values())
         space = Empty(places.fleet, self._ways) if self.contested else None
         self.grants: list[Grant] = fill(parts, fair=snapshot.policy.fair, space=space)
 
@@ -126,8 +147,7 @@ class Claims:
 
     def _claim(self, key: ClaimKey, wants: _Wants, tree: QuotaTree) -> Claim | None:
         demand, held = wants.demand, wants.held
-        waiting = min(demand.slots, demand.waiting) if demand is not None else 0
-        count = sum(one.slots for one in held) + max(0, waiting)
+        count = self._count(wants)
         if count <= 0:
             return None
         if demand is not None:
@@ -135,12 +155,33 @@ class Claims:
         else:
             gang = held[0].gang
             order = (-held[0].priority, held[0].created, held[0].key, held[0].uid)
+        if wants.bounds is not None:
+            # What it starts with, and is never made smaller than; the rest is its extra claim.
+            gang, count = True, max(1, min(count, wants.bounds[0]))
         amounts, ways, alike = self._payable(wants, count if gang else 1)
         if not amounts:
             return None
         kind = self._kinds.setdefault((alike, count if gang else 0), len(self._kinds))
         self._ways.setdefault(kind, ways)
         return Claim(key[0], order, tree.position[wants.queue.name], amounts, count, gang, kind)
+
+    def _extra(self, base: Claim, wants: _Wants) -> Claim | None:
+        if wants.bounds is None:
+            return None
+        more = min(self._count(wants), wants.bounds[1]) - base.count
+        if more <= 0:
+            return None
+        amounts, ways, alike = self._payable(wants, 1)
+        kind = self._kinds.setdefault((alike, 0), len(self._kinds))
+        self._ways.setdefault(kind, ways)
+        return Claim(base.key, base.order, base.position, amounts, more, gang=False, kind=kind, base=base)
+
+    @staticmethod
+    def _count(wants: _Wants) -> int:
+        """Slots that it could use at once."""
+        demand = wants.demand
+        waiting = min(demand.slots, demand.waiting) if demand is not None else 0
+        return sum(one.slots + one.spare for one in wants.held) + max(0, waiting)
 
     def _payable(self, wants: _Wants, together: int) -> tuple[tuple[Amounts, ...], Ways, object]:
         """What a slot takes in each way in which the job could ever run, and what is equal for all that are alike."""

@@ -9,8 +9,8 @@ of it is kept for it. Nothing is decided about whom others wait for; the views a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from hub.planner.claims import Claims, Holder
@@ -31,11 +31,13 @@ COMPARED: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Victim:
-    """`kept`: slots of it that its job is entitled to, which must not be lost to it."""
+    """`kept`: slots of it that its job is entitled to, which must not be lost to it. `shrinks`: it is an elastic job's
+    (hub/planner/shrinking.py), and what it keeps goes on; then there is no `why`."""
 
     held: HeldSlice
-    why: Why
+    why: Why | None
     kept: int = 0
+    shrinks: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +66,18 @@ class Victims:
         self._holders = {held.work: holder for holder in claims.holders.values() for held in holder.staying}
         self.wake_at = math.inf
 
-    def find(self, wish: Wish, options: Sequence[Option], view: View, among: Mask | None) -> list[Victim]:
+    def find(
+        self, wish: Wish, options: Sequence[Option], view: View, among: Mask | None, spared: Container[str] = ()
+    ) -> list[Victim]:
         """Who has to go so that `wish.together` tasks fit in `view`; nobody: it cannot be had so.
 
-        `among`: the clusters that may be asked; None: no place is asked for.
+        `among`: the clusters that may be asked; None: no place is asked for. `spared`: works that stay.
         """
         queue = wish.queue
         if not may_take(queue):
             return []
         tree = self._snapshot.quotas.trees[queue.name]
-        candidates = self._allowed(tree, wish)
+        candidates = [one for one in self._allowed(tree, wish) if one.held.work not in spared]
         for option in options if candidates else ():
             search = _Search(self, wish, option, view, tree, candidates)
             found = search.best(among)
@@ -85,9 +89,12 @@ class Victims:
         """They are on their way out from now on."""
         for victim in victims:
             holder = self._holders[victim.held.work]
-            holder.staying.remove(victim.held)
-            holder.leaving.append(victim.held)
             self._gone.add(victim.held.work)
+            holder.staying = [held for held in holder.staying if held.work != victim.held.work]
+            if victim.shrinks and victim.kept:
+                holder.staying.append(replace(victim.held, kept=victim.kept, spare=0))
+            else:
+                holder.leaving.append(victim.held)
 
     def queues(self, tree: QuotaTree) -> list[ClusterQueue | None]:
         found = self._queues.get(id(tree))
@@ -121,7 +128,7 @@ class Victims:
                 for (_, queue), holder in self._claims.holders.items()
                 if queue in tree.position and holder.surplus
                 for held in holder.staying
-                if held.amounts and (budget is None or held.preempted < budget)
+                if held.amounts and held.kept is None and (budget is None or held.preempted < budget)
             ]
             found.sort(key=lambda candidate: candidate.rank)
             self._by_tree[id(tree)] = found

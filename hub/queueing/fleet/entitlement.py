@@ -39,7 +39,8 @@ class Claim:
     """All that one job wants of one queue, running or not: `count` slots, or with `gang` all of them or none.
 
     `position`: of the queue in its tree. `options`: in the owner's order. `kind`: equal for claims that fit alike.
-    `entitled` is the outcome, in slots; `most` is what it had at any time on the way there.
+    `entitled` is the outcome, in slots; `most` is what it had at any time on the way there. `base`: what the same job
+    must have first; this is what it takes beyond, and comes after all of its queue that is not such.
     """
 
     key: str
@@ -51,6 +52,12 @@ class Claim:
     kind: int
     entitled: int = 0
     most: int = 0
+    base: Claim | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether what it would add to is not there."""
+        return self.base is not None and self.base.entitled < self.base.count
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +145,7 @@ def _steps(
     """Says who is next before it takes."""
     usage = tree.usage.apart()
     lines: dict[int, _Line] = {}
-    for claim in sorted(tree.claims, key=lambda claim: claim.order):
+    for claim in sorted(tree.claims, key=lambda claim: (claim.base is not None, claim.order)):
         claim.entitled = 0
         line = lines.get(claim.position)
         if line is None:
@@ -198,7 +205,7 @@ class _Line:
         while self._at < len(claims):
             claim = claims[self._at]
             left = claim.count - claim.entitled
-            if left > 0 and claim.kind not in closed:
+            if left > 0 and claim.kind not in closed and not claim.idle:
                 wanted = left if claim.gang else min(left, max(1, claim.entitled // _STEP))
                 if self._choose(claim, wanted):
                     self.head = claim
@@ -217,7 +224,7 @@ class _Line:
         seen: set[int] = set()
         for claim in self.claims:
             # Of those that are alike the first that did not fit says when that was; before it nobody was in the way.
-            if claim.entitled >= claim.count or claim.kind in seen:
+            if claim.entitled >= claim.count or claim.kind in seen or claim.base is not None:
                 continue
             seen.add(claim.kind)
             slots = claim.count if claim.gang else 1
@@ -274,17 +281,21 @@ def _alone(lines: Iterable[_Line], grants: _Grants) -> Iterator[Order]:
 
 def _classical(lines: Iterable[_Line], grants: _Grants) -> Iterator[Order]:
     """Who reaches least high first. As the tree fills a head only has to reach higher: the stale is looked at anew."""
-    heap = [(_reach(line), line.head.order, line.position, line) for line in lines if line.aim()]
+    heap = [(*_rank(line), line.position, line) for line in lines if line.aim()]
     heapq.heapify(heap)
     while heap:
-        reach, order, position, line = heap[0]
+        reach, _, order, position, line = heap[0]
         yield order
         if line.fits() and _reach(line) == reach:
             line.take(grants)
         if line.aim():
-            heapq.heapreplace(heap, (_reach(line), line.head.order, position, line))
+            heapq.heapreplace(heap, (*_rank(line), position, line))
         else:
             heapq.heappop(heap)
+
+
+def _rank(line: _Line) -> tuple[int, bool, Order]:
+    return _reach(line), line.head.base is not None, line.head.order
 
 
 def _reach(line: _Line) -> int:
@@ -292,7 +303,7 @@ def _reach(line: _Line) -> int:
     return max((usage.reach(position, key, value)[0] for key, value in line.amounts), default=0)
 
 
-_Key = tuple[bool, int, float, int, float, str, str]
+_Key = tuple[bool, int, float, bool, int, float, str, str]
 
 
 def _fair(usage: TreeUsage, lines: Iterable[_Line], grants: _Grants) -> Iterator[Order]:
@@ -333,7 +344,7 @@ def _key(usage: TreeUsage, line: _Line, node: int) -> _Key:
     borrows = not usage.within(node, (key for key, _ in line.amounts))
     share = usage.share(node)
     usage.remove(line.position, line.amounts)
-    return borrows, *share, *line.head.order
+    return borrows, *share, line.head.base is not None, *line.head.order
 
 
 def queues_of(tree: QuotaTree, queues: dict[str, ClusterQueue]) -> list[ClusterQueue | None]:
