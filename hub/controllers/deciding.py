@@ -133,7 +133,8 @@ class Deciding:
         unready = (
             e for e in self._table if e.state is not None and not e.state.ended and self._limits.unready(e.state)
         )
-        return ", ".join(sorted(str(entry.ref) for entry in unready)[:3])
+        late = [*(str(entry.ref) for entry in unready), *self._foreign.unready()]
+        return ", ".join(sorted(late)[:3])
 
     def _carry_out(self, outcome: Plan) -> None:
         refusals = {refusal.key: refusal for refusal in outcome.refusals}

@@ -70,8 +70,13 @@ def requeues(attempts: Sequence[Attempt], since: int) -> tuple[int, float]:
 
 
 def requeue_at(count: int, stopped: float, ready: PodsReady) -> float:
-    """When it may try again: Kueue's min(base·2^(n−1), max) after it was stopped for the n-th time."""
-    return stopped + min(ready.backoff_base * 2.0 ** min(count - 1, 60), ready.backoff_max)
+    """When it may try again after it was stopped for the n-th time."""
+    return stopped + backoff(count, ready)
+
+
+def backoff(count: int, ready: PodsReady) -> float:
+    """Seconds after the n-th time in a row: Kueue's min(base·2^(n−1), max)."""
+    return min(ready.backoff_base * 2.0 ** min(count - 1, 60), ready.backoff_max)
 
 
 def held_time(attempts: Sequence[Attempt], since: int, now: float) -> float:

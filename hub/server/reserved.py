@@ -47,7 +47,13 @@ class Reserved:
         assert demand is not None, "only what is in the queue is admitted"
         each = counted(queue, demand.shape)
         for number, part in enumerate(parts):
-            amounts = tuple(sorted(((flavor, r), each[r] * part.slots) for r, flavor in part.flavors))
+            found: dict[FlavorResource, int] = {}
+            for pods in part.parts:
+                for resource, flavor, value in pods.amounts:
+                    found[flavor, resource] = found.get((flavor, resource), 0) + value
+            for resource, flavor in () if part.parts else part.flavors:
+                found[flavor, resource] = each[resource] * part.slots
+            amounts = tuple(sorted(found.items()))
             held = _held(demand, queue.name, amounts, part.slots, now)
             work = held.work if not number else f"{held.work}/{number}"
             held = replace(held, work=work, cluster=part.cluster, preempted=self._preempted.get(demand.key, 0))

@@ -40,7 +40,7 @@ class QueueRoom(Room):
         self.ready = queue.ready
         self.idle = self._idle_watch(jobs)
         self.limits = Limits(ground.world, queue.ready, self.policy.notice, now, self.idle)
-        self.foreign = Foreign(ground.world, ground.writes, now=now, on_change=on_change)
+        self.foreign = Foreign(ground.world, ground.writes, now=now, on_change=on_change, ready=queue.ready)
 
     @property
     def parts(self) -> Mapping[str, Run]:
