@@ -64,8 +64,11 @@ def read_check(obj: Mapping[str, Any]) -> Check:
 
 
 def is_active(obj: Mapping[str, Any]) -> bool:
-    """Whether its controller says that the AdmissionCheck can be asked."""
-    status = obj.get("status")
+    """Whether its controller says that the AdmissionCheck can be asked. Of MultiKueue's that need not be said: what
+    keeps its clusters from taking jobs, each job says by itself."""
+    spec, status = obj.get("spec"), obj.get("status")
+    if isinstance(spec, Mapping) and spec.get("controllerName") == MULTI_KUEUE:
+        return True
     return isinstance(status, Mapping) and condition_is(status.get("conditions"), "Active")
 
 

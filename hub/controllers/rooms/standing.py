@@ -12,6 +12,7 @@ from hub.controllers.queue_status import QueueStatus
 from hub.controllers.rooms.ground import Ground, Room, Run
 from hub.controllers.rooms.queues import QueueRoom
 from hub.controllers.watching import Watching
+from hub.controllers.worker_status import WorkerStatus
 from hub.queueing.kueue.history import LocalKey, Past
 
 
@@ -22,6 +23,9 @@ class StandingRoom(Room):
             ground.table, queues.foreign, ground.world, ground.holdings, ground.writes, watching.store,
             ground.clocks.now, fair=queues.policy.fair, past=self.past if queues.sampling is not None else None,
         )  # fmt: skip
+        self.workers = WorkerStatus(
+            ground.world, ground.writes, watching.store, leads=ground.may_decide, now=ground.clocks.now
+        )
         self.in_use = InUse(ground.world, ground.holdings, queues.foreign, ground.writes, watching.store)
 
     def past(self) -> Mapping[LocalKey, Past]:
@@ -34,7 +38,12 @@ class StandingRoom(Room):
 
     @property
     def parts(self) -> Mapping[str, Run]:
-        return {"queue status": self.queue_status.run, "lag": self._measure_lag, "past usage": self._measure_usage}
+        return {
+            "queue status": self.queue_status.run,
+            "worker status": self.workers.run,
+            "lag": self._measure_lag,
+            "past usage": self._measure_usage,
+        }
 
     def take_over(self) -> None:
         self.in_use.take_over()
