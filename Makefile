@@ -7,7 +7,7 @@ DEMO_DATA ?= .demo
 OPENB ?= ../shared/data/openb
 
 .DEFAULT_GOAL := help
-.PHONY: help demo trace test check lint types layers chaos e2e e2e-binaries e2e-up e2e-pin fuzz-queue bench bench-placement bench-queue docs crds lock clean
+.PHONY: help demo trace test check lint types layers chaos e2e e2e-binaries e2e-up e2e-pin bench-e2e fuzz-queue bench bench-placement bench-queue docs crds lock clean
 
 help: ## This list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -82,6 +82,9 @@ bench-placement: $(VENV)/.dev ## Placement and scoring only, GPU packing of the 
 
 bench-queue: $(VENV)/.dev ## The queue only, both modes
 	@$(BIN)/python -m bench queue fleet_queue backlog
+
+bench-e2e: $(VENV)/.dev ## The hub on real control planes: latencies, writes and CPU beside MultiKueue and OCM
+	@$(BIN)/python -m e2e.bench $(if $(KUBERNETES),--kubernetes $(KUBERNETES))
 
 docs: $(VENV)/.dev ## The documentation, into site/
 	@$(BIN)/python -m docs.generate && NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q --strict && echo "docs: site/index.html"
