@@ -102,9 +102,12 @@ async def _end(process: asyncio.subprocess.Process) -> None:
         os.killpg(process.pid, signal.SIGKILL)
     with contextlib.suppress(ProcessLookupError):
         process.kill()
-    # A killed process ends at once; one that left its pipes to somebody who has left its group is not waited for.
+    # A killed process ends at once, and its pipes with it; one that has given them to somebody is not waited for.
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(1.0):
+            for stream in (process.stdout, process.stderr):
+                while stream is not None and await stream.read(1 << 16):
+                    pass
             await process.wait()
 
 

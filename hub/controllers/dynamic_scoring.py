@@ -20,6 +20,7 @@ from hub.asking.answer import ScorerAnswer
 from hub.asking.http import ScorerHttp
 from hub.asking.trouble import ScorerTrouble
 from hub.client.interface import KubeApi
+from hub.controllers.pushed_metrics import PushedMetrics
 from hub.controllers.scorer_delivery import ScorerDelivery
 from hub.controllers.scorer_feeding import TOGETHER, ScorerFeeding
 from hub.controllers.scorer_metrics import ScorerMetrics
@@ -68,6 +69,7 @@ class DynamicScoring:
         self._telling = ScorerTelling(writes, now)
         self._feeding = ScorerFeeding(self.states, world, self.publishing, self._telling, now, on_change)
         self.roster = ScorerRoster(self.states, world, self._telling, self._retarget_soon)
+        self.pushed = PushedMetrics(self.roster.pushed_metrics, now)
         self._orders = ScorerOrders(self.roster, writes)
         self._reports = ScorerReports(self.states, self.roster, self.answered, now)
         self._delivery = ScorerDelivery(api, self.states, self.roster, writes)
@@ -91,6 +93,11 @@ class DynamicScoring:
             self._orders.start()
             self._retarget()
             self.roster.announce()
+
+    @property
+    def running(self) -> bool:
+        """Whether scorers are asked here."""
+        return self._http is not None
 
     async def run(self) -> None:
         """Nothing of it outlives this."""
@@ -235,6 +242,7 @@ class DynamicScoring:
             self._metrics.observer(key, lambda: self._score_of(key)),
             self._now,
             self._access,
+            self.pushed.series,
         )
         runner = ScorerRunner(asks, sync_every=self._sync_every, at_once=self._at_once)
         self._runners[key] = runner

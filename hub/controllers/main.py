@@ -27,10 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         config = load_config(options.config)
         logs.configure(options.log_level or config.logs.level, config.logs.format)
-        if options.config is not None and (ignored := read_document(options.config)[1]):
-            logs.logger(__name__).warning(
-                "about Kueue's own process, without a meaning here", fields=", ".join(ignored)
-            )
+        for remark in read_document(options.config)[1] if options.config is not None else ():
+            log = logs.logger(__name__)
+            tell = log.info if remark.process else log.warning
+            tell("a field of Kueue's Configuration", field=remark.field, here=remark.said)
         import uvloop
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -81,6 +81,7 @@ async def _serve(options: argparse.Namespace, config: HubConfig) -> None:
     from hub.controllers.debug_server import DebugPages
     from hub.controllers.hub import Hub
     from hub.controllers.metrics_server import MetricsServer
+    from hub.controllers.otlp_server import OtlpPages
     from hub.controllers.permission import Permission
     from hub.controllers.readings import health, refresh
     from hub.controllers.serving.assembly import Addresses, serving
@@ -104,6 +105,7 @@ async def _serve(options: argparse.Namespace, config: HubConfig) -> None:
                 lambda: health(hub),
                 [
                     *DebugPages(hub, permission).routes,
+                    *OtlpPages(hub.dynamic.pushed, permission, lambda: hub.dynamic.running).routes,
                     *VisibilityPages(hub.deciding, hub.table, permission, hub.way).routes,
                 ],
             )

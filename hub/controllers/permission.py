@@ -68,13 +68,23 @@ class Permission:
             self._known.popitem(last=False)
         return caller
 
-    async def check(self, caller: Caller, verb: str, resource: Resource, namespace: str = "", name: str = "") -> None:
+    async def check(
+        self,
+        caller: Caller,
+        verb: str,
+        resource: Resource,
+        namespace: str = "",
+        name: str = "",
+        *,
+        subresource: str = "",
+    ) -> None:
         """Raises `RefusedError` (403) when the caller may not, whether or not the object exists; `UnreachableError`."""
         wanted = {
             "verb": verb,
             "group": resource.group,
             "version": resource.version,
             "resource": resource.plural,
+            "subresource": subresource,
             "namespace": namespace,
             "name": name,
         }
@@ -90,7 +100,8 @@ class Permission:
         status = await self._ask(_ACCESS, spec)
         if status.get("allowed") is True and status.get("denied") is not True:
             return
-        what = f"{resource.plural}.{resource.group}" if resource.group else resource.plural
+        plural = f"{resource.plural}/{subresource}" if subresource else resource.plural
+        what = f"{plural}.{resource.group}" if resource.group else plural
         where = f" in namespace {namespace}" if namespace else ""
         message = f"{caller.user or 'this user'} may not {verb} {what}{where}"
         why = str(status.get("reason") or "")

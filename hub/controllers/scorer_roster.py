@@ -105,6 +105,15 @@ class ScorerRoster:
                 found.append(order(f"{key[0]}/{key[1]}", asked, plan))
         return found
 
+    def pushed_metrics(self) -> dict[str, int]:
+        """Which metrics that are pushed scorers are sent, and how many seconds of each."""
+        found: dict[str, int] = {}
+        for state in self._states.values():
+            if state.plan is not None:
+                source = state.plan.source
+                found |= {metric: max(found.get(metric, 0), source.range) for metric in source.metrics}
+        return found
+
     def told(self, cluster: str) -> list[Json]:
         """What the framework's own agent of a cluster is to ask: the healthy scorers that are left to it."""
         found = []
