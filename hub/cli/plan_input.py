@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 # The parts of Kueue's Configuration that say how the queue decides; mode fleet does not decide by them yet.
 _BEYOND = ("resources", "multiKueue")
-# Of `resources` mode kueue decides by these.
-_COUNTED = frozenset(("excludeResourcePrefixes", "transformations"))
+# Of `resources` both modes decide by these.
+_COUNTED = frozenset(("excludeResourcePrefixes", "transformations", "quotaCheckStrategy"))
 _KUEUE_PARTS = ("admissionFairSharing", "waitForPodsReady", *_BEYOND)
 # What of the queue's part says how mode fleet decides, besides fairSharing.
 _FLEET_PARTS = ("minimumRuntime", "preemptionBudget", "notice", "backfill", "protectedStart")
@@ -245,9 +245,10 @@ async def list_objects(api: KubeApi) -> list[Source]:
 
 def no_effect(configuration: Mapping[str, Any], mode: str) -> list[str]:
     """What of Kueue's Configuration the queue does not decide by."""
-    unused = [name for name in (_KUEUE_PARTS if mode == "fleet" else ("multiKueue",)) if configuration.get(name)]
+    parts = ("admissionFairSharing", "waitForPodsReady", "multiKueue") if mode == "fleet" else ("multiKueue",)
+    unused = [name for name in parts if configuration.get(name)]
     resources = configuration.get("resources")
-    if mode == "kueue" and isinstance(resources, Mapping):
+    if isinstance(resources, Mapping):
         unused += [f"resources.{name}" for name in sorted(resources.keys() - _COUNTED)]
     return [f"{CONFIG_GROUP} Configuration: {name} has no effect in mode {mode} yet" for name in unused]
 

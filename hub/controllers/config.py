@@ -23,7 +23,8 @@ from pydantic import BaseModel, Field, ValidationError
 from hub.api.errors import InvalidObjectError, UsageError
 from hub.asking.access import Access
 from hub.controllers.config_parts import Bytes, Command, Part, Seconds, Weight
-from hub.controllers.queue_config import Queue, check, from_kueue, is_kueue_configuration
+from hub.controllers.kueue_configuration import Remark, from_kueue, is_kueue_configuration
+from hub.controllers.queue_config import Queue, check
 from hub.controllers.scorer_config import Dynamic
 from hub.registration.acceptance import AcceptRule
 
@@ -163,9 +164,10 @@ def load_config(path: Path | None) -> HubConfig:
     return HubConfig() if path is None else parse_config(read_document(path)[0], str(path))
 
 
-def read_document(path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """(the file as a configuration of ours, what of Kueue's `Configuration` means nothing here). Raises `UsageError`
-    where it cannot be read; whether it is right is `parse_config`'s."""
+def read_document(path: Path) -> tuple[dict[str, Any], tuple[Remark, ...]]:
+    """(the file as a configuration of ours, what is to be told of fields of Kueue's `Configuration`). Raises
+    `UsageError` where it cannot be read, or has a field that Kueue's has not; whether it is right is `parse_config`'s.
+    """
     import yaml
 
     try:
@@ -175,8 +177,8 @@ def read_document(path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}", field="--config") from error
     if is_kueue_configuration(document):
-        queue, ignored = from_kueue(document)
-        return {"queue": queue}, ignored
+        queue, remarks = from_kueue(document)
+        return {"queue": queue}, remarks
     return document or {}, ()
 
 

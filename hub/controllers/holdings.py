@@ -18,6 +18,8 @@ from hub.jobs.attempt import Attempt
 from hub.jobs.spec import JobSpec
 from hub.placement.rule import ClusterRule
 from hub.planner.plan import HeldSlice
+from hub.queueing.assign import counted
+from hub.queueing.kueue.transforms import ALL
 from hub.queueing.ledger import change
 from hub.queueing.objects import FlavorResource
 
@@ -107,7 +109,7 @@ class Holdings:
             if known is not None and (known.count, known.paid) == (count, paid):
                 amounts = known.amounts
             else:
-                amounts = _amounts(shape, attempt, paid)
+                amounts = _amounts(shape, attempt, paid, self._world)
                 charged = on_domain(self._world.charged_shape(shape, attempt.cluster, attempt.flavors), attempt.domain)
                 changes.append(Charge(attempt.work, attempt.cluster, charged, count))
             goes = leaving or not attempt.live or attempt.eviction is not None or attempt.epoch in told
@@ -210,10 +212,14 @@ def _pays(attempt: Attempt, world: World) -> bool:
     return attempt.state in ("Cancelled", "Evicted") and attempt.cluster not in world.lost
 
 
-def _amounts(shape: TaskShape, attempt: Attempt, count: int) -> Amounts:
+def _amounts(shape: TaskShape, attempt: Attempt, count: int, world: World) -> Amounts:
     if not count or not attempt.queue:
         return ()
     found = []
+    queue = world.quotas.queues.get(attempt.queue)
+    if queue is not None and queue.counts is not ALL:
+        amounts = counted(queue, shape)
+        return tuple(((flavor, r), amounts[r] * count) for r, flavor in attempt.flavors if amounts.get(r))
     for resource, flavor in attempt.flavors:
         each = {"pods": 1, names.GPU_MILLI: shape.gpu_milli}.get(resource) or shape.request(resource)
         if each:

@@ -11,10 +11,11 @@
       protectedStart: 10m
       waitForPodsReady: {timeout: 5m, recoveryTimeout: 3m, blockAdmission: false,
                          requeuingStrategy: {backoffBaseSeconds: 60, backoffMaxSeconds: 3600, backoffLimitCount: 5}}
+      resources: {excludeResourcePrefixes: [example.com/], transformations: [], quotaCheckStrategy: BlockUndeclared}
       idle: {below: 5, for: 30m, action: warn}
       starvation: 1h
 
-Kueue's own `Configuration` file is read, too: it becomes a queue in mode kueue. Names that both have mean the same.
+Kueue's own `Configuration` file is read, too: see hub/controllers/kueue_configuration.py.
 """
 
 from __future__ import annotations
@@ -26,15 +27,12 @@ from pydantic import Field, ValidationError
 
 from hub.api.errors import InvalidObjectError
 from hub.controllers.config_parts import Part, Seconds
+from hub.controllers.kueue_configuration import CONFIG_GROUP, DECIDES, from_kueue
 from hub.jobs.limits import PodsReady
 from hub.queueing.fleet.policy import FleetPolicy
 from hub.queueing.kueue.settings import Settings, Strategy, read_settings
 
-CONFIG_GROUP: Final = "config.kueue.x-k8s.io"
-_DECIDES: Final = ("fairSharing", "admissionFairSharing", "waitForPodsReady")
 _OURS: Final = ("minimumRuntime", "preemptionBudget", "notice", "backfill", "protectedStart")
-_NO_MATTER: Final = frozenset({"apiVersion", "kind", "metadata", *_DECIDES})
-_KUEUE_TIMEOUT: Final = 1800.0
 
 
 class FairSharing(Part):
@@ -61,10 +59,26 @@ class WaitForPodsReady(Part):
     enable: bool = True
     # From a slice's admission until as many of its tasks run as may run at once.
     timeout: Seconds = Field(300.0, gt=0)
-    # From the moment that some of them are down again; absent: as long as timeout.
+    # From the moment that some of them are down again; absent: as long as timeout; 0: they may stay down.
     recoveryTimeout: Seconds | None = None  # noqa: N815 - as it is written in the file
     blockAdmission: bool = False  # noqa: N815 - as it is written in the file
     requeuingStrategy: RequeuingStrategy = RequeuingStrategy()  # noqa: N815 - as it is written in the file
+
+
+class Transformation(Part):
+    input: str = Field(min_length=1)
+    strategy: Literal["Retain", "Replace"] = "Retain"
+    multiplyBy: str = ""  # noqa: N815 - as it is written in the file
+    # What one unit of it counts as, by resource.
+    outputs: dict[str, str | int | float] = Field(default_factory=dict)
+
+
+class Resources(Part):
+    # What begins like that does not count.
+    excludeResourcePrefixes: tuple[str, ...] = ()  # noqa: N815 - as it is written in the file
+    transformations: tuple[Transformation, ...] = ()
+    # Whether a resource that no group of a queue covers keeps a job out of it.
+    quotaCheckStrategy: Literal["BlockUndeclared", "IgnoreUndeclared"] = "BlockUndeclared"  # noqa: N815
 
 
 class Idle(Part):
@@ -91,6 +105,8 @@ class Queue(Part):
     # How long a job without an expected duration waits at most before all that it needs is kept for it (null: never).
     protectedStart: Seconds | None = 600.0  # noqa: N815 - as it is written in the file
     waitForPodsReady: WaitForPodsReady | None = None  # noqa: N815 - as it is written in the file
+    # Which resources of pods count towards quota, and as what.
+    resources: Resources | None = None
     idle: Idle | None = None
     # A job that waits longer for quota that its queue owns counts as starved, in the metrics.
     starvation: Seconds = 3600.0
@@ -122,7 +138,7 @@ class Queue(Part):
         again = part.requeuingStrategy
         return PodsReady(
             timeout=part.timeout,
-            recovery=part.timeout if part.recoveryTimeout is None else part.recoveryTimeout,
+            recovery=part.timeout if part.recoveryTimeout is None else part.recoveryTimeout or None,
             backoff_base=again.backoffBaseSeconds,
             backoff_max=again.backoffMaxSeconds,
             limit=again.backoffLimitCount,
@@ -140,37 +156,8 @@ class Queue(Part):
     def document(self) -> dict[str, Any]:
         """What Kueue's Configuration would say of the same."""
         return {
-            name: _spelled(value) for name, value in self.model_dump(include=set(_DECIDES), exclude_none=True).items()
+            name: _spelled(value) for name, value in self.model_dump(include=set(DECIDES), exclude_none=True).items()
         }
-
-
-def is_kueue_configuration(document: Any) -> bool:
-    return (
-        isinstance(document, Mapping)
-        and document.get("kind") == "Configuration"
-        and str(document.get("apiVersion") or "").startswith(f"{CONFIG_GROUP}/")
-    )
-
-
-def from_kueue(configuration: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """(our `queue` section, what of it is about Kueue's own process and has no meaning here).
-
-    In v1beta2 jobs are waited for unless the file says otherwise, in v1beta1 only where it says `enable: true`.
-    """
-    found: dict[str, Any] = {"mode": "kueue"}
-    for name in _DECIDES:
-        if configuration.get(name) is not None:
-            found[name] = configuration[name]
-    older = str(configuration.get("apiVersion")).endswith("/v1beta1")
-    ready = found.get("waitForPodsReady")
-    if ready is None and not older:
-        found["waitForPodsReady"] = {"timeout": _KUEUE_TIMEOUT}
-    elif isinstance(ready, Mapping):
-        found["waitForPodsReady"] = {"timeout": _KUEUE_TIMEOUT, "enable": not older, **ready}
-    sharing = found.get("fairSharing")
-    if isinstance(sharing, Mapping) and older:
-        found["fairSharing"] = {"enable": False, **sharing}
-    return found, tuple(sorted(set(configuration) - _NO_MATTER))
 
 
 def rules_of(parts: Mapping[str, Any], mode: str) -> tuple[FleetPolicy, PodsReady | None]:

@@ -151,6 +151,7 @@ class WorkloadMirror:
             pods_ready=self._pods_ready(entry),
             asked=asked,
             ours=self._checking.ours(asked),
+            counts=self._world.quotas.counts,
         )
         patch = create_merge_patch(previous, wanted)
         if patch is None:

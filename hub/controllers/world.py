@@ -25,6 +25,7 @@ from hub.placement.rules import chooses_itself, job_rule, parse_rule
 from hub.placement.sets import ClusterSets
 from hub.placement.stability import parse_missing
 from hub.queueing.derived import Drift, derive, derives
+from hub.queueing.kueue.transforms import ALL, Counted
 from hub.queueing.quotas import Quotas
 from hub.registration.availability import is_lost
 
@@ -52,9 +53,10 @@ class LostClusters(Set[str]):
 class World:
     """`version` grows with every change that can make a difference to a plan."""
 
-    def __init__(self) -> None:
+    def __init__(self, counts: Counted = ALL) -> None:
+        """`counts`: what resources of jobs count as, by the configuration."""
         self.fleet = Fleet.empty()
-        self.quotas = Quotas()
+        self.quotas = Quotas(counts=counts)
         self.sets = ClusterSets()
         self.clusters: dict[str, Json] = {}
         self.lost_names: set[str] = set()
@@ -64,7 +66,7 @@ class World:
         self.on_problems: Callable[[Mapping[str, str]], None] = lambda problems: None
         # Where quota that is taken from clusters differs from what is written.
         self.drift: tuple[Drift, ...] = ()
-        self._declared = Quotas()
+        self._declared = self.quotas
         self._depends = False
         self._derived_from: tuple[Quotas, Fleet, ClusterSets] | None = None
         self._fleet_changes: list[FleetChange] = []

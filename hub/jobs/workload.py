@@ -23,6 +23,7 @@ from hub.jobs.spec import JobSpec
 from hub.jobs.state import JobState
 from hub.jobs.status import stamp
 from hub.jobs.template import counted_template
+from hub.queueing.kueue.transforms import ALL, Counted
 
 Json = dict[str, Any]
 POD_SET: Final = "main"
@@ -108,12 +109,13 @@ def workload_status(
     pods_ready: str = "",
     asked: Sequence[str] = (),
     ours: str = "",
+    counts: Counted = ALL,
 ) -> Json:
     """The status that the Workload is to have, given the one it has. `now` is epoch seconds.
 
     `hold`: why the job may not be placed for now. `pods_ready`: Kueue's reason of the condition PodsReady; empty where
     nobody waits for that. `asked`: names of the admission checks that what it holds needs; `ours` is the one of them
-    that the hub answers itself, by having placed the job.
+    that the hub answers itself, by having placed the job. `counts`: what its resources count as.
     """
     said = Conditions(previous.get("conditions") or (), stamp(now), spec.generation or None)
     status: Json = {key: value for key, value in previous.items() if key not in ("conditions", "admission")}
@@ -138,7 +140,7 @@ def workload_status(
             said.put("Finished", True, "Succeeded" if state.phase == "Succeeded" else "Failed", state.message)
     elif live:
         queue = live[-1].queue
-        status["admission"] = _admission(spec.shape, live, None if fewer else before)
+        status["admission"] = _admission(spec.shape, live, None if fewer else before, counts)
         reserved = Reason.QUOTA_RESERVED.message(queue=queue)
         said.put("QuotaReserved", True, Reason.QUOTA_RESERVED.code, reserved)
         if state.reserved:
@@ -250,22 +252,23 @@ def _kind(said: Conditions, last: Attempt) -> str:
     return said.reason("Preempted") if last.reason == Reason.PREEMPTED.code else ""
 
 
-def _admission(shape: TaskShape, live: Sequence[Attempt], before: Any) -> Json:
+def _admission(shape: TaskShape, live: Sequence[Attempt], before: Any, counts: Counted) -> Json:
     """What the live slices hold, by the flavors of the largest; the one before when that was not less."""
     queue, count = live[-1].queue, sum(attempt.slots for attempt in live)
     if isinstance(before, Mapping) and before.get("clusterQueue") == queue:
-        counts = [part.get("count") or 0 for part in before.get("podSetAssignments") or ()]
-        if sum(counts) >= count:
+        if sum(part.get("count") or 0 for part in before.get("podSetAssignments") or ()) >= count:
             return dict(before)
     flavors = dict(max(live, key=lambda attempt: (attempt.slots, -attempt.epoch)).flavors)
-    usage = {name: str(_amount(name, requested) * count) for name, requested in _requests(shape) if name in flavors}
+    requests = _requests(shape, counts)
+    usage = {name: str(_amount(name, requested) * count) for name, requested in requests if name in flavors}
     assignment = {"name": POD_SET, "flavors": flavors, "resourceUsage": usage, "count": count}
     return {"clusterQueue": queue, "podSetAssignments": [assignment]}
 
 
-def _requests(shape: TaskShape) -> list[tuple[str, int]]:
+def _requests(shape: TaskShape, counts: Counted) -> list[tuple[str, int]]:
     shares = [(names.GPU_MILLI, shape.gpu_milli)] if shape.gpu_milli else []
-    return [*shape.requests, *shares, ("pods", 1)]
+    requests = shape.requests if counts is ALL else counts.of(dict(shape.requests)).items()
+    return [*requests, *shares, ("pods", 1)]
 
 
 def _amount(resource: str, amount: int) -> Quantity:

@@ -117,7 +117,7 @@ class KueuePlanner:
         for key in sorted(asks):
             self._demands[key] = now[key]
             self._homeless.discard(key)
-            self._roster.put(waiting_workload(now[key]))
+            self._roster.put(waiting_workload(now[key], self._settings.counted))
         if snapshot.fleet is not self._fleet:
             self._fleet = snapshot.fleet
             self._roster.unpark(sorted(self._homeless))

@@ -15,6 +15,7 @@ from typing import Final
 from hub.api import names
 from hub.api.reasons import Reason
 from hub.fleet.shape import Pods, TaskShape, Toleration
+from hub.queueing.kueue.transforms import ALL
 from hub.queueing.kueue.workload import Part
 from hub.queueing.objects import ClusterQueue, Flavor, FlavorResource
 from hub.queueing.quotas import Denial, Quotas
@@ -46,6 +47,11 @@ class FlavorChoice:
 def counted(queue: ClusterQueue, shape: TaskShape) -> dict[str, int]:
     """What of one task the queue counts: its requests, and pods and shares of GPUs where the queue covers them."""
     amounts = dict(shape.requests)
+    if queue.counts is not ALL:
+        pods = amounts.pop("pods", None)
+        amounts = queue.counts.of(amounts) | ({} if pods is None else {"pods": pods})
+        if queue.counts.declared_only:
+            amounts = {resource: value for resource, value in amounts.items() if queue.group_of(resource) is not None}
     if "pods" not in amounts and queue.group_of("pods") is not None:
         amounts["pods"] = 1
     elif queue.group_of("pods") is None:

@@ -21,6 +21,7 @@ from hub.fleet.shape import Toleration
 from hub.placement.rule import Requirement
 from hub.placement.selectors import parse_label_selector
 from hub.queueing.amount import amount
+from hub.queueing.kueue.transforms import ALL, Counted
 from hub.queueing.nominal import NominalFrom, read_nominal_from
 from hub.queueing.policies import (
     CheckRule,
@@ -79,7 +80,8 @@ class ClusterQueue:
     """`namespaces` None: takes jobs of no namespace. `checks`: names of the admission checks that it asks for.
 
     `by_usage`: what its LocalQueues used before orders their jobs. `nominal_from`: where its nominal quota comes from,
-    if not from itself. `terminating`: it was deleted, and is only there until nothing uses it.
+    if not from itself. `terminating`: it was deleted, and is only there until nothing uses it. `counts`: what resources
+    count as, where the hub's configuration says more of that than the queue.
     """
 
     name: str
@@ -97,6 +99,7 @@ class ClusterQueue:
     by_usage: bool = False
     nominal_from: NominalFrom | None = None
     terminating: bool = False
+    counts: Counted = ALL
 
     def group_of(self, resource: str) -> ResourceGroup | None:
         return next((group for group in self.groups if resource in group.resources), None)

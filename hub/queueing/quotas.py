@@ -15,6 +15,7 @@ from hub.api.errors import InvalidObjectError
 from hub.api.reasons import Reason
 from hub.placement.selectors import matches
 from hub.queueing import objects
+from hub.queueing.kueue.transforms import ALL, Counted
 from hub.queueing.objects import ClusterQueue, Cohort, Flavor, FlavorResource, LocalQueue, PodPriority
 from hub.queueing.tree import QuotaTree, build_tree
 from hub.queueing.worker_clusters import (
@@ -101,6 +102,7 @@ class Quotas:
     `workers`: by ClusterQueue, on which clusters its jobs may run, where its owner says so. `checks`: AdmissionChecks.
     `priorities`: of WorkloadPriorityClasses, `pod_priorities`: of PriorityClasses, `default_priority`: of pods that
     name none.
+    `counts`: what resources of jobs count as.
     `inactive`: by ClusterQueue, why it takes no jobs. `problems`: by ``Kind/name``, what could not be read or agreed.
     """
 
@@ -117,6 +119,7 @@ class Quotas:
     checks: Mapping[str, Check] = field(default_factory=dict)
     inactive: Mapping[str, Inactive] = field(default_factory=dict)
     problems: Mapping[str, str] = field(default_factory=dict)
+    counts: Counted = ALL
     _read: Mapping[ObjectKey, tuple[Mapping[str, Any], _Read]] = field(default_factory=dict, repr=False)
     _built: Mapping[str, tuple[tuple[object, ...], QuotaTree]] = field(default_factory=dict, repr=False)
 
@@ -140,11 +143,14 @@ class Quotas:
             key = _key(kind, obj)
             known = read.get(key)
             if known is None or known[0] is not obj:
-                read[key] = (obj, _try(reader, obj))
+                value = _try(reader, obj)
+                if isinstance(value, ClusterQueue) and self.counts is not ALL:
+                    value = replace(value, counts=self.counts)
+                read[key] = (obj, value)
                 changed.add(kind)
         if not changed:
             return self
-        return _assemble(read, self if changed <= _APART else None, self._built)
+        return _assemble(read, self if changed <= _APART else None, self._built, self.counts)
 
     def with_values(self, values: Mapping[ObjectKey, ClusterQueue | Cohort], problems: Mapping[str, str]) -> Quotas:
         """With these in place of what was read of their objects; `problems` of objects are added."""
@@ -153,7 +159,7 @@ class Quotas:
         read = dict(self._read)
         for key, value in values.items():
             read[key] = (read[key][0], value)
-        found = _assemble(read, None, self._built) if values else self
+        found = _assemble(read, None, self._built, self.counts) if values else self
         return replace(found, problems=dict(sorted({**found.problems, **problems}.items())))
 
     def object(self, kind: str, name: str, namespace: str = "") -> Mapping[str, Any] | None:
@@ -232,6 +238,7 @@ def _assemble(
     read: Mapping[ObjectKey, tuple[Mapping[str, Any], _Read]],
     same: Quotas | None,
     built: Mapping[str, tuple[tuple[object, ...], QuotaTree]],
+    counts: Counted,
 ) -> Quotas:
     """`same`: the quotas before, when no flavor, queue or cohort changed since."""
     flavors: dict[str, Flavor] = {}
@@ -303,6 +310,7 @@ def _assemble(
         checks=checks,
         inactive=inactive,
         problems=dict(sorted(problems.items())),
+        counts=counts,
         _read=read,
         _built=built,
     )

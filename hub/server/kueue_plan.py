@@ -54,6 +54,7 @@ class KueuePlan:
     """
 
     def __init__(self, objects: Objects, state: State, settings: Settings) -> None:
+        self._counted = settings.counted
         self._objects, self._state = objects, state
         quotas = state.world.quotas
         waiting: list[Workload] = []
@@ -88,7 +89,7 @@ class KueuePlan:
                 queue = self._queue_of(quotas, demand.namespace, demand.queue)
                 self._apart.append(_waits(demand.key, queue, Reason.INVALID_SPEC, demand.problem, parked=True))
             else:
-                waiting.append(waiting_workload(demand))
+                waiting.append(waiting_workload(demand, self._counted))
         held += [self._holder(slices) for _, slices in sorted(state.job_slices().items())]
         self._roster = Roster(
             quotas,
@@ -177,7 +178,7 @@ class KueuePlan:
             demand = self._state.demand_of(key)
             if demand is not None:
                 self._resting.discard(key)
-                self._roster.add(waiting_workload(demand))
+                self._roster.add(waiting_workload(demand, self._counted))
 
     def _holder(self, slices: Sequence[HeldSlice]) -> Held:
         """As whom a job of the hub would have to go: the whole of it waits again then."""
@@ -185,7 +186,7 @@ class KueuePlan:
         for one in slices:
             demand = waiting_again(one, demand)
         assert demand is not None, "a holder holds something"
-        return replace(holder(slices), workload=waiting_workload(demand))
+        return replace(holder(slices), workload=waiting_workload(demand, self._counted))
 
     def _cycle(self, number: int, outcome: Outcome, leaving: Iterable[Departure]) -> Json:
         # Victims of this cycle are in their queue again for the next one.

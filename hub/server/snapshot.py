@@ -96,7 +96,7 @@ class State:
         self.workloads: dict[str, Waiting] = {}
         # Workloads of others as they were read.
         self.foreign: dict[str, Json] = {}
-        self.world = World()
+        self.world = World(self.rules.settings.counted)
         self.limits = Limits(self.world, self.rules.ready, self.rules.policy.notice, lambda: self.now)
         self.departures = Departures(self.rules.ready)
         # Workloads that may not be admitted before that moment (epoch seconds).

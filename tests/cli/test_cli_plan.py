@@ -154,11 +154,14 @@ def test_configuration(fleet_file: Path, tmp_path: Path, capsys: pytest.CaptureF
 
     kueues = tmp_path / "kueue.yaml"
     kueues.write_text(
-        "apiVersion: config.kueue.x-k8s.io/v1beta2\nkind: Configuration\nresources: {excludeResourcePrefixes: [x]}\n"
+        "apiVersion: config.kueue.x-k8s.io/v1beta2\nkind: Configuration\nresources: {deviceClassMappings: [{name: x}]}\n"
     )
     for arguments in (["--config", kueues], ["-f", kueues]):
         assert run("plan", "-f", fleet_file, *arguments) == 0
-        assert "config.kueue.x-k8s.io Configuration: resources has no effect" in capsys.readouterr().err
+        assert (
+            "config.kueue.x-k8s.io Configuration: resources.deviceClassMappings has no effect"
+            in capsys.readouterr().err
+        )
 
     for text, said in (
         ("queue: {mode: queue}", "found 'queue'; allowed: fleet, kueue"),
@@ -199,12 +202,12 @@ def test_what_has_no_effect_is_said_once(tmp_path: Path, capsys: pytest.CaptureF
         *queue("q", cpu=4, admissionScope={"admissionMode": "UsageBasedAdmissionFairSharing"}),
         workload("w", "q", (2, 1)),
     ]
-    objects[-1]["spec"]["podSets"][0]["minCount"] = 1
+    objects[-1]["spec"]["preemptionGates"] = [{"name": "example.com/gate"}]
     for name in ("a", "b"):
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump_all(objects))
     assert run("plan", "--each", "-f", tmp_path, "-o", "json") == 0
     error = capsys.readouterr().err
-    for said in ("admissionScope and concurrentAdmissionPolicy of ClusterQueue q", "default/w: minCount"):
+    for said in ("admissionScope and concurrentAdmissionPolicy of ClusterQueue q", "default/w: preemptionGates"):
         assert error.count(said) == 1
 
 

@@ -11,7 +11,7 @@ from hub.api import names
 from hub.api.conditions import condition_is, find_condition
 from hub.api.indexset import IndexSet
 from hub.api.resource import JOBS, WORKLOAD_PRIORITY_CLASSES, WORKLOADS
-from hub.controllers.queue_config import from_kueue
+from hub.controllers.kueue_configuration import from_kueue
 
 Json = dict[str, Any]
 CONFIGURATION: Json = {

@@ -12,7 +12,8 @@ from hub.api.errors import UsageError
 from hub.controllers.config import load_config, parse_config, read_document
 from hub.jobs.limits import PodsReady
 from hub.queueing.fleet.policy import FleetPolicy
-from hub.queueing.kueue.settings import FINAL, INITIAL
+from hub.queueing.kueue.settings import FINAL, INITIAL, UsageHistory
+from hub.queueing.kueue.transforms import Counted, Transformation
 
 KUEUE: dict[str, Any] = {"apiVersion": "config.kueue.x-k8s.io/v1beta2", "kind": "Configuration"}
 
@@ -66,11 +67,119 @@ def test_kueues_own_file_is_a_queue_in_mode_kueue(more: dict[str, Any], fair: tu
     assert (queue.mode, queue.settings.strategies, queue.ready, queue.policy.notice) == ("kueue", fair, ready, 0.0)
 
 
-def test_what_is_about_kueues_process_is_told(tmp_path: Path) -> None:
+def _remarks(tmp_path: Path, **more: Any) -> dict[str, str]:
     path = tmp_path / "kueue.yaml"
-    path.write_text(yaml.safe_dump({**KUEUE, "metrics": {"bindAddress": ":8443"}, "integrations": {"frameworks": []}}))
-    assert read_document(path)[1] == ("integrations", "metrics")
+    path.write_text(yaml.safe_dump({**KUEUE, **more}))
     assert load_config(path).queue.mode == "kueue"
+    return {remark.field: "process" if remark.process else remark.said for remark in read_document(path)[1]}
+
+
+def test_what_is_about_kueues_process_is_told(tmp_path: Path) -> None:
+    said = _remarks(
+        tmp_path,
+        metrics={"bindAddress": ":8443"},
+        integrations={"frameworks": ["batch/job"]},
+        clientConnection={"qps": 50, "burst": 100},
+        manageJobsWithoutQueueName=False,
+    )
+    assert said == {"clientConnection": "process", "metrics": "process"}
+
+
+@pytest.mark.parametrize(
+    ("more", "field", "words"),
+    [
+        ({"manageJobsWithoutQueueName": True}, "manageJobsWithoutQueueName", "left alone"),
+        ({"managedJobsNamespaceSelector": {"matchLabels": {"a": "b"}}}, "managedJobsNamespaceSelector", "queue name"),
+        ({"integrations": {"frameworks": ["batch/job", "ray.io/rayjob"]}}, "integrations.frameworks", "batch/job"),
+        ({"integrations": {"externalFrameworks": ["Foo.v1.x"]}}, "integrations.externalFrameworks", "get quota"),
+        ({"integrations": {"labelKeysToCopy": ["a"]}}, "integrations.labelKeysToCopy", "not copied"),
+        ({"multiKueue": {"gcInterval": "0s"}}, "multiKueue.gcInterval", "nothing to collect"),
+        ({"multiKueue": {"workerLostTimeout": "5m"}}, "multiKueue.workerLostTimeout", "leases.grace"),
+        ({"multiKueue": {"dispatcherName": "x/y"}}, "multiKueue.dispatcherName", "placed once"),
+        (
+            {"objectRetentionPolicies": {"workloads": {"afterFinished": "0s"}}},
+            "objectRetentionPolicies.workloads.afterFinished",
+            "ttlSecondsAfterFinished",
+        ),
+        (
+            {"objectRetentionPolicies": {"workloads": {"afterDeactivatedByKueue": "1h"}}},
+            "objectRetentionPolicies.workloads.afterDeactivatedByKueue",
+            "kept",
+        ),
+        (
+            {"resources": {"deviceClassMappings": [{"name": "gpu", "deviceClassNames": ["g"]}]}},
+            "resources.deviceClassMappings",
+            "not counted",
+        ),
+        ({"featureGates": {"PriorityBoost": True}}, "featureGates.PriorityBoost", "no gates"),
+        ({"admissionFairSharing": {}}, "admissionFairSharing.usageHalfLifeTime", "nothing is remembered"),
+        (
+            {"admissionFairSharing": {"usageHalfLifeTime": "0h0m0s"}},
+            "admissionFairSharing.usageHalfLifeTime",
+            "nothing is remembered",
+        ),
+    ],
+)
+def test_what_is_done_otherwise_is_said_by_its_field(
+    tmp_path: Path, more: dict[str, Any], field: str, words: str
+) -> None:
+    said = _remarks(tmp_path, **more)
+    assert list(said) == [field]
+    assert words in said[field]
+
+
+@pytest.mark.parametrize(
+    ("more", "field"),
+    [
+        ({"fairSharin": {}}, "fairSharin"),
+        ({"multiKueue": {"gcIntervall": "1m"}}, "multiKueue.gcIntervall"),
+        ({"integrations": ["batch/job"]}, "integrations"),
+        ({"objectRetentionPolicies": {"jobs": {}}}, "objectRetentionPolicies.jobs"),
+        ({"waitForPodsReady": {"timeoutt": "1m"}}, "queue.waitForPodsReady.timeoutt"),
+        ({"waitForPodsReady": {"requeuingStrategy": {"jitter": 1}}}, "queue.waitForPodsReady.requeuingStrategy.jitter"),
+        ({"admissionFairSharing": {"halfLife": "1h"}}, "queue.admissionFairSharing.halfLife"),
+        ({"resources": {"transformations": [{"input": "a", "output": {}}]}}, "queue.resources.transformations"),
+        ({"resources": {"quotaCheckStrategy": "Maybe"}}, "queue.resources.quotaCheckStrategy"),
+        ({"fairSharing": {"preemptionStrategy": []}}, "queue.fairSharing.preemptionStrategy"),
+        ({"apiVersion": "config.kueue.x-k8s.io/v1alpha2"}, "apiVersion"),
+    ],
+)
+def test_what_kueue_has_not_is_a_mistake(more: dict[str, Any], field: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_config({**KUEUE, **more})
+    assert str(caught.value.field).startswith(field)
+
+
+def test_every_field_that_decides_is_taken() -> None:
+    again = {"timestamp": "Creation", "backoffBaseSeconds": 5, "backoffMaxSeconds": 50, "backoffLimitCount": 3}
+    outputs = {"example.com/credits": "10"}
+    transformation = {"input": "nvidia.com/gpu", "strategy": "Replace", "multiplyBy": "pods", "outputs": outputs}
+    queue = parse_config(
+        {
+            **KUEUE,
+            "fairSharing": {"preemptionStrategies": [INITIAL]},
+            "admissionFairSharing": {
+                "usageHalfLifeTime": "2h", "usageSamplingInterval": "1m", "resourceWeights": {"cpu": 0.5},
+            },
+            "waitForPodsReady": {
+                "timeout": "7m", "recoveryTimeout": "0s", "blockAdmission": True, "requeuingStrategy": again,
+            },
+            "resources": {
+                "excludeResourcePrefixes": ["example.com/x"], "transformations": [transformation],
+                "quotaCheckStrategy": "IgnoreUndeclared",
+            },
+        }
+    ).queue  # fmt: skip
+    settings = queue.settings
+    assert settings.strategies == (INITIAL,)
+    assert settings.history == UsageHistory(7200.0, 60.0, {"cpu": 0.5})
+    # No time to recover is Kueue's way to say that nobody waits for it.
+    assert queue.ready == PodsReady(420.0, None, 5.0, 50.0, 3, True, False)
+    assert settings.counted == Counted(
+        ("example.com/x",),
+        {"nvidia.com/gpu": Transformation((("example.com/credits", 10 * 10**9),), True, "pods")},
+        True,
+    )
 
 
 @pytest.mark.parametrize(

@@ -96,10 +96,13 @@ def _settings(path: Path | None) -> dict[str, Any]:
         return {}
     from hub.controllers.config import parse_config, read_document
 
-    document, ignored = read_document(path)
+    document, remarks = read_document(path)
     parse_config(document, str(path))
-    if ignored:
+    if ignored := [remark.field for remark in remarks if remark.process]:
         click.echo(f"  {path}: about Kueue's own process, and without a meaning here: {', '.join(ignored)}")
+    for remark in remarks:
+        if not remark.process:
+            click.echo(f"  {path}: {remark.field}: {remark.said}")
     return dict(document)
 
 

@@ -54,7 +54,7 @@ class Ground:
         self.may_decide = may_decide
         self.patcher = Patcher(api, concurrency=config.writers)
         self.writes = Writes(self.patcher, may_decide, metrics.writes, term)
-        self.world = World()
+        self.world = World(config.queue.settings.counted)
         self.holdings = Holdings(self.world)
         self.tempo = Tempo(clocks.loop)
         self.events = Events(self.writes, identity, clocks.loop, clocks.now)

@@ -145,10 +145,11 @@ class _Walk:
 
     def _requests(self, pods: PodSet, count: int) -> dict[str, int]:
         """What is counted; nothing asked of what the queue does not cover is no obstacle."""
+        lax = self._queue.counts.declared_only
         wanted = {
             resource: each * count
             for resource, each in pods.requests
-            if self._queue.group_of(resource) is not None or (each * count and resource != names.GPU_MILLI)
+            if self._queue.group_of(resource) is not None or (each * count and resource != names.GPU_MILLI and not lax)
         }
         if self._queue.group_of("pods") is not None:
             wanted["pods"] = count

@@ -11,6 +11,7 @@ from typing import Protocol
 from hub.api import names
 from hub.fleet.shape import TaskShape
 from hub.queueing.demand import Demand
+from hub.queueing.kueue.transforms import ALL, Counted
 from hub.queueing.kueue.workload import ANYWHERE, Constraints, Held, NodeRequirement, PodSet, Workload
 from hub.queueing.objects import FlavorResource
 
@@ -40,10 +41,11 @@ class Slice(Protocol):
     def leaving(self) -> bool: ...
 
 
-def waiting_workload(demand: Demand) -> Workload:
-    """As many pods as tasks may run at once; `demand.minimum` says whether fewer would do."""
+def waiting_workload(demand: Demand, counted: Counted = ALL) -> Workload:
+    """As many pods as tasks may run at once; `demand.minimum` says whether fewer would do. `counted`: what their
+    resources count as."""
     if demand.shape.parts:
-        return _several(demand)
+        return _several(demand, counted)
     count = min(demand.waiting, demand.slots)
     least = None if demand.gang or demand.minimum is None else min(demand.minimum, count)
     return Workload(
@@ -57,7 +59,7 @@ def waiting_workload(demand: Demand) -> Workload:
             PodSet(
                 name=POD_SET,
                 count=count,
-                requests=_requests(demand.shape),
+                requests=_requests(demand.shape, counted),
                 minimum=least if least != count else None,
                 constraints=_constraints(demand.shape),
             ),
@@ -66,7 +68,7 @@ def waiting_workload(demand: Demand) -> Workload:
     )
 
 
-def _several(demand: Demand) -> Workload:
+def _several(demand: Demand, counted: Counted) -> Workload:
     """What somebody else runs, in several kinds of pods."""
     return Workload(
         key=demand.key,
@@ -79,7 +81,7 @@ def _several(demand: Demand) -> Workload:
             PodSet(
                 name=pods.name,
                 count=pods.count,
-                requests=_requests(pods.shape),
+                requests=_requests(pods.shape, counted),
                 minimum=pods.least,
                 constraints=_constraints(pods.shape),
                 group=pods.group,
@@ -117,8 +119,10 @@ def holder(slices: Sequence[Slice]) -> Held:
     )
 
 
-def _requests(shape: TaskShape) -> tuple[tuple[str, int], ...]:
+def _requests(shape: TaskShape, counted: Counted) -> tuple[tuple[str, int], ...]:
     requests = {resource: value for resource, value in shape.requests if resource != "pods"}
+    if counted is not ALL:
+        requests = counted.of(requests)
     if shape.gpu_milli:
         requests[names.GPU_MILLI] = shape.gpu_milli
     return tuple(sorted(requests.items()))

@@ -28,10 +28,12 @@ class Transformation:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """`excluded`: prefixes of names of resources that do not count. `transformations`: by what they begin with."""
+    """`excluded`: prefixes of names of resources that do not count. `transformations`: by what they begin with.
+    `declared_only`: nor does what a queue does not cover; else that is an obstacle."""
 
     excluded: tuple[str, ...] = ()
     transformations: Mapping[str, Transformation] = field(default_factory=dict)
+    declared_only: bool = False
 
     def of(self, requests: Mapping[str, int]) -> dict[str, int]:
         """What one pod's requests (in the unit of hub/queueing/amount.py) count as."""
@@ -73,4 +75,8 @@ def read_counted(resources: Mapping[str, Any]) -> Counted:
             tuple(outputs), strategy == "Replace", str(entry.get("multiplyBy") or "")
         )
     excluded = tuple(str(prefix) for prefix in resources.get("excludeResourcePrefixes") or ())
-    return Counted(excluded, transformations)
+    check = resources.get("quotaCheckStrategy") or "BlockUndeclared"
+    if check not in ("BlockUndeclared", "IgnoreUndeclared"):
+        said = f"found {check!r}; allowed: BlockUndeclared, IgnoreUndeclared"
+        raise InvalidObjectError(said, field="resources.quotaCheckStrategy")
+    return Counted(excluded, transformations, check == "IgnoreUndeclared")
