@@ -217,6 +217,7 @@ JOB: Final = obj(
         completedIndexes=say(_INDEXES, "Indexes that succeeded. Example: 1,3-57"),
         failedIndexes=say(_INDEXES, "Indexes that failed for good."),
         uncountedTerminatedPods=obj(keep=True),
+        slots=say(INT32, "How many may run at once, as the site understood it last; edge sites report it."),
         exitCodes=say(STRING, "Failed indexes by exit code; edge sites report them. Example: 1=3,17;137=4"),
         usage=say(STRING, "What ended pods have used; edge sites report it. Example: cpu=12.5;gpu=40.0;wall=40.2"),
     ),

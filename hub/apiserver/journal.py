@@ -20,7 +20,7 @@ from typing import Final
 
 from hub.api.errors import CorruptStoreError, DataDirectoryBusyError, StorageError
 
-_FORMAT: Final = 1
+FORMAT: Final = 1
 _CHECKPOINT_AFTER: Final = 16 * 2**20
 # Readers of a long WAL get slow and it takes disk: beyond this a write waits for a checkpoint.
 _WAL_LIMIT: Final = 256 * 2**20
@@ -105,12 +105,12 @@ class Journal:
             db.execute("PRAGMA wal_autocheckpoint=0")
             db.executescript("PRAGMA cache_size=-4096; PRAGMA journal_size_limit=33554432;")
             found = db.execute("PRAGMA user_version").fetchone()[0]
-            if found not in (0, _FORMAT):
+            if found not in (0, FORMAT):
                 raise CorruptStoreError(
-                    f"{self.path} has format {found}; this version reads {_FORMAT}",
+                    f"{self.path} has format {found}; this version reads {FORMAT}",
                     hint="A newer Quarterdeck wrote it: start that one.",
                 )
-            db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={_FORMAT}; COMMIT;")
+            db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={FORMAT}; COMMIT;")
             # Durable against kill -9 as it is; the flush that a power cut asks for is ours, off the loop's thread.
             db.execute("PRAGMA synchronous=NORMAL")
             self.clean = bool(self._meta(db, "clean", 1))

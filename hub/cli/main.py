@@ -37,13 +37,16 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "score": ("hub.cli.score", "Try a score source: raw values, scores, ranks."),
     "scorer": ("hub.cli.scorer", "Write, check and measure a scorer of your own."),
     "clusters": ("hub.cli.clusters", "Accept, deny and remove clusters."),
+    "backup": ("hub.cli.backup", "Write all that the embedded API holds to a file."),
+    "restore": ("hub.cli.restore", "Put a backup where an API can be started on it."),
+    "export": ("hub.cli.export", "Print every object, for another API to take."),
     "completion": ("hub.cli.completion", "Print the line that makes names complete in your shell."),
 }
 
 
 _ERROR = click.style("error:", fg="red", bold=True)
 # They talk to no hub that was there before.
-_LOCAL = frozenset({"up", "hub", "demo", "completion"})
+_LOCAL = frozenset({"up", "hub", "demo", "backup", "restore", "completion"})
 
 
 class _LazyGroup(click.Group):
