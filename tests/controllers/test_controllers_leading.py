@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 from controllers_scene import Scene, until
@@ -34,6 +35,10 @@ class Gated:
             yield page
 
 
+def _is(lead: Leading, term: int) -> bool:
+    return lead.elector.term == term
+
+
 async def test_a_term_that_ends_while_the_api_is_listed_is_followed_by_the_next(scene: Scene) -> None:
     await scene.submit("job")
     now = [100.0]
@@ -56,7 +61,7 @@ async def test_a_term_that_ends_while_the_api_is_listed_is_followed_by_the_next(
         for term in (2, 3):
             # Too long without a renewal: the elector stops, and has the Lease again a moment later.
             now[0] += 20.0
-            await until(lambda term=term: lead.elector.term == term)
+            await until(partial(_is, lead, term))
         assert not lead.may_decide()
         assert told == ["stands by", "stands by"]
         api.gate.set()
