@@ -91,6 +91,8 @@ docs: $(VENV)/.dev ## The documentation, into site/
 
 crds: $(VENV)/.dev ## Generate manifests/crds from the models
 	@$(BIN)/python -m hub.api.crd manifests/crds
+	@cp manifests/crds/work.open-cluster-management.io_appliedmanifestworks.yaml manifests/agent/base/applied-manifest-works.yaml
+	@$(BIN)/python -m hub.controllers.bootstrap > manifests/defaults/objects.yaml
 
 lock: ## Pin the newest versions that pyproject.toml allows
 	@uv pip compile -q --universal --python-version 3.11 --no-emit-index-url --extra hub -o requirements.lock pyproject.toml

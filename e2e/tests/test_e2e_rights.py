@@ -206,7 +206,7 @@ def _jobs(inst: Installation) -> None:
         _in_default(fleet_job("long", play=long)),
         _in_default(fleet_job("elsewhere", play=short, placementRef={"name": "near"})),
         _in_default(plain_job("plain", 2, play=short, suspend=True)),
-        _in_default(plain_job("plain-long", 1, play=long, suspend=True)),
+        _in_default(plain_job("plain-long", 1, play=long, managedBy=names.MANAGED_BY)),
         _in_default(plain_job("plain-brief", 1, play=short, suspend=True, ttlSecondsAfterFinished=0)),
     )
     phase(inst, "done", "Succeeded")
@@ -404,6 +404,7 @@ HUB_HOLDS = {
     Right(RBAC, "clusterroles", "bind", "quarterdeck-agent"): "asked when the hub binds that role",
     Right(REGISTER, "managedclusters/accept", "update"): POLICY,
     Right(CLUSTER, "managedclustersets/join", "create", "default"): POLICY,
+    Right(CLUSTER, "addonplacementscores", "patch"): "a scorer that takes over another's score before it is deleted",
     Right("batch", "jobs", "delete"): "Kubernetes' own controller deletes finished Jobs as well, and may be first",
 }
 # What only a race asks for: somebody wrote the same object a moment before.
