@@ -47,6 +47,11 @@ class Lifecycle:
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
 
+    @staticmethod
+    def load() -> None:
+        """What `start` loads first, in the thread of whoever calls."""
+        import kopf  # noqa: F401
+
     def start(self) -> None:
         if self._thread is not None and self._thread.is_alive():
             return

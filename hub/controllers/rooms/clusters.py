@@ -59,6 +59,7 @@ class ClusterRoom(Room):
             on_decided=on_decided,
             observe=ground.metrics.clusters.placement_seconds.observe,
         )
+        self._leads = ground.may_decide
         self._starts: asyncio.TimerHandle | None = None
 
     @property
@@ -67,6 +68,7 @@ class ClusterRoom(Room):
             "registrar": self.registrar.run,
             "placements": self.placements.run,
             "agents' rights": self.rights.run,
+            "preparation": self._prepare,
         }
 
     def take_over(self) -> None:
@@ -74,6 +76,12 @@ class ClusterRoom(Room):
         self.placements.take_over()
         if self.lifecycle is not None:
             self._starts = asyncio.get_running_loop().call_later(_LIFECYCLE_AFTER, self.lifecycle.start)
+
+    async def _prepare(self) -> None:
+        """A standby loads kopf while it has time: a leader that has just taken over must renew its Lease."""
+        await asyncio.sleep(_LIFECYCLE_AFTER)
+        if self.lifecycle is not None and not self._leads():
+            await asyncio.to_thread(self.lifecycle.load)
 
     def stand_by(self) -> None:
         self.registrar.stand_by()
