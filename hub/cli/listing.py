@@ -126,13 +126,14 @@ def state_of(found: Found, now: float | None = None) -> State:
 
 
 def _jobs(found: Found) -> list[Thing]:
+    from hub.jobs.works import cluster_of
     from hub.server.jobs import is_fleets, job_row
 
     jobs = [job for member in (resource.FLEET_JOBS, resource.JOBS) for job in found.get(member, ()) if is_fleets(job)]
     where: dict[str, set[str]] = {}
     for work in found.get(resource.MANIFEST_WORKS, ()):
         owner = (work["metadata"].get("labels") or {}).get(names.JOB_UID)
-        where.setdefault(str(owner), set()).add(str(work["metadata"].get("namespace")))
+        where.setdefault(str(owner), set()).add(cluster_of(work))
     rows = [(job_row(job, where.get(str(job["metadata"].get("uid")), ())), job) for job in jobs]
     return [Thing(row.namespace, row.name, row, job) for row, job in rows]
 

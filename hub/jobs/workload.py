@@ -256,7 +256,8 @@ def _admission(shape: TaskShape, live: Sequence[Attempt], before: Any, counts: C
     """What the live slices hold, by the flavors of the largest; the one before when that was not less."""
     queue, count = live[-1].queue, sum(attempt.slots for attempt in live)
     if isinstance(before, Mapping) and before.get("clusterQueue") == queue:
-        if sum(part.get("count") or 0 for part in before.get("podSetAssignments") or ()) >= count:
+        admitted = sum(part.get("count") or 0 for part in before.get("podSetAssignments") or ())
+        if admitted >= count:
             return dict(before)
     flavors = dict(max(live, key=lambda attempt: (attempt.slots, -attempt.epoch)).flavors)
     requests = _requests(shape, counts)

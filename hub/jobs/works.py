@@ -139,9 +139,6 @@ def attempt_from_work(work: Mapping[str, Any]) -> Attempt:
     if not tasks:
         raise InvalidObjectError("names no task", field=f"metadata.annotations[{names.TASKS}]")
     size = len(tasks)
-    # Only there does it mean that: nobody who may write works of one cluster can hold back those of another.
-    away = meta.get("namespace") == names.HUB_NAMESPACE
-    reserved_for = str(notes.get(names.RESERVED_FOR) or "") if away else ""
     report = Report(tasks, size, feedback_values(work))
     refusal = None if report.values else refusal_of(work)
     succeeded = report.tasks_of("completedIndexes")
@@ -180,7 +177,7 @@ def attempt_from_work(work: Mapping[str, Any]) -> Attempt:
     return Attempt(
         epoch=epoch,
         attempt=_whole(notes.get(names.ATTEMPT, 1), names.ATTEMPT),
-        cluster=reserved_for or str(meta.get("namespace") or ""),
+        cluster=cluster_of(work),
         tasks=tasks,
         slots=min(_whole(notes.get(names.SLOTS, size), names.SLOTS), size),
         work=str(meta.get("name") or ""),
@@ -202,8 +199,21 @@ def attempt_from_work(work: Mapping[str, Any]) -> Attempt:
         domain=_domain(str(notes.get(names.TOPOLOGY_DOMAIN) or "")),
         admitted_at=_created(meta),
         eviction=eviction,
-        reserved=bool(reserved_for),
+        reserved=bool(_reserved_for(meta)),
     )
+
+
+def cluster_of(work: Mapping[str, Any]) -> str:
+    """The cluster that a ManifestWork is for: that of its namespace, or the one for which it is reserved."""
+    meta = work["metadata"]
+    return _reserved_for(meta) or str(meta.get("namespace") or "")
+
+
+def _reserved_for(meta: Mapping[str, Any]) -> str:
+    # Only there does it mean that: nobody who may write works of one cluster can hold back those of another.
+    if meta.get("namespace") != names.HUB_NAMESPACE:
+        return ""
+    return str((meta.get("annotations") or {}).get(names.RESERVED_FOR) or "")
 
 
 def _created(meta: Mapping[str, Any]) -> float | None:

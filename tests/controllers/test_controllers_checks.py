@@ -15,7 +15,7 @@ from controllers_scene import Scene, until
 from hub.api import names
 from hub.api.conditions import condition_is, find_condition
 from hub.api.reasons import Reason
-from hub.api.resource import CLUSTER_QUEUES, MANIFEST_WORKS, WORKLOAD_PRIORITY_CLASSES, WORKLOADS
+from hub.api.resource import CLUSTER_QUEUES, FLEET_JOBS, MANIFEST_WORKS, WORKLOAD_PRIORITY_CLASSES, WORKLOADS
 from hub.controllers.hub import Hub
 
 Json = dict[str, Any]
@@ -190,7 +190,11 @@ async def test_a_rejected_job_is_deactivated_and_may_be_activated(
     assert "over budget" in evicted["message"]
     workload = await _says(scene, "job", lambda w: _entry(w).get("state") == "Pending")
     assert (await scene.status("job"))["reason"] == "DeactivatedDueToAdmissionCheck"
-    assert await scene.works() == []
+
+    async def alone() -> bool:
+        return not await scene.works()
+
+    await until(alone, what="nothing is left reserved")
     provisioner.answer = lambda workload: {"state": "Ready"}
     await scene.api.patch(WORKLOADS, "job", {"spec": {"active": True}}, "default")
     await scene.phase("job", "Succeeded")
@@ -315,3 +319,87 @@ async def test_a_reserved_job_makes_way_at_once(scene: Scene, provisioner: Provi
     await _asked(scene, "high")
     workload = await _says(scene, "low", lambda w: not condition_is(w["status"]["conditions"], "QuotaReserved"))
     assert find_condition(workload["status"]["conditions"], "Evicted")["reason"] == "Preempted"  # type: ignore[index]
+
+
+@_MODES
+async def test_retry_stops_what_runs_as_well(scene: Scene, provisioner: Provisioner, mode: str) -> None:
+    await _hub(scene, mode)
+    agent = await _stage(scene, provisioner, lasts=30)
+    provisioner.start()
+    await scene.submit("job", queueName="team", tasks=2)
+    await scene.phase("job", "Running")
+    workload = await is_true(scene, "job", "Admitted")
+    await provisioner.write(workload, {"state": "Retry", "message": "the nodes are gone"})
+    await until(lambda: agent.stopped, what="what runs is stopped")
+    await _says(scene, "job", lambda w: _entry(w).get("retryCount") == 1)
+    await until(lambda: len(provisioner.asked) == 2, what="asked again")
+    await scene.phase("job", "Running")
+    found = (await scene.status("job"))["attempts"]
+    assert [(a["state"], a.get("reason")) for a in found] == [("Evicted", "AdmissionCheck"), ("Running", None)]
+
+
+async def test_an_array_on_two_clusters_is_asked_about_once(scene: Scene, provisioner: Provisioner) -> None:
+    await _hub(scene, "fleet")
+    first = await _stage(scene, provisioner, lasts=0.1)
+    second = await scene.agent("c2", cpu=2)
+    await scene.available("c2")
+    await scene.api.patch(CLUSTER_QUEUES, "team", {"spec": {"resourceGroups": [_group(cpu=20)]}})
+    await scene.submit("job", queueName="team", tasks=10)
+    await _asked(scene, "job")
+
+    async def both() -> bool:
+        works = await scene.works(names.HUB_NAMESPACE)
+        return {work["metadata"]["annotations"][names.RESERVED_FOR] for work in works} == {"c1", "c2"}
+
+    await until(both, what="both slices are reserved")
+    provisioner.start()
+    await scene.phase("job", "Succeeded")
+    assert provisioner.asked == ["job"]
+    assert first.started
+    assert second.started
+
+
+async def test_a_lost_cluster_takes_what_was_reserved_for_it(scene: Scene, provisioner: Provisioner) -> None:
+    await _hub(scene, "fleet")
+    agent = await scene.agent("c1", lease_seconds=1)
+    await scene.available("c1")
+    await flavor(scene, "any")
+    await provisioner.make()
+    await cluster_queue(scene, "team", {"cpu": 4, "memory": "1Gi"}, uses="any", **_CHECKED)
+    await scene.submit("job", queueName="team")
+    await _asked(scene, "job")
+    other = await scene.agent("c2")
+    await scene.available("c2")
+    await agent.stop()
+
+    async def elsewhere() -> bool:
+        works = await scene.works(names.HUB_NAMESPACE)
+        return [work["metadata"]["annotations"][names.RESERVED_FOR] for work in works] == ["c2"]
+
+    await until(elsewhere, what="it is reserved elsewhere")
+    provisioner.start()
+    await scene.phase("job", "Succeeded")
+    assert len(other.started) == 1
+
+
+async def test_a_job_that_is_cancelled_leaves_nothing_reserved(scene: Scene, provisioner: Provisioner) -> None:
+    await _hub(scene, "fleet")
+    await _stage(scene, provisioner)
+    await scene.submit("job", queueName="team")
+    await _asked(scene, "job")
+    await scene.api.patch(FLEET_JOBS, "job", {"spec": {"cancel": True}}, "default")
+    await scene.phase("job", "Cancelled")
+
+    async def alone() -> bool:
+        return not await scene.works(names.HUB_NAMESPACE)
+
+    await until(alone, what="nothing is left reserved")
+    await scene.submit("gone", queueName="team")
+    await _asked(scene, "gone")
+    await scene.api.delete(FLEET_JOBS, "gone", "default")
+    await until(alone, what="nothing is left reserved")
+
+
+def _group(cpu: int) -> Json:
+    resources = [{"name": "cpu", "nominalQuota": cpu}, {"name": "memory", "nominalQuota": "1Gi"}]
+    return {"coveredResources": ["cpu", "memory"], "flavors": [{"name": "any", "resources": resources}]}
