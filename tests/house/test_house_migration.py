@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from hub.api import kueue, multikueue, workload
 from hub.api.meta import Model
 from hub.cli.main import cli
+from hub.controllers import kueue_configuration
 
 _PAGE = (Path(__file__).parents[2] / "docs" / "migration.md").read_text()
 
@@ -65,3 +66,10 @@ def test_both_modes_end_with_the_same(tmp_path: Path, mode: str) -> None:
 def test_every_field_is_spoken_of(model: type[Model]) -> None:
     said = set(re.findall(r"[A-Za-z]+", " ".join(re.findall(r"`([^`]+)`", _PAGE))))
     assert not set(model.model_fields) - said - {"name", "conditions"}
+
+
+def test_every_field_of_kueues_configuration_is_spoken_of() -> None:
+    said = set(re.findall(r"[A-Za-z]+", " ".join(re.findall(r"`([^`]+)`", _PAGE))))
+    paths = [path for path, _, _ in kueue_configuration._OTHERWISE]
+    for path in (*paths, *kueue_configuration._PROCESS, *kueue_configuration.DECIDES, "featureGates"):
+        assert not set(path.split(".")) - said, path
