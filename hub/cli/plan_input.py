@@ -23,6 +23,7 @@ from hub.scoring.interface import WeightedScorer
 from hub.scoring.plugins import Load, discover
 from hub.scoring.state import ScoreState, ranked_by
 from hub.server.reading import CONFIG_GROUP, READ, Objects, Source, sort_objects
+from hub.server.recorded_scorers import recorded_scorers
 from hub.server.rules import Rules
 from hub.server.snapshot import State
 
@@ -182,7 +183,8 @@ class Settings:
         _warn(fresh)
 
     def scorers(self, objects: Objects) -> tuple[WeightedScorer, ...]:
-        """The hub's own, installed plugins, ScoreSources; without a hub what has to be asked for is unknown here."""
+        """The hub's own, installed plugins, ScoreSources, DynamicScorers by what is published of them; without a hub
+        what has to be asked for is unknown here."""
         if self.scores is not None:
             known = ranked_by(self.scores, self._sources(objects))
             weighted = [WeightedScorer(e.scorer, self.weights.get(e.scorer.name, e.weight)) for e in known]
@@ -190,7 +192,7 @@ class Settings:
         entries = list(default_scorers())
         installed = discover((entry.scorer.name for entry in entries), settings=self.plugins, load=self.load)
         self.warn(f"scorer {name} cannot be used: {problem}" for name, problem in installed.problems.items())
-        entries += [*installed.scorers, *self._sources(objects)]
+        entries += [*installed.scorers, *self._sources(objects), *recorded_scorers(objects).scorers]
         weighted = [WeightedScorer(e.scorer, self.weights.get(e.scorer.name, e.weight)) for e in entries]
         return tuple(entry for entry in weighted if entry.weight)
 

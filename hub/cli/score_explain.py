@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import click
 import numpy as np
 
 from hub.api.errors import QuarterdeckError, UsageError
-from hub.api.resource import DYNAMIC_SCORERS
 from hub.api.timestamps import format_duration
 from hub.cli.output import Column, print_table, print_text
 from hub.fleet.shape import TaskShape
-from hub.placement.scorer_targets import column_name
 from hub.scoring.combine import rank
 from hub.scoring.interface import ScoreRequest
 
@@ -45,7 +43,6 @@ async def _explain(ctx: click.Context, cluster: str, output: str | None) -> None
 
     async with connect(ctx) as api:
         sources = await list_objects(api)
-        dynamic = (await api.list(DYNAMIC_SCORERS)).items
         try:
             scores = await hub_scores(api, [TaskShape()])
         except (QuarterdeckError, OSError, TimeoutError) as error:
@@ -58,7 +55,6 @@ async def _explain(ctx: click.Context, cluster: str, output: str | None) -> None
         raise UsageError(f"there is no cluster {cluster}", hint=f"There are: {', '.join(fleet.names) or 'none'}.")
     ranking = rank(fleet, ScoreRequest(TaskShape(), 1, state.now), state.scorers, np.ones(len(fleet), np.bool_))
     origins = Origins(objects, state.now, (entry.scorer for entry in state.scorers), scores)
-    asked = _queries(dynamic)
     at = fleet.names.index(cluster)
     rows = []
     for column in ranking.columns:
@@ -76,7 +72,7 @@ async def _explain(ctx: click.Context, cluster: str, output: str | None) -> None
                 "of": len(fleet),
                 "age": origin["age"],
                 "source": origin["source"],
-                "query": asked.get(column.name) or origin["query"],
+                "query": origin["query"],
                 "problem": ranking.problems.get(column.name) or origin["problem"],
             }
         )
@@ -94,24 +90,6 @@ async def _explain(ctx: click.Context, cluster: str, output: str | None) -> None
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
     else:
         _show(document)
-
-
-def _queries(scorers: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """What is asked of Prometheus for each dynamic score, by the scorer's name."""
-    found: dict[str, str] = {}
-    for obj in scorers:
-        synced = (obj.get("status") or {}).get("lastSyncedConfig") or {}
-        spec = obj.get("spec") or {}
-        said = [synced, spec] if spec.get("configSyncMode") == "Full" else [spec]
-        score = next(filter(None, (_at(part, "scoring", "name") for part in said)), "")
-        query = next(filter(None, (_at(part, "source", "query") for part in said)), "")
-        if score:
-            found.setdefault(column_name(str(score)), str(query))
-    return found
-
-
-def _at(part: Mapping[str, Any], section: str, name: str) -> Any:
-    return ((part.get(section) or {}).get("params") or {}).get(name)
 
 
 def _show(document: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ from hub.placement.scorer_targets import DYNAMIC
 from hub.scoring.interface import Scorer
 from hub.scoring.state import Recorded, ScoreState
 from hub.server.reading import Objects
+from hub.server.recorded_scorers import described_sources
 
 Json = dict[str, Any]
 _OF_PLACEMENTS: Final = {
@@ -34,6 +35,7 @@ class Origins:
     ) -> None:
         self._now, self._scores = now, scores
         self._scorers = {scorer.name: scorer for scorer in scorers}
+        self._dynamic = described_sources(objects)
         self._sources = {str(s["metadata"]["name"]): s for s in objects.of(SCORE_SOURCES)}
         self._addons: dict[str, list[Mapping[str, Any]]] = {}
         for obj in objects.of(ADDON_PLACEMENT_SCORES):
@@ -52,9 +54,11 @@ class Origins:
         if scorer in self._sources:
             return found | self._source(scorer)
         if scorer.startswith(DYNAMIC):
-            return (
-                found | {"source": f"DynamicScorer, score {scorer[len(DYNAMIC) :]}, over HTTP"} | self._standing(scorer)
-            )
+            dynamic = {
+                "source": f"DynamicScorer, score {scorer[len(DYNAMIC) :]}, over HTTP",
+                "query": self._dynamic.get(scorer, ""),
+            }
+            return found | dynamic | self._standing(scorer)
         known = self._scorers.get(scorer)
         if known is None or isinstance(known, Recorded):
             return found | {"source": "plugin of the hub"} | self._standing(scorer)

@@ -46,6 +46,7 @@ from hub.server.departures import Departure, Departures
 from hub.server.leaving import Leaving
 from hub.server.placements import chosen_by_placement
 from hub.server.reading import Json, Objects, Source
+from hub.server.recorded_scorers import recorded_scorers
 from hub.server.reserved import Reserved
 from hub.server.rules import Rules
 
@@ -264,6 +265,11 @@ class State:
             addon = name.split("/")[1]
             until = {cluster: ends[cluster, addon] for cluster in columns[name] if (cluster, addon) in ends}
             self.world.note(ScoresSeen(name, columns[name], _FOR_EVER, until))
+        if self.scores is None:
+            recorded = recorded_scorers(objects)
+            for column in recorded.columns:
+                self.world.note(column)
+            self.notes |= set(recorded.notes)
         for name, known in self.scores.columns.items() if self.scores is not None else ():
             end = _FOR_EVER if known.valid_until is None else known.valid_until
             self.world.note(ScoresSeen(name, known.values, end, known.until))
