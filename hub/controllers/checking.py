@@ -115,6 +115,9 @@ class Checking:
         every: set[str] = set()
         strangers: set[str] = set()
         for attempt in attempts:
+            queue = quotas.queues.get(attempt.queue)
+            if queue is None or not queue.check_rules:
+                continue
             flavors = [flavor for _, flavor in attempt.flavors]
             every.update(quotas.asks(attempt.queue, flavors))
             strangers.update(quotas.strangers(attempt.queue, flavors))

@@ -112,8 +112,12 @@ def mirrored(obj: Json, jobs: Iterable[str], keys: Container[str]) -> bool:
 
 def admission(queue: ClusterQueue, pod_sets: Sequence[PodSet], parts: Sequence[Slice]) -> dict[str, Any]:
     """`Workload.status.admission` of what was decided."""
-    if parts[0].parts:
-        return {"clusterQueue": queue.name, "podSetAssignments": [_given(part) for part in parts[0].parts]}
+    if parts[0].parts and any(pods.count for pods in pod_sets):
+        given = [_given(part) for part in parts[0].parts]
+        if len(pod_sets) == 1:
+            # Where there is only one, who decides does not ask for its name.
+            given[0]["name"] = pod_sets[0].name
+        return {"clusterQueue": queue.name, "podSetAssignments": given}
     flavors = dict(parts[0].flavors)
     assignments = [_assignment(queue, p.name, p.shape, p.count, flavors) for p in pod_sets]
     return {"clusterQueue": queue.name, "podSetAssignments": assignments}

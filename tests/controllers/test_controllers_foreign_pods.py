@@ -139,3 +139,28 @@ async def test_a_topology_that_pods_must_have_is_refused_by_field(scene: Scene, 
     await is_true(scene, "would")
     said = await waits(scene, "must", "InvalidSpec", "Misconfigured")
     assert "spec.podSets[0].topologyRequest.required" in said["message"]
+
+
+@_MODES
+async def test_a_single_pod_set_keeps_its_name_and_one_without_pods_passes_through(scene: Scene, mode: str) -> None:
+    await _hub(scene, mode)
+    await flavor(scene, "any")
+    await cluster_queue(scene, "team", {"cpu": 5}, uses="any")
+    await _add(scene, "named", _pods("workers", 2))
+    assert _given(await is_true(scene, "named")) == [("workers", 2, {"cpu": "any"}, {"cpu": "2"})]
+    await _add(scene, "empty", _pods("workers", 0))
+    assert [(name, count) for name, count, _, _ in _given(await is_true(scene, "empty"))] == [("workers", 0)]
+
+
+@_MODES
+async def test_pod_sets_of_one_group_take_the_same_flavors(scene: Scene, mode: str) -> None:
+    await _hub(scene, mode)
+    await _zones(scene, a=3, b=9)
+    together = {"podSetGroupName": "both"}
+    await _add(
+        scene, "pair", _pods("leader", 1, 1, topologyRequest=together), _pods("workers", 3, topologyRequest=together)
+    )
+    assert [(name, flavors) for name, _, flavors, _ in _given(await is_true(scene, "pair"))] == [
+        ("leader", {"cpu": "b"}),
+        ("workers", {"cpu": "b"}),
+    ]
