@@ -20,7 +20,7 @@ from hub.api.reasons import Reason
 from hub.planner.cycle import PASSES, Cycle
 from hub.planner.plan import Plan, Refusal, Snapshot
 from hub.queueing.demand import Demand
-from hub.queueing.fleet.entitlement import Order
+from hub.queueing.fleet.claim import Order
 from hub.queueing.objects import FlavorResource
 from hub.queueing.quotas import Denial
 

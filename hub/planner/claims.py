@@ -15,8 +15,9 @@ from hub.planner.places import Option, Places
 from hub.planner.plan import HeldSlice, Snapshot
 from hub.planner.views import part
 from hub.queueing.demand import Demand
-from hub.queueing.fleet.entitlement import Claim, Grant, Tree, fill, queues_of
-from hub.queueing.fleet.entitlement import Option as Amounts
+from hub.queueing.fleet.claim import Claim, Grant, Roll
+from hub.queueing.fleet.claim import Option as Amounts
+from hub.queueing.fleet.entitlement import Tree, fill, queues_of
 from hub.queueing.fleet.rights import may_take
 from hub.queueing.objects import ClusterQueue, FlavorResource
 from hub.queueing.quotas import Denial
@@ -88,10 +89,11 @@ class Claims:
         apart = self.apart = self._apart()
         queues = dict(snapshot.quotas.queues)
         ordered = sorted(trees.values(), key=lambda entry: (entry[0].root.is_queue, entry[0].root.name))
-        parts = [Tree(self._base(tree, apart), queues_of(tree, queues), claims) for tree, claims in ordered]
+        parts = [Tree(self._base(tree, apart), queues_of(tree, queues), Roll(claims)) for tree, claims in ordered]
         # Whether it can matter to whom room belongs: somebody may take from others.
         self.contested = any(may_take(queue) for queue in snapshot.quotas.queues.values())
-        space = Empty(places.fleet, self._ways) if self.contested else None
+        placed = any(way.allowed is not None for ways in self._ways.values() for way in ways)
+        space = Empty(places.fleet, self._ways) if self.contested and placed else None
         self.grants: list[Grant] = fill(parts, fair=snapshot.policy.fair, space=space)
 
     def preferred(self, grant: Grant) -> Option | None:

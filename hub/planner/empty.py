@@ -17,7 +17,7 @@ from hub.api import names
 from hub.fleet.fleet import Fleet
 from hub.fleet.shape import TaskShape
 from hub.planner.places import Mask, Option
-from hub.queueing.fleet.entitlement import Claim
+from hub.queueing.fleet.claim import Claim
 
 Counts = NDArray[np.int64]
 # Of GPUs thousandths are counted, so that parts of one add up.

@@ -15,7 +15,7 @@ import numpy as np
 from hub.planner.places import Counts, Option, Places
 from hub.planner.plan import HeldSlice
 from hub.planner.split import WAVES
-from hub.queueing.fleet.entitlement import Option as Amounts
+from hub.queueing.fleet.claim import Option as Amounts
 from hub.queueing.ledger import QuotaLedger
 
 NOW = -math.inf
