@@ -30,7 +30,7 @@ class Promises:
         self._victims = Victims(snapshot, claims)
         self._reservations = Reservations(snapshot, views)
         self._promised: dict[str, None] = {}
-        self._leaving = [held.key for held in snapshot.held if held.leaving]
+        self._leaving = [held.key for held in claims.leaving]
         self.preemptions: list[Preemption] = []
 
     @property

@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from hub.planner.claims import ClaimKey, Claims, Holder
+from hub.planner.claims import Claims, Holder
 from hub.planner.places import Option
 from hub.planner.plan import HeldSlice
+from hub.planner.standing import ClaimKey
 from hub.queueing.demand import Demand
 from hub.queueing.objects import ClusterQueue
 from hub.queueing.quotas import Denial
@@ -67,13 +68,15 @@ def _entitled(claims: Claims, demands: Mapping[ClaimKey, Demand]) -> tuple[list[
     """What of the grants is still to be had, and how many slots of each demand that is."""
     found: list[Turn | Return] = []
     taken: dict[str, int] = {}
-    names = {id(claim): key for key, claim in claims.claims.items()}
     back: set[ClaimKey] = set()
-    has: dict[ClaimKey, int] = {key: holder.slots for key, holder in claims.holders.items()}
+    has: dict[ClaimKey, int] = {}
     for grant in claims.grants:
-        key = names[id(grant.claim)]
+        key = grant.claim.key, grant.claim.queue
         slots = grant.slots
-        had = has.get(key, 0)
+        holder = claims.holder(grant.claim)
+        had = has.get(key)
+        if had is None:
+            had = has[key] = holder.slots if holder is not None else 0
         if had:
             used = min(had, slots)
             has[key] = had - used
@@ -87,7 +90,6 @@ def _entitled(claims: Claims, demands: Mapping[ClaimKey, Demand]) -> tuple[list[
                 taken[demand.key] = taken.get(demand.key, 0) + asked
                 found.append(Turn(demand, asked, entitled=True, option=claims.preferred(grant)))
                 slots -= asked
-        holder = claims.holders.get(key)
         if slots > 0 and holder is not None and holder.leaving and key not in back:
             back.add(key)
             found.append(Return(tuple(holder.leaving), _missing(holder, demand)))

@@ -61,7 +61,7 @@ class Victims:
         self._by_tree: dict[int, list[_Candidate]] = {}
         self._queues: dict[int, list[ClusterQueue | None]] = {}
         self._gone: set[str] = set()
-        self._holders = {held.work: holder for holder in claims.holders.values() for held in holder.staying}
+        self._holders: dict[str, Holder] = {}
         self.wake_at = math.inf
 
     def find(self, wish: Wish, options: Sequence[Option], view: View, among: Mask | None) -> list[Victim]:
@@ -116,10 +116,11 @@ class Victims:
         found = self._by_tree.get(id(tree))
         if found is None:
             budget = self._snapshot.policy.budget
+            beyond = list(self._claims.beyond(tree))
+            self._holders |= {held.work: holder for holder in beyond for held in holder.staying}
             found = [
                 _Candidate(self._rank(held), held, holder)
-                for (_, queue), holder in self._claims.holders.items()
-                if queue in tree.position and holder.surplus
+                for holder in beyond
                 for held in holder.staying
                 if held.amounts and (budget is None or held.preempted < budget)
             ]

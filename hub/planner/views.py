@@ -60,10 +60,8 @@ class Views:
         self.now = now
         self.shadows: list[View] = []
         self._later: View | None = None
-        gone = [held for held in leaving if held.leaving]
-        if gone:
-            for held in gone:
-                self.later().release(held)
+        for held in leaving:
+            self.later().release(held)
 
     @property
     def waits(self) -> bool:

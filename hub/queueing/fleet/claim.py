@@ -31,7 +31,8 @@ _FEW: Final = 64
 class Claim:
     """`count` slots, running or not, or with `gang` all of them or none.
 
-    `position`: of the queue in its tree. `options`: in the owner's order. `kind`: equal for claims that fit alike.
+    `position`: of the queue in its tree, `queue` its name. `options`: in the owner's order. `kind`: equal for claims
+    that fit alike.
     `asks`: whether somebody wants to know when its slots come; where not, only how many they are is said.
     `entitled` is the outcome, in slots; `most` is what it had at any time on the way there.
     """
@@ -43,6 +44,7 @@ class Claim:
     count: int
     gang: bool
     kind: int
+    queue: str = ""
     asks: bool = True
     entitled: int = 0
     most: int = 0
