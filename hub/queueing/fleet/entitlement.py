@@ -16,7 +16,6 @@ long as every winner fits nobody needs to be asked: hub/queueing/fleet/ahead.py.
 from __future__ import annotations
 
 import heapq
-from bisect import bisect_left
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -71,12 +70,9 @@ def fill(trees: Iterable[Tree], *, fair: bool, space: Space | None = None) -> li
     trees = list(trees)
     for tree in trees:
         for claim in tree.roll.claims:
-            claim.most = 0
+            claim.entitled = claim.most = 0
     without: set[tuple[int, int]] = set()
     for left in range(_RETRIES, -1, -1):
-        for tree in trees:
-            for claim in tree.roll.claims:
-                claim.entitled = 0
         there = space.empty() if space is not None else None
         grants = _Grants(there)
         runs = [_Run(tree, grants, {kind for at, kind in without if at == n}) for n, tree in enumerate(trees)]
@@ -85,6 +81,9 @@ def fill(trees: Iterable[Tree], *, fair: bool, space: Space | None = None) -> li
         if not robbed - without:
             break
         without |= robbed
+        for tree in trees:
+            for claim in tree.roll.claims:
+                claim.entitled = 0
     return grants.found
 
 
@@ -143,13 +142,15 @@ class _Run:
         roll, grants = self._roll, self._grants
         lines = [line for line in self.lines if line.head is not None]
         standing = [line.standing() for line in lines]
+        if not standing:
+            return
         sizes = np.fromiter(map(len, standing), np.int64, len(standing))
         found = ahead(
             self._usage,
             self._tree.queues,
             roll,
             Lines(
-                np.fromiter((place for places in standing for place in places), np.int64, int(sizes.sum())),
+                np.concatenate(standing),
                 np.cumsum(sizes) - sizes,
                 {number: line.amounts for number, line in enumerate(lines) if not line.plain},
             ),
@@ -207,12 +208,14 @@ class _Run:
         who = given.nonzero()[0]
         for at, more in zip(who.tolist(), given[who].tolist(), strict=True):
             claim = roll.claims[at]
-            claim.entitled += more
-            if claim.entitled > claim.most:
-                claim.most = claim.entitled
-        pairs, index = np.unique(np.stack([roll.position[who], roll.kind[who]]), axis=1, return_inverse=True)
-        sums = np.bincount(index.ravel(), given[who]).astype(np.int64).tolist()
-        for position, kind, total in zip(*pairs.tolist(), sums, strict=True):
+            has = claim.entitled = claim.entitled + more
+            if has > claim.most:
+                claim.most = has
+        kinds = int(roll.kind.max()) + 1
+        pairs, index = np.unique(roll.position[who] * kinds + roll.kind[who], return_inverse=True)
+        sums = np.bincount(index, given[who]).astype(np.int64)
+        for pair, total in zip(pairs.tolist(), sums.tolist(), strict=True):
+            position, kind = divmod(pair, kinds)
             self._usage.add(position, [(key, each * total) for key, each in roll.options[kind][0]])
 
     def _line_up(self, without: set[int]) -> list[_Line]:
@@ -223,16 +226,14 @@ class _Run:
         if without:
             here = here[~np.isin(roll.kind[here], list(without))]
         position = roll.position[here]
-        ends = [*(np.flatnonzero(position[1:] != position[:-1]) + 1).tolist(), len(here)]
-        places = here.tolist()
-        claims = [roll.claims[place] for place in places]
+        if not len(here):
+            return []
+        parts = np.split(here, np.flatnonzero(position[1:] != position[:-1]) + 1)
+        space = self._grants.space
         lines: list[_Line] = []
-        begin = 0
-        for end in ends if places else ():
-            at = claims[begin].position
-            queue = self._tree.queues[at]
-            lines.append(_Line(self._usage, at, queue, claims[begin:end], places[begin:end], self._grants.space))
-            begin = end
+        for places in parts:
+            at = roll.claims[places[0]].position
+            lines.append(_Line(self._usage, at, self._tree.queues[at], roll.claims, places, space))
         return lines
 
 
@@ -265,12 +266,12 @@ class _Grants:
 class _Line:
     """The claims of one queue. `head` with `slots`, `option` and `amounts` is what it would take next, after `aim`.
 
-    `places`: of the claims in the roll. `left`: so many claims from the head on.
+    `claims`: of the whole roll, `places`: of the queue's in there. `left`: so many claims from the head on.
     """
 
     __slots__ = (
-        "_at", "_closed", "_places", "_space", "_stops", "amounts", "claims", "head", "option", "position", "slots",
-        "strict", "usage",
+        "_at", "_claims", "_closed", "_places", "_space", "_stops", "_unasked", "amounts", "head", "option", "position",
+        "slots", "strict", "usage",
     )  # fmt: skip
 
     def __init__(
@@ -278,24 +279,26 @@ class _Line:
         usage: TreeUsage,
         position: int,
         queue: ClusterQueue | None,
-        claims: list[Claim],
-        places: list[int],
+        claims: Sequence[Claim],
+        places: Ints,
         space: Space | None,
     ) -> None:
-        self.usage, self.position, self.claims, self._places, self._space = usage, position, claims, places, space
+        self.usage, self.position, self._claims, self._places, self._space = usage, position, claims, places, space
         self._stops = queue is None or queue.fungibility.borrowing_stops
         self.strict = queue is not None and queue.strict
         self.head: Claim | None = None
         self.slots = self.option = 0
         self.amounts: Option = ()
         self._at = 0
+        # So many of the first in line have all they want.
+        self._unasked = 0
         self._closed: set[int] = set()
 
     def aim(self) -> bool:
         """Whether anybody is left who fits."""
-        claims, closed = self.claims, self._closed
-        while self._at < len(claims):
-            claim = claims[self._at]
+        claims, places, closed = self._claims, self._places, self._closed
+        while self._at < len(places):
+            claim = claims[places[self._at]]
             left = claim.count - claim.entitled
             if left > 0 and claim.kind not in closed:
                 if self._choose(claim, _step(claim)):
@@ -308,7 +311,7 @@ class _Line:
 
     @property
     def left(self) -> int:
-        return len(self.claims) - self._at if self.head is not None else 0
+        return len(self._places) - self._at if self.head is not None else 0
 
     @property
     def plain(self) -> bool:
@@ -316,21 +319,24 @@ class _Line:
         assert self.head is not None
         return not self.option and self.slots == _step(self.head)
 
-    def standing(self) -> list[int]:
+    def standing(self) -> Ints:
         """Places in the roll of the head and of those behind that may still fit."""
+        rest = self._places[self._at :]
         if not self._closed:
-            return self._places[self._at :]
-        closed = self._closed
-        rest = zip(self.claims[self._at :], self._places[self._at :], strict=True)
-        return [place for claim, place in rest if claim.kind not in closed]
+            return rest
+        return rest[[self._claims[place].kind not in self._closed for place in rest]]
 
     def go_on(self, place: int, slots: int) -> None:
         """All before `place` have won (−1: all there are), whose claim has aimed at so many slots."""
         if place < 0:
-            self._at, self.head = len(self.claims), None
+            self._at, self.head = len(self._places), None
+        else:
+            self._at = int(np.searchsorted(self._places, place))
+        if not self._closed:
+            self._unasked = self._at
+        if place < 0:
             return
-        self._at = bisect_left(self._places, place)
-        self.head, self.slots, self.option = self.claims[self._at], slots, 0
+        self.head, self.slots, self.option = self._claims[place], slots, 0
         self.amounts = tuple([(key, each * slots) for key, each in self.head.options[0]])
 
     def in_the_way(self) -> list[int]:
@@ -341,7 +347,8 @@ class _Line:
             return []
         stuck: list[int] = []
         seen: set[int] = set()
-        for claim in self.claims:
+        for place in self._places[self._unasked :]:
+            claim = self._claims[place]
             # Of those that are alike the first that did not fit says when that was; before it nobody was in the way.
             if claim.entitled >= claim.count or claim.kind in seen:
                 continue
