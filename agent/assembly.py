@@ -24,11 +24,13 @@ from agent.metrics import Metric, MetricsServer, parse_listen, process_metrics, 
 from agent.options import Options
 from agent.registration import Registration
 from agent.rooms import Room, Rooms
+from agent.scoring.room import ScoringRoom
 from agent.shipping import FailureShipper
 from agent.work.executor import WorkExecutor
 from hub.api.conditions import condition_is
 from hub.api.errors import StorageError
 from hub.api.resource import Resource
+from hub.asking.access import Access
 from hub.client.backoff import Backoff
 from hub.client.interface import KubeApi
 
@@ -54,10 +56,19 @@ class StopSignal:
 
 
 class Agent:
-    """`run(stop)` until `stop` is asked. `hub_hash` tells this hub's records from another's on the same cluster."""
+    """`run(stop)` until `stop` is asked. `hub_hash` tells this hub's records from another's on the same cluster.
+    `access`: whom scorers may have asked here."""
 
     def __init__(
-        self, options: Options, hub: KubeApi, local: LocalCluster, journal: Journal, *, agent_id: str, hub_hash: str
+        self,
+        options: Options,
+        hub: KubeApi,
+        local: LocalCluster,
+        journal: Journal,
+        *,
+        agent_id: str,
+        hub_hash: str,
+        access: Access | None = None,
     ) -> None:
         self._options, self._hub, self._local, self._journal = options, hub, local, journal
         self._agent_id, self._hub_hash = agent_id, hub_hash
@@ -74,6 +85,15 @@ class Agent:
         )
         self.logs = LogService(hub, local, cluster=cluster, link=self.link, works=self._works)
         self.shipper = FailureShipper(hub, local, cluster=cluster, link=self.link, journal=journal, works=self._works)
+        self.scoring = ScoringRoom(
+            hub,
+            lambda: local.api,
+            cluster=cluster,
+            link=self.link,
+            accepted=self.registration.accepted,
+            access=access or Access(),
+            kept=options.data.expanduser() / "scoring.json",
+        )
         self.server: MetricsServer | None = None
         if options.metrics_listen is not None:
             host, port = parse_listen(options.metrics_listen)
@@ -88,6 +108,7 @@ class Agent:
             "work": self._work,
             "logs": self._serve_logs,
             "shipping": self.shipper.run,
+            "scoring": self.scoring.run,
         }
         if self.server is not None:
             rooms["metrics"] = self.server.run
@@ -195,6 +216,7 @@ class Agent:
             "clustercapacities": float(self.capacity.writes),
             "manifestworks/status": float(executor.reporter.writes if executor else 0),
             "tasklogs": float(self.shipper.writes + self.logs.writes),
+            "clusterscorings/status": float(self.scoring.writes),
         }
         works = Counter(map(_work_state, (self._works() or {}).values()))
         info: dict[tuple[tuple[str, str], ...], float] = {
@@ -235,6 +257,17 @@ class Agent:
                 {name: float(count) for name, count in self.rooms.restarts.items()},
             ),
         ]
+        asked: dict[tuple[tuple[str, str], ...], float] = {
+            (("reason", reason), ("scorer", scorer)): float(count)
+            for (scorer, reason), count in self.scoring.asked.items()
+        }
+        if asked:
+            found.append(
+                Metric(f"{prefix}_scorer_requests_total", "counter", "Askings of scorers by how they ended.", asked)
+            )
+        if ages := self.scoring.ages():
+            said = "Since a scorer last gave this cluster a score."
+            found.append(Metric.by(f"{prefix}_score_age_seconds", "gauge", said, "scorer", ages))
         if self.lease.age < math.inf:
             found.append(
                 Metric.of(

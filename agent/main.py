@@ -64,6 +64,7 @@ async def _serve(options: Options, directory: AgentDirectory) -> None:
 
     from agent.assembly import Agent, StopSignal
     from agent.journal import Journal
+    from agent.scoring.sourcesfile import read_sources
     from agent.work.applied import hub_hash
 
     stop = StopSignal()
@@ -76,7 +77,15 @@ async def _serve(options: Options, directory: AgentDirectory) -> None:
         local = await _local_cluster(options, directory, stack)
         journal = Journal.open(directory.path / "journal.db")
         stack.callback(journal.close)
-        agent = Agent(options, hub, local, journal, agent_id=directory.agent_id(), hub_hash=hub_hash(connection.server))
+        agent = Agent(
+            options,
+            hub,
+            local,
+            journal,
+            agent_id=directory.agent_id(),
+            hub_hash=hub_hash(connection.server),
+            access=read_sources(options.sources),
+        )
         fields = {"cluster": options.cluster, "hub": connection.server, "pid": os.getpid()}
         logging.getLogger("agent").info("started", extra={"fields": fields})
         await agent.run(stop)

@@ -1,7 +1,7 @@
 """What Prometheus reads of this site: the hardware's metrics from the local cluster, and the agent's own.
 
-A few lines of HTTP of our own, because two read-only pages are all there is: `/metrics` and `/healthz`. Whoever asks
-slowly, too much or nonsense is hung up on. It measures nothing itself: callers say what is so when asked.
+A few lines of HTTP of our own, because read-only pages are all there is: `/metrics`, `/livez`, `/readyz` (`/healthz`).
+Whoever asks slowly, too much or nonsense is hung up on. It measures nothing itself: callers say what is so when asked.
 """
 
 from __future__ import annotations
@@ -146,7 +146,10 @@ class MetricsServer:
         try:
             if path == "/metrics":
                 return "200 OK", _TEXT, self._metrics()
-            if path == "/healthz":
+            if path == "/livez":
+                # The loop answers; what is wrong beyond that no restart mends.
+                return "200 OK", plain, "ok\n"
+            if path in ("/healthz", "/readyz"):
                 problems = self._problems()
                 return (
                     ("503 Service Unavailable", plain, "\n".join(problems) + "\n")
@@ -156,7 +159,7 @@ class MetricsServer:
         except Exception:
             _log.exception("a page could not be made", extra={"fields": {"path": path}})
             return "500 Internal Server Error", plain, "the agent's log says why\n"
-        return "404 Not Found", plain, "there are /metrics and /healthz\n"
+        return "404 Not Found", plain, "there are /metrics, /livez and /readyz\n"
 
 
 def _escaped(text: str) -> str:

@@ -32,6 +32,7 @@ class Options:
     metrics_listen: str | None = None
     stop_tasks_on_exit: bool = False
     eviction_grace: float = 3600.0
+    sources: Path | None = None
     log_level: str = "info"
 
 
@@ -59,6 +60,7 @@ def parse(arguments: Sequence[str]) -> Options:
     add("--metrics-listen", metavar="HOST:PORT", help="serve /metrics and /healthz here")
     add("--stop-tasks-on-exit", action="store_true", help="end this site's tasks when told to stop (edge sites only)")
     add("--eviction-grace", default="1h", metavar="TIME", help="how long to keep work that the hub lost (default 1h)")
+    add("--sources", type=Path, metavar="FILE", help="whom and what scorers may have asked here (YAML)")
     add("--log-level", default="info", choices=_LEVELS, metavar="LEVEL", help=f"{', '.join(_LEVELS)} (default info)")
     add("--version", action="store_true", help="print the version and end")
     if "--version" in arguments:
@@ -87,6 +89,7 @@ def parse(arguments: Sequence[str]) -> Options:
         metrics_listen=found.metrics_listen,
         stop_tasks_on_exit=found.stop_tasks_on_exit,
         eviction_grace=_seconds(found.eviction_grace),
+        sources=found.sources,
         log_level=found.log_level,
     )
 

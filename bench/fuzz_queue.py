@@ -23,6 +23,8 @@ from hub.queueing.ledger import QuotaLedger, Usage
 from hub.queueing.shares import share
 
 _CHUNK = 250
+# So many cases without elastic jobs come on one with them.
+_EACH_ELASTIC = 4
 _KINDS = ("quota only, gangs", "clusters, gangs", "clusters, arrays", "quota only, arrays")
 _STEPS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
 
@@ -75,6 +77,11 @@ def case_of(seed: int) -> tuple[Case, str]:
     return random_case(random.Random(seed), places="clusters" in kind, arrays="arrays" in kind), kind
 
 
+def elastic_case(seed: int) -> Case:
+    """Half of the jobs can grow and shrink; every other case has clusters."""
+    return random_case(random.Random(f"elastic {seed}"), places=seed % 2 == 0, arrays=False, elastic=True)
+
+
 def look(seeds: Iterable[int]) -> Outcome:
     outcome = Outcome()
     for seed in seeds:
@@ -82,6 +89,9 @@ def look(seeds: Iterable[int]) -> Outcome:
         outcome.kinds[kind] += 1
         try:
             run = settled(case)
+            if seed % _EACH_ELASTIC == 0:
+                settled(elastic_case(seed // _EACH_ELASTIC))
+                outcome.kinds["with elastic jobs"] += 1
         except Exception as error:
             outcome.broken = (seed, f"{type(error).__name__}: {error}")
             return outcome

@@ -37,7 +37,10 @@ NOW: Final = 1_000.0
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """`slots` tasks, each of `cpu`; `flavor` is what it runs in at the start, empty: it waits."""
+    """`slots` tasks, each of `cpu`; `flavor` is what it runs in at the start, empty: it waits.
+
+    `least`: an elastic job's minimum, whose maximum is `slots`; it starts with `has` slots. 0: it is not elastic.
+    """
 
     name: str
     queue: str
@@ -49,10 +52,16 @@ class Job:
     flavor: str = ""
     cluster: str = ""
     since: float = 0.0
+    least: int = 0
+    has: int = 0
 
     @property
     def key(self) -> str:
         return f"default/{self.name}"
+
+    @property
+    def bounds(self) -> tuple[int, int] | None:
+        return (self.least, self.slots) if self.least else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +80,8 @@ class Case:
         return Quotas.parse(self.objects)
 
 
-def random_case(rng: random.Random, *, places: bool, arrays: bool) -> Case:
-    """Up to three levels of cohorts, up to six queues, up to twenty-six jobs."""
+def random_case(rng: random.Random, *, places: bool, arrays: bool, elastic: bool = False) -> Case:
+    """Up to three levels of cohorts, up to six queues, up to twenty-six jobs; `elastic`: half of them are."""
     objects, queues = _cohorts(rng)
     clusters = tuple(rng.randrange(2, 9) for _ in range(rng.randrange(1, 4))) if places else ()
     free = list(clusters)
@@ -88,13 +97,17 @@ def random_case(rng: random.Random, *, places: bool, arrays: bool) -> Case:
             float(rng.randrange(5)),
             gang,
         )
+        if elastic and rng.random() < 0.5:
+            job = replace(job, slots=rng.randrange(1, 9), gang=rng.random() < 0.5)
+            job = replace(job, least=rng.randrange(1, min(3, job.slots) + 1))
+            job = replace(job, has=rng.randrange(job.least, job.slots + 1))
         if rng.random() < 0.4:
             flavor, since = rng.choice(FLAVORS), float(rng.randrange(5))
             where = rng.randrange(len(free)) if free else 0
             if not free:
                 job = replace(job, flavor=flavor, since=since)
-            elif free[where] >= job.cpu * job.slots:
-                free[where] -= job.cpu * job.slots
+            elif free[where] >= job.cpu * (job.has or job.slots):
+                free[where] -= job.cpu * (job.has or job.slots)
                 job = replace(job, flavor=flavor, since=since, cluster=f"c{where}")
         jobs.append(job)
     return Case(tuple(objects), tuple(jobs), rng.choice(STRATEGIES), clusters, rng.choice([0, 0, 1, 2]))
@@ -112,13 +125,14 @@ class Run:
         self.leaves: dict[str, int] = {}
         self.tasks: dict[str, int] = {}
         self.preempted: dict[str, int] = {}
-        self.preemptions = self.admissions = self.cycles = 0
+        self.shrinks: dict[str, int] = {}
+        self.preemptions = self.admissions = self.cycles = self.grown = self.shrunk = 0
         self.settled = False
         self.fleet = fleet_of(case.clusters)
         self._works = 0
         for job in case.jobs:
             if job.flavor:
-                self._start(job, job.cluster, job.slots, (("cpu", job.flavor),), job.since)
+                self._start(job, job.cluster, job.has or job.slots, (("cpu", job.flavor),), job.since, job.slots)
 
     def settle(self, look: Callable[[Snapshot, Plan], None] = lambda snapshot, decided: None) -> Run:
         while not self.settled and self.cycles < MOST_CYCLES:
@@ -130,15 +144,32 @@ class Run:
         decided = plan(snapshot)
         look(snapshot, decided)
         self.cycles += 1
-        self.settled = not decided.admissions and not decided.preemptions and not self.leaves
+        moves = decided.admissions or decided.preemptions or decided.growths or self.leaves or self.shrinks
+        self.settled = not moves
+        for work in [work for work, left in self.shrinks.items() if left <= 0]:
+            kept = self.slices[work].kept
+            assert kept is not None
+            del self.shrinks[work]
+            self._resize(work, kept)
+        self.shrinks = {work: left - 1 for work, left in self.shrinks.items()}
         for work in [work for work, left in self.leaves.items() if left <= 0]:
             self._end(work)
         self.leaves = {work: left - 1 for work, left in self.leaves.items()}
         for gone in decided.preemptions:
-            assert not self.slices[gone.work].leaving, "who is on the way out is not sent away again"
-            self.preemptions += 1
-            self.preempted[gone.key] = self.preempted.get(gone.key, 0) + 1
-            if self.case.notice:
+            held = self.slices[gone.work]
+            assert not held.leaving, "who is on the way out is not sent away again"
+            assert held.kept is None, "who is being made smaller is left alone until that is done"
+            if gone.shrinks:
+                self.shrunk += 1
+            else:
+                self.preemptions += 1
+                self.preempted[gone.key] = self.preempted.get(gone.key, 0) + 1
+            if gone.kept and self.case.notice:
+                self.slices[gone.work] = replace(held, kept=gone.kept, spare=0)
+                self.shrinks[gone.work] = self.case.notice - 1
+            elif gone.kept:
+                self._resize(gone.work, gone.kept)
+            elif self.case.notice:
                 self.slices[gone.work] = replace(self.slices[gone.work], leaving=True)
                 self.leaves[gone.work] = self.case.notice - 1
             else:
@@ -148,6 +179,9 @@ class Run:
             job = self.jobs[admission.key]
             for part in admission.slices:
                 self._start(job, part.cluster, part.slots, part.flavors, NOW + self.cycles, len(part.tasks))
+        for growth in decided.growths:
+            self.grown += 1
+            self._resize(growth.work, growth.slots)
 
     def snapshot(self) -> Snapshot:
         usage: dict[str, dict[FlavorResource, int]] = {}
@@ -162,7 +196,7 @@ class Run:
         )
 
     def running(self, key: str) -> int:
-        return sum(held.slots for held in self.slices.values() if held.key == key and not held.leaving)
+        return sum(held.stays for held in self.slices.values() if held.key == key)
 
     def usage(self, queue: str) -> TreeUsage:
         """Of the tree that the queue is in."""
@@ -176,7 +210,8 @@ class Run:
     def _demand(self, job: Job) -> Demand | None:
         has = [held for held in self.slices.values() if held.key == job.key]
         waiting = job.slots - sum(self.tasks[held.work] for held in has)
-        if waiting <= 0:
+        slots = job.slots - sum(held.slots for held in has)
+        if waiting <= 0 or slots <= 0:
             return None
         return Demand(
             key=job.key,
@@ -187,10 +222,12 @@ class Run:
             created=job.created,
             shape=_shape(job),
             groups=(TaskGroup(IndexSet.span(waiting), 1),),
-            slots=job.slots - sum(held.slots for held in has),
+            slots=slots,
             gang=job.gang,
             place=bool(self.case.clusters),
             running=tuple(sorted({held.cluster for held in has})),
+            active=sum(held.slots for held in has if not held.leaving),
+            bounds=job.bounds,
         )
 
     def _start(
@@ -215,15 +252,31 @@ class Run:
             amounts=tuple(((flavor, resource), amounts[resource] * slots) for resource, flavor in flavors),
             gang=job.gang,
             place=bool(self.case.clusters),
+            local=job.queue,
+            bounds=job.bounds,
+            spare=self._spare(job, work, slots),
         )
         if cluster:
             asked = flavored(self.quotas, _shape(job), flavors, self.fleet.facts(cluster).labels)
             self.fleet = self.fleet.apply([Charge(work, cluster, asked, slots)])
 
+    def _spare(self, job: Job, work: str, slots: int) -> int:
+        return self.tasks[work] - slots if job.least else 0
+
+    def _resize(self, work: str, slots: int) -> None:
+        held = self.slices[work]
+        amounts = tuple((key, value // held.slots * slots) for key, value in held.amounts)
+        spare = self._spare(self.jobs[held.key], work, slots)
+        self.slices[work] = replace(held, slots=slots, amounts=amounts, kept=None, spare=spare)
+        if held.cluster:
+            there = self.fleet.held(held.cluster)[work]
+            self.fleet = self.fleet.apply([Charge(work, held.cluster, there.shape, slots)])
+
     def _end(self, work: str) -> None:
         self.slices.pop(work)
         self.tasks.pop(work)
         self.leaves.pop(work, None)
+        self.shrinks.pop(work, None)
         self.fleet = self.fleet.apply([Release(work)])
 
 

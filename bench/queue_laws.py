@@ -19,12 +19,12 @@ class Laws:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._entitled: Mapping[str, int] | None = None
-        self._arrays = any(not job.gang for job in run.case.jobs)
+        self._arrays = any(not job.gang and not job.least for job in run.case.jobs)
         self.said: list[str] = []
 
     def look(self, snapshot: Snapshot, decided: Plan) -> None:
         self.said.append(repr(decided))
-        entitled = {key: claim.entitled for (key, _), claim in Cycle(snapshot).claims.claims.items()}
+        entitled = rights(snapshot)
         if not self._arrays:
             # An array that got few slots puts its tasks there one after the other, and asks for no more.
             assert self._entitled in (None, entitled), "what a job is entitled to changed with who runs"
@@ -32,6 +32,7 @@ class Laws:
         self._nobody_is_lost(snapshot, decided)
         self._quota_is_kept(snapshot, decided)
         self._the_entitled_stay(snapshot, decided, entitled)
+        self._elastic_jobs_keep_their_bounds(snapshot, decided)
         for name in snapshot.fleet.names:
             held = snapshot.fleet.held(name).values()
             assert not any(holding.waiting for holding in held), f"more is on {name} than it has room for"
@@ -59,14 +60,56 @@ class Laws:
                 assert fits(used[id(tree)], position, amounts), f"{admission.key} takes more quota than there is"
                 used[id(tree)].add(position, amounts)
 
+        for growth in decided.growths:
+            tree = snapshot.quotas.trees[growth.queue]
+            if id(tree) not in used:
+                used[id(tree)] = self._run.usage(growth.queue)
+            held = self._run.slices[growth.work]
+            more = [(key, value // held.slots * (growth.slots - held.slots)) for key, value in held.amounts]
+            position = tree.position[growth.queue]
+            assert fits(used[id(tree)], position, more), f"{growth.key} grows by more quota than there is"
+            used[id(tree)].add(position, more)
+
+    def _elastic_jobs_keep_their_bounds(self, snapshot: Snapshot, decided: Plan) -> None:
+        """And only they are made larger or smaller, never both at once, and smaller only for somebody else."""
+        after = {held.work: held.stays for held in snapshot.held}
+        before = dict(after)
+        for entry in decided.preemptions:
+            after[entry.work] = entry.kept
+        for growth in decided.growths:
+            assert after[growth.work] == before[growth.work] < growth.slots, f"{growth.key} grows and does not"
+            after[growth.work] = growth.slots
+        evicted = {entry.key for entry in decided.preemptions if not entry.shrinks}
+        has: dict[str, int] = {}
+        for held in snapshot.held:
+            has[held.key] = has.get(held.key, 0) + after[held.work]
+        new = {entry.key: sum(part.slots for part in entry.slices) for entry in decided.admissions}
+        for job in self._run.case.jobs:
+            got = has.get(job.key, 0) + new.get(job.key, 0)
+            shrunk = [entry for entry in decided.preemptions if entry.key == job.key and entry.shrinks]
+            if not job.least:
+                assert not shrunk
+                assert all(growth.key != job.key for growth in decided.growths)
+                continue
+            assert got <= job.slots, f"{job.key} has more than its maximum"
+            if shrunk and job.key not in evicted:
+                assert has[job.key] >= job.least, f"{job.key} is made smaller than its minimum"
+            if not has.get(job.key) and new.get(job.key):
+                assert new[job.key] >= job.least, f"{job.key} starts with less than its minimum"
+            assert all(entry.preemptor != job.key for entry in shrunk)
+
     def _the_entitled_stay(self, snapshot: Snapshot, decided: Plan, entitled: Mapping[str, int]) -> None:
         gone = {entry.work for entry in decided.preemptions}
         assert len(gone) == len(decided.preemptions), "somebody is sent away twice"
         waiting = {demand.key for demand in snapshot.demands}
         stays: dict[str, int] = {}
         for held in snapshot.held:
-            if not held.leaving and held.work not in gone:
-                stays[held.key] = stays.get(held.key, 0) + held.slots
+            if held.work not in gone:
+                stays[held.key] = stays.get(held.key, 0) + held.stays
+        for entry in decided.preemptions:
+            stays[entry.key] = stays.get(entry.key, 0) + entry.kept
+            if entry.shrinks:
+                assert stays[entry.key] >= min(entitled.get(entry.key, 0), self._run.running(entry.key))
         for held in snapshot.held:
             if held.work not in gone:
                 continue
@@ -79,7 +122,16 @@ class Laws:
                 assert stays.get(held.key, 0) >= min(right, runs), f"{held.key} loses what it is entitled to"
         for entry in decided.preemptions:
             assert entitled.get(entry.preemptor, 0) > 0, f"{entry.preemptor} takes what it has no right to"
-            assert entry.preemptor in waiting
+            assert entry.preemptor in waiting or entry.shrinks
+
+
+def rights(snapshot: Snapshot) -> dict[str, int]:
+    """To how many slots each job is entitled."""
+    claims = Cycle(snapshot).claims
+    found = {key: claim.entitled for (key, _), claim in claims.claims.items()}
+    for (key, _), claim in claims.extras.items():
+        found[key] += claim.entitled
+    return found
 
 
 def settled(case: Case) -> Run:

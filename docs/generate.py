@@ -77,7 +77,7 @@ def api() -> str:
 
 
 def metrics() -> str:
-    from hub.controllers.metrics import HubMetrics
+    from hub.controllers.metrics.all import HubMetrics
 
     lines = [
         _NOTE,

@@ -147,7 +147,8 @@ def _job(name: str, history: Path, rng: random.Random) -> dict[str, Any]:
         {"name": "HISTORY", "value": str(history)},
         {"name": "NAP", "value": f"{rng.uniform(0.2, 0.8):.2f}"},
     ]
-    container = {"name": "main", "image": "host", "command": ["/bin/sh", "-c", _PROGRAM], "env": environment}
+    container: dict[str, Any] = {"name": "main", "image": "host", "env": environment}
+    container |= {"command": ["/bin/sh", "-c", _PROGRAM]}
     container |= {"resources": {"requests": {"cpu": "1", "memory": "64Mi"}}}
     return {
         "apiVersion": names.API_VERSION,

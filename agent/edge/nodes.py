@@ -1,6 +1,6 @@
 """The nodes of a site and what is taken of them: who gets which node and which of its GPUs.
 
-Pure. The order is the hub's (hub/fleet/held.py), so that both mean the same node: where the task makes the fewest GPUs
+Pure. The order is the hub's (hub/fleet/room.py), so that both mean the same node: where the task makes the fewest GPUs
 useless (hub/api/waste.py), then the fewest free GPUs that still fit (in thousandths), then the least free CPU, then the
 first by group and number; a share goes to the fullest GPU that has room. A whole GPU is one task's alone; shares of one
 GPU never sum to more than it.

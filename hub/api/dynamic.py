@@ -1,33 +1,19 @@
-"""Kinds of OCM's Dynamic Scoring Framework, and ours beside them that says how a scorer's answers are used.
+"""Kinds of OCM's Dynamic Scoring Framework.
 
-DynamicScorer and DynamicScoringConfig take every object that the framework takes, and what its own samples hold that
-its own schema refuses. What they have no room for is a ScorerPolicy, so that nothing of ours is lost on an API server
-that has the framework's own definitions.
+They take every object that the framework takes, and what its own samples hold that its own schema refuses. What they
+have no room for is a ScorerPolicy (hub/api/scorerpolicy.py), so that nothing of ours is lost on an API server that has
+the framework's own definitions.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, Strict
+from pydantic import Field, Strict
 
 from hub.api import resource
 from hub.api.column import AGE, Column
-from hub.api.fleet import Normaliser
-from hub.api.meta import (
-    ATOMIC,
-    Conditions,
-    Duration,
-    Int32,
-    KindInfo,
-    KubeObject,
-    LabelSelector,
-    Model,
-    Time,
-    list_map,
-    rules,
-)
-from hub.api.quantity import Quantity
+from hub.api.meta import Conditions, Int32, KindInfo, KubeObject, Model, Time
 
 # As the framework has them: integers without a format.
 WholeNumber = Annotated[int, Strict()]
@@ -183,136 +169,3 @@ class DynamicScoringConfig(KubeObject):
     )
     spec: DynamicScoringConfigSpec | None = None
     status: DynamicScoringConfigStatus | None = None
-
-
-class NamedQuery(Model):
-    name: str = Field(min_length=1, max_length=63, description="What the scorer knows it by. Example: load")
-    promql: str = Field(min_length=1, max_length=4096, description="The query; ${cluster} becomes the cluster's name.")
-    mode: Literal["range", "instant"] = Field("range", description="Over the source's range, or now.")
-
-
-class ClusterPatterns(Model):
-    allow: Annotated[list[str], ATOMIC] = Field(
-        default_factory=list, description='Only clusters with such names; empty: all. Example: ["eu-*"]'
-    )
-    deny: Annotated[list[str], ATOMIC] = Field(
-        default_factory=list, description='No clusters with such names, whatever is allowed. Example: ["*-test"]'
-    )
-
-
-class PlacementRef(Model):
-    name: str = Field(min_length=1, description="A Placement in the same namespace.")
-
-
-class SourceOverride(Model):
-    host: str | None = Field(None, description="Instead of the source's host. Example: https://prometheus.eu.example")
-    path: str | None = Field(None, description="Instead of the source's path.")
-    auth: ScorerAuth | None = Field(None, description="Instead of the source's.")
-
-
-class EndpointOverride(Model):
-    host: str | None = Field(None, description="Instead of the scoring host.")
-    path: str | None = Field(None, description="Instead of the scoring path.")
-    auth: ScorerAuth | None = Field(None, description="Instead of the scoring endpoint's.")
-
-
-class ClusterOverride(Model):
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            ("has(self.clusters) || has(self.clusterSelector)", "say for which: clusters or clusterSelector")
-        )
-    )
-
-    clusters: Annotated[list[str], ATOMIC] = Field(
-        default_factory=list, description='For clusters with such names. Example: ["eu-*"]'
-    )
-    clusterSelector: LabelSelector | None = Field(None, description="For clusters with such labels.")
-    source: SourceOverride | None = Field(None, description="Where the data of those comes from.")
-    scoring: EndpointOverride | None = Field(None, description="Where the scores of those are asked for.")
-
-
-class SecretRef(Model):
-    name: str = Field(min_length=1, description=f"The Secret. {_SECRET}")
-
-
-class ScorerTLS(Model):
-    caSecretRef: TokenSecretRef | None = Field(
-        None, description="Certificates (PEM) of who may vouch for the scorer; absent: the system's."
-    )
-    clientCertSecretRef: SecretRef | None = Field(
-        None, description="A Secret with tls.crt and tls.key, by which the scorer knows the hub."
-    )
-
-
-class ScorerPolicySpec(Model):
-    scoredBy: Literal["Hub", "Agent"] = Field(
-        "Hub",
-        description="Hub: the hub asks. Agent: the framework's own add-on does, in each cluster, as the ConfigMap "
-        "tells it that the hub sends there; the hub reads what it publishes.",
-    )
-    weight: Int32 = Field(1, ge=-10, le=10, description="Its weight among the scores; 0 asks, and counts nothing.")
-    direction: Literal["higher", "lower"] = Field("higher", description="Which values are better.")
-    normaliser: Normaliser | None = Field(
-        None,
-        description="How raw values become scores from 0 to 100, published ones too; absent: scores are published as "
-        "they are, cut to -100 to 100, and spread between the candidates' own where clusters are ordered.",
-    )
-    aggregate: Literal["avg", "max", "min", "sum", "median", "p95", "weighted"] | None = Field(
-        None,
-        description="How a cluster's results become its one score, which is published under the score's name. "
-        "weighted: the mean by each result's own field weight. Absent: avg where clusters are ordered; of what is "
-        "published under one name the last counts.",
-    )
-    clusterSelector: LabelSelector | None = Field(None, description="Which clusters are scored, by label.")
-    clusters: ClusterPatterns | None = Field(None, description="Which clusters are scored, by name.")
-    placementRef: PlacementRef | None = Field(None, description="Which clusters are scored: those it has chosen.")
-    clusterLabel: str = Field(
-        "cluster",
-        pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$",
-        description="Where one query answers for the whole fleet: the label that names the cluster.",
-    )
-    queries: Annotated[list[NamedQuery], list_map("name")] = Field(
-        default_factory=list, description="Instead of the source's query; sent by name to scorers of protocol 2."
-    )
-    protocol: Literal[1, 2] | None = Field(
-        None,
-        description="2: the request also has named (series by query) and cluster. Absent: what the scorer's "
-        "configuration says as protocol, else 1.",
-    )
-    overrides: Annotated[list[ClusterOverride], ATOMIC] = Field(
-        default_factory=list, description="For single clusters; of several for one the first that says it counts."
-    )
-    tls: ScorerTLS | None = Field(None, description="For https to the scorer.")
-    timeout: Duration = Field("30s", description="How long one request may take.")
-    validFor: Duration | None = Field(None, description="How long a score counts; absent: two intervals.")
-    smoothing: Quantity | None = Field(
-        None,
-        description='What part of a new value counts at once; the rest is what was before. Absent: 1. Example: "0.5"',
-    )
-    scoreDeadband: Quantity | None = Field(
-        None, description='By less than this a score does not move. Absent: 0. Example: "5"'
-    )
-    minHold: Duration | None = Field(None, description="How long a score stays after it moved. Absent: no time.")
-
-
-class ScorerPolicyStatus(Model):
-    conditions: Conditions = Field(
-        default_factory=list, description="Accepted: it can be read, and there is a DynamicScorer of its name."
-    )
-
-
-class ScorerPolicy(KubeObject):
-    """How the answers of the DynamicScorer of the same name and namespace are used, and for which clusters."""
-
-    info: ClassVar = KindInfo(
-        resource.SCORER_POLICIES,
-        categories=("fleet",),
-        columns=(
-            Column("WEIGHT", ".spec.weight", "integer"),
-            Column("AGGREGATE", ".spec.aggregate"),
-            Column("ACCEPTED", ".status.conditions[?(@.type=='Accepted')].status"),
-            AGE,
-        ),
-    )
-    spec: ScorerPolicySpec
-    status: ScorerPolicyStatus | None = None

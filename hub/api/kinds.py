@@ -13,13 +13,15 @@ from hub.api.cluster import (
     Placement,
     PlacementDecision,
 )
-from hub.api.dynamic import DynamicScorer, DynamicScoringConfig, ScorerPolicy
+from hub.api.clusterscoring import ClusterScoring
+from hub.api.dynamic import DynamicScorer, DynamicScoringConfig
 from hub.api.fleet import ClusterCapacity, ScoreSource, TaskLog, TaskLogRequest
 from hub.api.fleetjob import FleetJob
 from hub.api.kueue import ClusterQueue, Cohort, LocalQueue, ResourceFlavor
 from hub.api.meta import KubeObject
 from hub.api.multikueue import AdmissionCheck, MultiKueueCluster, MultiKueueConfig
 from hub.api.scorerplugin import ScorerPlugin
+from hub.api.scorerpolicy import ScorerPolicy
 from hub.api.work import AppliedManifestWork, ManifestWork
 from hub.api.workload import Workload, WorkloadPriorityClass
 
@@ -49,6 +51,7 @@ KINDS: tuple[type[KubeObject], ...] = (
     DynamicScorer,
     DynamicScoringConfig,
     ScorerPolicy,
+    ClusterScoring,
     ScorerPlugin,
 )
 

@@ -28,6 +28,11 @@ DECISION: Final = f"{GROUP}/decision"
 TOPOLOGY_DOMAIN: Final = f"{GROUP}/topology-domain"
 # On a ManifestWork: that its slice has to go, why, for whom, and when it is stopped (hub/jobs/eviction.py).
 EVICTION: Final = f"{GROUP}/eviction"
+# On a ManifestWork: in which term of the hub's Lease that was decided (hub/admission/fencing.py).
+TERM: Final = f"{GROUP}/term"
+# On a ManifestWork in the hub's own namespace, where no agent reads: the cluster that it is meant for, once the
+# admission checks of its queue have let it through (hub/jobs/works.py).
+RESERVED_FOR: Final = f"{GROUP}/reserved-for"
 # The kind that asked for the work: FleetJob, or Job for a plain batch/v1 Job with a queue name.
 JOB_KIND: Final = f"{GROUP}/job-kind"
 LOG_REQUEST: Final = f"{GROUP}/log-request"
@@ -101,6 +106,10 @@ TAINT_UNREACHABLE: Final = "cluster.open-cluster-management.io/unreachable"
 TAINT_UNAVAILABLE: Final = "cluster.open-cluster-management.io/unavailable"
 CLUSTER_LEASE: Final = "managed-cluster-lease"
 
+# On the roles and bindings that the hub makes for the agents of accepted clusters.
+AGENT_RIGHTS: Final = f"{GROUP}/agent-rights"
+# On the pod of the hub that leads, so that a Service leads to it.
+LEADS: Final = f"{GROUP}/leads"
 # On the hub's Lease: where the hub that leads answers about itself (hub/controllers/debug_server.py).
 DEBUG_URL: Final = f"{GROUP}/debug-url"
 

@@ -92,6 +92,12 @@ class Reason(Enum):
     WAITING_FOR_PODS_READY = _Entry(
         "WaitingForPodsReady", "Queue", "waits until all that is admitted runs: {detail} does not yet", ""
     )
+    UNSATISFIED_CHECKS = _Entry(
+        "UnsatisfiedAdmissionChecks",
+        "Queue",
+        "has its quota in ClusterQueue {queue} and its place on {clusters}; waits for admission checks: {checks}",
+        "Whoever answers a check says more in its message: `kubectl get workload -o yaml`.",
+    )
     ADMISSION_GATED = _Entry("AdmissionGated", "Queue", "{detail}", "Whoever put the gate there has to open it.")
     SUSPENDED = _Entry("Suspended", "Job", "suspended by its owner", "Set spec.suspend to false.")
     PARALLELISM_REACHED = _Entry("ParallelismReached", "Job", "{active} tasks run; parallelism allows no more", "")
@@ -237,6 +243,21 @@ class Reason(Enum):
         "Job",
         "its tasks did not all start in time, {count} times in a row; it tries again at {at}",
         "Look at the events of the clusters it was on.",
+    )
+    ADMISSION_CHECK = _Entry(
+        "AdmissionCheck",
+        "Attempt",
+        "gives its quota back, for admission checks ask to try again: {checks}",
+        "It is queued again by itself.",
+    )
+    CHECK_RETRY = _Entry(
+        "AdmissionCheckRetry", "Job", "admission checks asked to try again; it is queued again at {at}", ""
+    )
+    CHECK_REJECTED = _Entry(
+        "DeactivatedDueToAdmissionCheck",
+        "Job",
+        "deactivated: an admission check rejected it",
+        "The condition Evicted of its Workload says which and why. Then set spec.active of it to true.",
     )
     DEACTIVATED = _Entry(
         "Deactivated", "Job", "deactivated: spec.active of its Workload is false", "Set it to true to queue it again."

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from hub.api.errors import QuarterdeckError, UsageError
 from hub.apiserver.aggregation import read_aggregated
+from hub.apiserver.audit import DEFAULT_POLICY, AuditLog, read_policy
 from hub.apiserver.auth import make_admin_token
 from hub.apiserver.kubeconfig import write_kubeconfig
 from hub.apiserver.server import ApiServer
@@ -55,6 +56,25 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         "--power-safe", action="store_true", help="flush each commit to the disk: safe against power cuts, slower"
     )
     parser.add_argument(
+        "--authorization-mode",
+        choices=("RBAC", "AlwaysAllow"),
+        default="RBAC",
+        help="who may do what: roles and bindings say it, or everybody who is known may do everything",
+    )
+    parser.add_argument("--audit-log", type=Path, metavar="FILE", help="write who did what there, a line a request")
+    parser.add_argument(
+        "--audit-policy",
+        type=Path,
+        metavar="FILE",
+        help="what is logged: a Policy of audit.k8s.io/v1; default: all, Metadata",
+    )
+    parser.add_argument(
+        "--audit-log-maxsize", type=int, default=100, metavar="MIB", help="rotate beyond this; default: %(default)s"
+    )
+    parser.add_argument(
+        "--audit-log-maxbackup", type=int, default=5, metavar="N", help="old logs that are kept; default: %(default)s"
+    )
+    parser.add_argument(
         "--aggregate",
         action="append",
         default=[],
@@ -77,6 +97,8 @@ def _run(options: argparse.Namespace) -> None:
         insecure=options.insecure_listen,
         power_safe=options.power_safe,
         aggregated=read_aggregated(options.aggregate),
+        audit=_audit(options),
+        authorization=options.authorization_mode,
     )
     with contextlib.suppress(ImportError):
         import uvloop
@@ -110,6 +132,16 @@ async def _serve(server: ApiServer, tokens: Path, *, made: str) -> None:
 def _ensure_tokens(data: Path, tokens: Path) -> str:
     """The token of the administrator that was made because there was no token file; empty when there is one."""
     return "" if tokens.exists() else make_admin_token(tokens)
+
+
+def _audit(options: argparse.Namespace) -> AuditLog | None:
+    policy = read_policy(options.audit_policy) if options.audit_policy is not None else DEFAULT_POLICY
+    if options.audit_log is None:
+        if options.audit_policy is not None:
+            raise UsageError("a policy needs a log", field="--audit-log")
+        return None
+    size, keep = options.audit_log_maxsize, options.audit_log_maxbackup
+    return AuditLog(options.audit_log, policy, max_mebibytes=max(1, size), keep=max(0, keep))
 
 
 def _address(listen: str) -> tuple[str, int]:

@@ -1,7 +1,7 @@
 """What stands between a request's object and the store: the schema, metadata, and the rules of single kinds.
 
 One function, `admit`, for creates and updates alike. The rules themselves are elsewhere: `ServedKind.admit` for what
-Kubernetes checks, fleet_rules.py for what OCM's webhooks do. Nothing here stores anything.
+Kubernetes checks, hub/admission for what OCM's, Kueue's and the hub's own webhooks do. Nothing here stores anything.
 """
 
 from __future__ import annotations
@@ -9,15 +9,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from hub.apiserver.fleet_rules import RULES
+from hub.admission import decide
+from hub.admission.references import Look
 from hub.apiserver.invalid import invalid
 from hub.apiserver.kinds import ServedKind
+from hub.apiserver.stamps import now_text
 from hub.apiserver.status import bad_request
 from hub.apiserver.written import Object, Options
 
 
-def admit(kind: ServedKind, obj: Object, old: Object | None, options: Options, warnings: list[str]) -> Object:
+def admit(
+    kind: ServedKind,
+    obj: Object,
+    old: Object | None,
+    options: Options,
+    warnings: list[str],
+    look: Look | None = None,
+) -> Object:
     """`obj` as it will be kept (pruned, with defaults): a new dict at the top. Adds to `warnings`.
+
+    `look` finds other objects; without it nothing is said of them.
 
     Raises `RefusedError`: 422 naming every field that is wrong, 400 where unknown fields are to be refused.
     """
@@ -27,10 +38,10 @@ def admit(kind: ServedKind, obj: Object, old: Object | None, options: Options, w
     if admission.unknown and options.field_validation != "Ignore":
         _tell_unknown(kind, admission.unknown, options, warnings)
     result, errors = admission.obj, admission.errors
-    rule = RULES.get((kind.group, kind.plural))
-    if rule is not None and not errors:
-        result, found = rule(result, old)
-        errors = tuple(found)
+    if not errors:
+        decision = decide.admit(kind.group, kind.plural, result, old, now=now_text(), look=look)
+        result, errors = decision.obj, decision.errors
+        warnings += decision.warnings
     if errors:
         raise invalid(kind.group, kind.kind, str(result["metadata"].get("name") or ""), errors)
     return result

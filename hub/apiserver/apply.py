@@ -221,7 +221,7 @@ def _describe(kind: ServedKind, config: Object) -> str:
 
 def _owned_part(kind: ServedKind, obj: Object, subresource: str) -> dict[str, Any]:
     """What of `obj` a write here can own: everything but status, or status alone."""
-    if subresource == "status":
+    if subresource in ("status", "approval"):
         return {"status": obj["status"]} if obj.get("status") is not None else {}
     part = {
         name: value

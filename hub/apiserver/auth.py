@@ -1,7 +1,9 @@
 """Who a request is from: bearer tokens in a file, read again when it changes.
 
-The file maps tokens to users: `{TOKEN: {"user": NAME, "groups": […]}}`. Tokens are kept and looked up as digests, so
-that how long a refusal takes says nothing about them. What a user may do is not decided here.
+The file maps tokens to users: `{TOKEN: {"user": NAME, "groups": […], "uid": …, "expires": TIME, "scopes": […]}}`, the
+last three if wanted: `expires` is RFC 3339, a scope `role:NAME` or `role:NAME@NAMESPACE` (no more than what that
+ClusterRole allows). Tokens are kept and looked up as digests, so that how long a refusal takes says nothing about them.
+What a user may do is not decided here.
 """
 
 from __future__ import annotations
@@ -10,30 +12,57 @@ import hashlib
 import hmac
 import json
 import logging
+import math
 import os
 import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from hub.api.errors import StorageError
+from hub.api.timestamps import parse_time
 
 _CHECK_SECONDS: Final = 1.0
-_ADMIN_GROUPS: Final = ("system:masters",)
-_AUTHENTICATED: Final = "system:authenticated"
+MASTERS: Final = "system:masters"
+AUTHENTICATED: Final = "system:authenticated"
+_ADMIN_GROUPS: Final = (MASTERS,)
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class User:
+    """`extra`: what else is known, by sorted key. `scopes`: what the token is limited to, see authorizer.py."""
+
     name: str
     groups: tuple[str, ...]
+    uid: str = ""
+    extra: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    scopes: tuple[str, ...] = ()
+
+    def written(self) -> dict[str, Any]:
+        """As reviews, requests for certificates and webhooks have it."""
+        result: dict[str, Any] = {"username": self.name}
+        if self.uid:
+            result["uid"] = self.uid
+        if self.groups:
+            result["groups"] = list(self.groups)
+        if self.extra:
+            result["extra"] = {key: list(values) for key, values in self.extra}
+        return result
 
 
 ANONYMOUS: Final = User("system:anonymous", ("system:unauthenticated",))
-Entry = tuple[bytes, User]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """`expires` is in seconds since the epoch."""
+
+    token: bytes
+    user: User
+    expires: float = math.inf
 
 
 class Tokens:
@@ -42,21 +71,14 @@ class Tokens:
     def __init__(self, path: Path | None, extra: Mapping[str, User] | None = None) -> None:
         self.stamp = 0
         self._path = path
-        self._extra = {_digest(token): (token.encode(), user) for token, user in (extra or {}).items()}
+        self._extra = {_digest(token): Entry(token.encode(), user) for token, user in (extra or {}).items()}
         self._entries: dict[bytes, Entry] = dict(self._extra)
         self._seen: object = None
         self._next_check = 0.0
         self.refresh(force=True)
 
-    def user(self, authorization: str) -> User | None:
-        """Of an Authorization header; None when it proves nothing."""
-        scheme, _, token = authorization.partition(" ")
-        token = token.strip()
-        if scheme.lower() != "bearer" or not token:
-            return None
-        return self.of_token(token)
-
-    def of_token(self, token: str) -> User | None:
+    def of_token(self, token: str) -> Entry | None:
+        """None for a token that is not there, or has run out."""
         self.refresh()
         digest = _digest(token)
         entry = self._entries.get(digest)
@@ -64,9 +86,9 @@ class Tokens:
             # It may have been added a moment ago.
             self.refresh(force=True)
             entry = self._entries.get(digest)
-        if entry is None or not hmac.compare_digest(entry[0], token.encode("latin-1", "replace")):
+        if entry is None or not hmac.compare_digest(entry.token, token.encode("latin-1", "replace")):
             return None
-        return entry[1]
+        return entry if entry.expires > time.time() else None
 
     def refresh(self, *, force: bool = False) -> None:
         """Reads the file again if it is due and changed. A file that cannot be read leaves what was."""
@@ -114,12 +136,26 @@ def _read(path: Path) -> dict[bytes, Entry]:
     document = json.loads(path.read_bytes())
     if not isinstance(document, dict):
         raise ValueError("expected an object of tokens")
-    entries: dict[bytes, Entry] = {}
-    for token, owner in document.items():
-        user = owner.get("user") if isinstance(owner, dict) else None
-        groups = owner.get("groups", []) if isinstance(owner, dict) else None
-        if not token or not isinstance(user, str) or not user or not isinstance(groups, list):
-            raise ValueError("expected each token to map to {user, groups}")
-        named = tuple(dict.fromkeys([*map(str, groups), _AUTHENTICATED]))
-        entries[_digest(token)] = (token.encode(), User(user, named))
-    return entries
+    return dict(_entry(token, owner) for token, owner in document.items())
+
+
+def _entry(token: str, owner: Any) -> tuple[bytes, Entry]:
+    owner = owner if isinstance(owner, dict) else {}
+    user, groups, scopes = owner.get("user"), owner.get("groups", []), owner.get("scopes", [])
+    if (
+        not token
+        or not isinstance(user, str)
+        or not user
+        or not isinstance(groups, list)
+        or not isinstance(scopes, list)
+    ):
+        raise ValueError("expected each token to map to {user, groups}")
+    if any(not str(scope).startswith("role:") for scope in scopes):
+        # A limit that is not understood is no reason to give more.
+        raise ValueError(f"scopes of {user}: expected role:NAME or role:NAME@NAMESPACE")
+    expires = math.inf
+    if (text := owner.get("expires")) is not None:
+        expires = parse_time(str(text)).timestamp()
+    named = tuple(dict.fromkeys([*map(str, groups), AUTHENTICATED]))
+    scoped = tuple(map(str, scopes))
+    return _digest(token), Entry(token.encode(), User(user, named, str(owner.get("uid") or ""), scopes=scoped), expires)

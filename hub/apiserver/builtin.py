@@ -12,9 +12,10 @@ from typing import Any, Final
 
 from hub.api import resource
 from hub.api.column import Column
-from hub.api.resource import Resource
+from hub.api.resource import PRIORITY_CLASSES, Resource
 from hub.apiserver import builtin_rules, printers
 from hub.apiserver import builtin_schemas as schemas
+from hub.apiserver.builtin_access import access_kinds
 from hub.apiserver.kinds import Registry, Scale, ServedKind
 from hub.apiserver.schema import compile_schema
 
@@ -41,7 +42,6 @@ _SERVICE_ACCOUNTS = Resource("", "v1", "ServiceAccount", "serviceaccounts", True
 _SERVICES = Resource("", "v1", "Service", "services", True)
 _CORE_EVENTS = Resource("", "v1", "Event", "events", True)
 _DEPLOYMENTS = Resource("apps", "v1", "Deployment", "deployments", True)
-_PRIORITY_CLASSES = Resource("scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses", False)
 _AUTHORIZATION, _AUTHENTICATION = "authorization.k8s.io", "authentication.k8s.io"
 _REVIEWS: Final = (
     Resource(_AUTHENTICATION, "v1", "TokenReview", "tokenreviews", False),
@@ -142,6 +142,7 @@ def builtin_kinds() -> tuple[ServedKind, ...]:
             _columns("Secrets", "Age"),
             printers.service_account,
             short_names=("sa",),
+            subresources=frozenset({"token"}),
             generation=False,
         ),
         _kind(
@@ -200,7 +201,7 @@ def builtin_kinds() -> tuple[ServedKind, ...]:
         ),
         _kind(resource.LEASES, schemas.LEASE, _columns("Holder", "Age"), printers.lease, generation=False),
         _kind(
-            _PRIORITY_CLASSES,
+            PRIORITY_CLASSES,
             schemas.PRIORITY_CLASS,
             _columns("Value", "Global-Default", "Age", "PreemptionPolicy"),
             printers.priority_class,
@@ -217,7 +218,7 @@ def builtin_kinds() -> tuple[ServedKind, ...]:
             subresources=_STATUS,
         ),
     )
-    return (*core, *grouped, *map(_review, _REVIEWS))
+    return (*core, *grouped, *access_kinds(_kind), *map(_review, _REVIEWS))
 
 
 def _review(served: Resource) -> ServedKind:

@@ -2,7 +2,8 @@
 
 kubectl sends no token over plain HTTP, so even on loopback it takes TLS. DIR/tls/ keeps the authority (ca.crt, ca.key)
 for good, so that kubeconfigs stay right, and the server's certificate, which is made anew before it runs out or when
-the server gets another name. Keys are readable by their owner only. Clients' certificates are not issued here.
+the server gets another name. Keys are readable by their owner only. For whom a client's certificate is issued is
+decided in certificate_signing.py.
 """
 
 from __future__ import annotations
@@ -43,11 +44,68 @@ def server_context(directory: Path, host: str) -> ssl.SSLContext:
     if not _still_good(certificate, key, ca, names):
         _issue(tls, ca, ca_key, names)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
         context.load_cert_chain(certificate, key)
     except (OSError, ssl.SSLError) as error:
         raise StorageError(f"{tls} is damaged: {error}", hint="Remove it; new certificates are made.") from error
     return context
+
+
+def ask_for_certificates(context: ssl.SSLContext, directory: Path) -> None:
+    """Lets clients show a certificate of this directory's authority. Raises as `authority` does."""
+    context.load_verify_locations(cadata=authority(directory).decode())
+    context.verify_mode = ssl.CERT_OPTIONAL
+
+
+def issue_from(directory: Path, subject: Any, public_key: Any, seconds: int, alternatives: Any = None) -> bytes:
+    """A certificate (PEM) by the directory's authority: a server's for `alternatives`, else a client's.
+
+    Raises as `authority` does.
+    """
+    x509 = _x509()
+    ca, ca_key = _authority(directory / "tls")
+    purpose = x509.ExtendedKeyUsageOID.CLIENT_AUTH if alternatives is None else x509.ExtendedKeyUsageOID.SERVER_AUTH
+    issuer_key = ca.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    usage = x509.KeyUsage(
+        digital_signature=True,
+        key_encipherment=True,
+        key_cert_sign=False,
+        crl_sign=False,
+        content_commitment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+    builder = (
+        _builder(subject, ca.subject, public_key, seconds=seconds)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer_key), critical=False)
+    )
+    if alternatives is not None:
+        builder = builder.add_extension(alternatives, critical=False)
+    return _pem(_signed(builder, ca_key))
+
+
+def signing_key(directory: Path) -> EllipticCurvePrivateKey:
+    """What service accounts' tokens are signed with, made on first use. Raises as `authority` does."""
+    _x509()
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    path = directory / "tls" / "tokens.key"
+    try:
+        return load_pem_private_key(path.read_bytes(), None)  # type: ignore[return-value]  # what we wrote
+    except FileNotFoundError:
+        key = ec.generate_private_key(ec.SECP256R1())
+        _write(path, _key_pem(key))
+        return key
+    except (OSError, ValueError) as error:
+        hint = "Remove it; tokens of service accounts that were given out are void then."
+        raise StorageError(f"{path} cannot be read: {error}", hint=hint) from error
 
 
 def _x509() -> Any:
@@ -132,7 +190,7 @@ def _still_good(certificate: Path, key: Path, ca: Certificate, names: tuple[str,
     return key.is_file() and left > timedelta(days=_RENEW_DAYS) and {*map(_general, names)} <= set(served)
 
 
-def _builder(subject: Any, issuer: Any, public_key: Any, days: int) -> Any:
+def _builder(subject: Any, issuer: Any, public_key: Any, days: int = 0, *, seconds: int = 0) -> Any:
     x509 = _x509()
     now = datetime.now(UTC)
     return (
@@ -142,7 +200,7 @@ def _builder(subject: Any, issuer: Any, public_key: Any, days: int) -> Any:
         .public_key(public_key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - _BACKDATED)
-        .not_valid_after(now + timedelta(days=days))
+        .not_valid_after(now + timedelta(days=days, seconds=seconds))
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
     )
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
+from hub.apiserver.access_rules import REQUESTS, stamp_requester
 from hub.apiserver.admit import admit, check_type
+from hub.apiserver.guards import guard
 from hub.apiserver.installing import CRDS, finish_crd
 from hub.apiserver.invalid import invalid, required
 from hub.apiserver.kinds import ServedKind
 from hub.apiserver.logical import LogicalCluster
+from hub.apiserver.looking_up import ClusterLook
 from hub.apiserver.ownership import own_fields
 from hub.apiserver.stamps import generated_name, stamp_new
 from hub.apiserver.status import already_exists, bad_request, forbidden
@@ -33,6 +36,8 @@ def create(
     Raises `AlreadyExistsError`, `NotFoundError` for the namespace, `RefusedError`.
     """
     obj = check_type(kind, obj)
+    if kind.storage_key == REQUESTS:
+        obj = stamp_requester(obj, options.user.written() if options.user is not None else None)
     metadata = obj["metadata"]
     _place(kind, metadata, namespace)
     if metadata.get("resourceVersion"):
@@ -46,8 +51,9 @@ def create(
         obj.pop("status", None)
     stamp_new(metadata, counts_generations=kind.generation)
     warnings: list[str] = []
-    obj = admit(kind, obj, None, options, warnings)
+    obj = admit(kind, obj, None, options, warnings, ClusterLook(cluster))
     obj = finish_crd(cluster, kind, obj, None) if kind.storage_key == CRDS else obj
+    guard(cluster, kind, obj, None, options, "")
     own_fields(kind, obj, None, options, "")
     record = stage(cluster, kind, "ADDED", obj, None, options, verb=verb)
     return Written(record, created=True, warnings=warnings)

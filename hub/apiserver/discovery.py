@@ -19,6 +19,12 @@ from hub.apiserver.kinds import Registry, ServedKind
 
 JSON: Final = "application/json"
 _AGGREGATED: Final = "apidiscovery.k8s.io"
+# Subresources that are asked for, not kept.
+CREATED: Final = frozenset({"token"})
+_OF_OTHER_KINDS: Final[Mapping[str, tuple[str, str, str]]] = {
+    "scale": ("autoscaling", "v1", "Scale"),
+    "token": ("authentication.k8s.io", "v1", "TokenRequest"),
+}
 _cache: WeakKeyDictionary[Registry, dict[tuple[str, ...], tuple[str, bytes]]] = WeakKeyDictionary()
 
 
@@ -114,7 +120,7 @@ def _resource_list(group_version: str, kinds: Sequence[ServedKind]) -> dict[str,
                 "singularName": "",
                 "namespaced": kind.namespaced,
                 "kind": name,
-                "verbs": ["get", "patch", "update"],
+                "verbs": subresource_verbs(subresource),
             }
             if (group, version) != (kind.group, kind.version):
                 below["group"], below["version"] = group, version
@@ -161,7 +167,7 @@ def _resource_discovery(kind: ServedKind) -> dict[str, Any]:
                 "responseKind": dict(
                     zip(("group", "version", "kind"), _subresource_kind(kind, subresource), strict=True)
                 ),
-                "verbs": ["get", "patch", "update"],
+                "verbs": subresource_verbs(subresource),
             }
             for subresource in sorted(kind.subresources)
         ]
@@ -169,7 +175,11 @@ def _resource_discovery(kind: ServedKind) -> dict[str, Any]:
 
 
 def _subresource_kind(kind: ServedKind, subresource: str) -> tuple[str, str, str]:
-    return ("autoscaling", "v1", "Scale") if subresource == "scale" else (kind.group, kind.version, kind.kind)
+    return _OF_OTHER_KINDS.get(subresource) or (kind.group, kind.version, kind.kind)
+
+
+def subresource_verbs(subresource: str) -> list[str]:
+    return ["create"] if subresource in CREATED else ["get", "patch", "update"]
 
 
 def _storage_hash(kind: ServedKind) -> str:

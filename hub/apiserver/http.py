@@ -33,8 +33,9 @@ Headers = tuple[tuple[str, str], ...]
 
 _log = logging.getLogger(__name__)
 _KEPT: Final = frozenset(
-    {b"authorization", b"accept", b"content-type", b"content-encoding", b"user-agent", b"impersonate-user"}
+    {b"authorization", b"accept", b"content-type", b"content-encoding", b"user-agent", b"audit-id"}
 )
+_IMPERSONATE: Final = b"impersonate-"
 
 
 @dataclass(slots=True)
@@ -102,7 +103,7 @@ def chunk(data: bytes) -> bytes:
 class Exchange:
     """One request and the way to answer it: `answer` once, or `stream`."""
 
-    __slots__ = ("_connection", "body", "headers", "http10", "keep_alive", "method", "path", "query")
+    __slots__ = ("_connection", "body", "headers", "http10", "keep_alive", "method", "observer", "path", "query")
 
     def __init__(self, connection: Connection, method: str, url: bytes, headers: dict[bytes, str], body: bytes) -> None:
         self._connection = connection
@@ -114,6 +115,12 @@ class Exchange:
         self.body = body
         self.keep_alive = True
         self.http10 = False
+        # Called with the answer, or with None when a stream begins.
+        self.observer: Callable[[Answer | None], None] | None = None
+
+    @property
+    def impersonates(self) -> bool:
+        return any(name.startswith(_IMPERSONATE) for name in self.headers)
 
     @property
     def connection(self) -> Connection:
@@ -121,6 +128,8 @@ class Exchange:
 
     def answer(self, answer: Answer) -> None:
         connection = self._connection
+        if self.observer is not None:
+            self.observer(answer)
         parts = [_head(answer.status, answer.content_type), b"Content-Length: %d\r\n" % len(answer.body)]
         if answer.headers:
             parts += [f"{name}: {value}\r\n".encode("utf-8", "replace") for name, value in answer.headers]
@@ -134,6 +143,8 @@ class Exchange:
 
     def stream(self, content_type: str = JSON) -> Stream:
         stream = Stream(self._connection)
+        if self.observer is not None:
+            self.observer(None)
         self._connection.stream = stream
         self._connection.write(_head(200, content_type) + b"Transfer-Encoding: chunked\r\n\r\n")
         return stream
@@ -238,7 +249,12 @@ class Connection(asyncio.Protocol):
             raise ValueError("headers too long")
         name = name.lower()
         if name in _KEPT:
-            self._headers[name] = value.decode("latin-1")
+            # Of two the first counts, as with Go's servers.
+            self._headers.setdefault(name, value.decode("latin-1"))
+        elif name.startswith(_IMPERSONATE):
+            before = self._headers.get(name)
+            text = value.decode("latin-1")
+            self._headers[name] = text if before is None else f"{before}\n{text}"
         elif name == b"content-length":
             if value.isdigit() and int(value) > MAX_BODY:
                 self._refuse(413, too_large("the request", MAX_BODY).status)
@@ -269,6 +285,20 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
 
     # Answering
+
+    def certificate(self) -> Mapping[str, Any] | None:
+        """What the client has shown and the handshake has verified; None without one."""
+        found: Mapping[str, Any] | None = self._transport.get_extra_info("peercert")
+        return found
+
+    @property
+    def gone(self) -> bool:
+        return self._closing
+
+    @property
+    def address(self) -> str:
+        peer = self._transport.get_extra_info("peername")
+        return str(peer[0]) if isinstance(peer, tuple) and peer else ""
 
     def write(self, data: bytes) -> None:
         if not self._closing:
@@ -315,11 +345,15 @@ class Connection(asyncio.Protocol):
         try:
             self._handler(exchange)
         except Exception:
-            _log.exception("%s %s", exchange.method, exchange.path)
-            if self.stream is not None:
-                self.abort()
-            elif self._busy:
-                exchange.answer(Answer(500, dump_status(internal_error().status)))
+            self.failed(exchange)
+
+    def failed(self, exchange: Exchange) -> None:
+        """What answered `exchange` broke; called while its exception is handled."""
+        _log.exception("%s %s", exchange.method, exchange.path)
+        if self.stream is not None:
+            self.abort()
+        elif self._busy:
+            exchange.answer(Answer(500, dump_status(internal_error().status)))
 
     def _refuse(self, code: int, status: Mapping[str, Any]) -> None:
         if self._refused:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from hub.apiserver.authorizer import Authorizer
 from hub.apiserver.collection import Collection
 from hub.apiserver.kinds import Registry, ServedKind
 from hub.apiserver.record import Key, Record
@@ -27,6 +28,8 @@ class LogicalCluster:
         self.store = store
         self._registry = registry
         self._stored: dict[tuple[str, str], ServedKind] = {}
+        # None where nobody is asked who may do what: inside of a process.
+        self.authorizer: Authorizer | None = None
         # Called with verb and resource for each write that changed something, once it is durable.
         self.counted = counted
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from hub.api.errors import ApiError
+from hub.apiserver.auth import User
 from hub.apiserver.http import Headers
 from hub.apiserver.negotiation import flag
 from hub.apiserver.status import bad_request, failure
@@ -21,7 +22,7 @@ _MAX_MANAGER: Final = 128
 _WARNING_BYTES: Final = 4096
 
 
-def write_options(query: Mapping[str, str], user_agent: str) -> Options:
+def write_options(query: Mapping[str, str], user_agent: str, user: User | None = None) -> Options:
     """Raises `RefusedError` (400) for values that mean nothing."""
     dry_run = query.get("dryRun", "")
     if dry_run not in ("", "All"):
@@ -35,7 +36,13 @@ def write_options(query: Mapping[str, str], user_agent: str) -> Options:
     if not manager:
         # Whoever does not say who it is, is its program's name.
         manager = user_agent.partition("/")[0][:_MAX_MANAGER] or "unknown"
-    return Options(dry_run=bool(dry_run), field_validation=validation, manager=manager, force=flag(query, "force"))
+    return Options(
+        dry_run=bool(dry_run),
+        field_validation=validation,
+        manager=manager,
+        force=flag(query, "force"),
+        user=user,
+    )
 
 
 def forbidden_parameter(name: str, detail: str) -> ApiError:

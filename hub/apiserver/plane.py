@@ -12,13 +12,17 @@ import re
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 
 from hub.api.errors import ApiError, StorageError
 from hub.api.patterns import DNS_SUBDOMAIN_PATTERN
 from hub.api.resource import CUSTOM_RESOURCE_DEFINITIONS, NAMESPACES
 from hub.api.timestamps import parse_time
+from hub.apiserver.aggregating import Aggregator
+from hub.apiserver.authorizer import Authorizer
+from hub.apiserver.bootstrap_roles import ensure_roles
 from hub.apiserver.builtin import builtin_registry
+from hub.apiserver.certificate_signing import CertificateSigner
 from hub.apiserver.collection import Collection
 from hub.apiserver.create import create
 from hub.apiserver.emptying import Emptier
@@ -48,9 +52,25 @@ _EVENTS_EVERY: Final = 60.0
 class _Follower:
     """What follows the commits of one logical cluster."""
 
-    def __init__(self, cluster: LogicalCluster) -> None:
+    def __init__(self, cluster: LogicalCluster, signing: Path | None) -> None:
         self.garbage = GarbageCollector(cluster)
         self.emptier = Emptier(cluster)
+        self.aggregator = Aggregator(cluster)
+        self.signer = CertificateSigner(cluster, signing) if signing is not None else None
+
+    def scan(self) -> None:
+        self.emptier.scan()
+        self.garbage.scan()
+        self.aggregator.scan()
+        if self.signer is not None:
+            self.signer.scan()
+
+    def follow(self, collection: Collection, events: list[Event]) -> None:
+        self.garbage.follow(collection, events)
+        self.emptier.follow(collection, events)
+        self.aggregator.follow(collection, events)
+        if self.signer is not None:
+            self.signer.follow(collection, events)
 
 
 class ControlPlane:
@@ -58,11 +78,20 @@ class ControlPlane:
 
     `power_safe` flushes every commit to the disk before it is acknowledged; without it an acknowledged write survives
     every crash of this process, and a power cut takes at most what the operating system had not written yet. `history`:
-    see `Store`.
+    see `Store`. `authorizes` is for who serves others than itself: each logical cluster has the roles of Kubernetes,
+    which decide unless everybody may do everything, and approved requests for certificates are signed.
     """
 
-    def __init__(self, directory: Path, *, power_safe: bool = False, history: int = MAX_BYTES) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        power_safe: bool = False,
+        history: int = MAX_BYTES,
+        authorizes: Literal["", "RBAC", "AlwaysAllow"] = "",
+    ) -> None:
         self._directory = directory
+        self._authorizes = authorizes
         self._history = history
         self._power_safe = power_safe
         self.store: Store
@@ -117,14 +146,16 @@ class ControlPlane:
         cluster = LogicalCluster(name, self.store, builtin_registry(), self.metrics.count_write)
         install_all(cluster)
         self.clusters[name] = cluster
-        follower = self._followers[name] = _Follower(cluster)
+        follower = self._followers[name] = _Follower(cluster, self._directory if self._authorizes else None)
         kind = cluster.registry.of(NAMESPACES)
         assert kind is not None
         for namespace in BOOTSTRAP_NAMESPACES:
             if cluster.namespaces.latest(("", namespace)) is None:
                 create(cluster, kind, {"metadata": {"name": namespace}}, None, Options())
-        follower.emptier.scan()
-        follower.garbage.scan()
+        if self._authorizes:
+            cluster.authorizer = Authorizer(self.store, name, always=self._authorizes == "AlwaysAllow")
+            ensure_roles(cluster)
+        follower.scan()
         return cluster
 
     def forget_cluster(self, name: str) -> None:
@@ -173,9 +204,11 @@ class ControlPlane:
         follower = self._followers.get(collection.cluster)
         if follower is None:
             return
+        authorizer = self.clusters[collection.cluster].authorizer
+        if authorizer is not None:
+            authorizer.follow(collection, events)
         try:
-            follower.garbage.follow(collection, events)
-            follower.emptier.follow(collection, events)
+            follower.follow(collection, events)
         except (ApiError, StorageError) as error:
             _log.warning("what follows a change of %s: %s", collection.plural, error)
 
@@ -194,6 +227,9 @@ class ControlPlane:
                     self._next_expiry = now + _EVENTS_EVERY
                     for cluster in self.clusters.values():
                         self._expire_events(cluster)
+                    for follower in self._followers.values():
+                        if follower.signer is not None:
+                            follower.signer.forget_old()
             except Exception:
                 _log.exception("housekeeping failed; it goes on")
 

@@ -16,26 +16,26 @@ Object = Mapping[str, Any]
 NONE: Final = "<none>"
 
 
-def _part(obj: Any, *path: str) -> Mapping[str, Any]:
+def part(obj: Any, *path: str) -> Mapping[str, Any]:
     for name in path:
         obj = obj.get(name) if isinstance(obj, Mapping) else None
     return obj if isinstance(obj, Mapping) else {}
 
 
-def _members(obj: Any, *path: str) -> list[Mapping[str, Any]]:
-    members = _part(obj, *path[:-1]).get(path[-1])
+def members(obj: Any, *path: str) -> list[Mapping[str, Any]]:
+    members = part(obj, *path[:-1]).get(path[-1])
     return [member for member in members if isinstance(member, Mapping)] if isinstance(members, list) else []
 
 
-def _name(obj: Object) -> Any:
-    return _part(obj, "metadata").get("name", "")
+def name_of(obj: Object) -> Any:
+    return part(obj, "metadata").get("name", "")
 
 
-def _age(obj: Object, now: float) -> str:
-    return since(_part(obj, "metadata").get("creationTimestamp"), now)
+def age(obj: Object, now: float) -> str:
+    return since(part(obj, "metadata").get("creationTimestamp"), now)
 
 
-def _listed(values: Iterable[Any]) -> str:
+def listed(values: Iterable[Any]) -> str:
     return ",".join(map(str, values)) or NONE
 
 
@@ -44,49 +44,49 @@ def _count(value: Any) -> int:
 
 
 def namespace(obj: Object, now: float) -> list[Any]:
-    return [_name(obj), _part(obj, "status").get("phase", UNKNOWN), _age(obj, now)]
+    return [name_of(obj), part(obj, "status").get("phase", UNKNOWN), age(obj, now)]
 
 
 def config_map(obj: Object, now: float) -> list[Any]:
-    return [_name(obj), len(_part(obj, "data")) + len(_part(obj, "binaryData")), _age(obj, now)]
+    return [name_of(obj), len(part(obj, "data")) + len(part(obj, "binaryData")), age(obj, now)]
 
 
 def secret(obj: Object, now: float) -> list[Any]:
-    return [_name(obj), obj.get("type", ""), len(_part(obj, "data")), _age(obj, now)]
+    return [name_of(obj), obj.get("type", ""), len(part(obj, "data")), age(obj, now)]
 
 
 def service_account(obj: Object, now: float) -> list[Any]:
-    return [_name(obj), len(_members(obj, "secrets")), _age(obj, now)]
+    return [name_of(obj), len(members(obj, "secrets")), age(obj, now)]
 
 
 def lease(obj: Object, now: float) -> list[Any]:
-    return [_name(obj), _part(obj, "spec").get("holderIdentity", ""), _age(obj, now)]
+    return [name_of(obj), part(obj, "spec").get("holderIdentity", ""), age(obj, now)]
 
 
 def priority_class(obj: Object, now: float) -> list[Any]:
     policy = obj.get("preemptionPolicy", "")
-    return [_name(obj), obj.get("value", 0), bool(obj.get("globalDefault", False)), _age(obj, now), policy]
+    return [name_of(obj), obj.get("value", 0), bool(obj.get("globalDefault", False)), age(obj, now), policy]
 
 
 def custom_resource_definition(obj: Object, now: float) -> list[Any]:
-    return [_name(obj), _part(obj, "metadata").get("creationTimestamp") or UNKNOWN]
+    return [name_of(obj), part(obj, "metadata").get("creationTimestamp") or UNKNOWN]
 
 
 def node(obj: Object, now: float) -> list[Any]:
-    status, info = _part(obj, "status"), _part(obj, "status", "nodeInfo")
-    conditions = _members(obj, "status", "conditions")
+    status, info = part(obj, "status"), part(obj, "status", "nodeInfo")
+    conditions = members(obj, "status", "conditions")
     ready = [condition for condition in conditions if condition.get("type") == "Ready"]
     words = ["Ready" if condition_is(ready, "Ready") else "NotReady"] if ready else ["Unknown"]
-    if _part(obj, "spec").get("unschedulable") is True:
+    if part(obj, "spec").get("unschedulable") is True:
         words.append("SchedulingDisabled")
     prefix = "node-role.kubernetes.io/"
-    roles = sorted(label.removeprefix(prefix) for label in _part(obj, "metadata", "labels") if label.startswith(prefix))
-    addresses = {address.get("type"): address.get("address") for address in _members(status, "addresses")}
+    roles = sorted(label.removeprefix(prefix) for label in part(obj, "metadata", "labels") if label.startswith(prefix))
+    addresses = {address.get("type"): address.get("address") for address in members(status, "addresses")}
     return [
-        _name(obj),
+        name_of(obj),
         ",".join(words),
-        _listed(roles),
-        _age(obj, now),
+        listed(roles),
+        age(obj, now),
         info.get("kubeletVersion", ""),
         addresses.get("InternalIP", NONE),
         addresses.get("ExternalIP", NONE),
@@ -97,22 +97,22 @@ def node(obj: Object, now: float) -> list[Any]:
 
 
 def pod(obj: Object, now: float) -> list[Any]:
-    status, spec = _part(obj, "status"), _part(obj, "spec")
-    statuses = _members(status, "containerStatuses")
+    status, spec = part(obj, "status"), part(obj, "spec")
+    statuses = members(status, "containerStatuses")
     ready = sum(member.get("ready") is True for member in statuses)
     restarts = sum(_count(member.get("restartCount")) for member in statuses)
     ended = [
         moment
         for member in statuses
-        if (moment := seconds_of(_part(member, "lastState", "terminated").get("finishedAt"))) is not None
+        if (moment := seconds_of(part(member, "lastState", "terminated").get("finishedAt"))) is not None
     ]
     often = f"{restarts} ({human(now - max(ended))} ago)" if restarts and ended else str(restarts)
     return [
-        _name(obj),
-        f"{ready}/{len(_members(spec, 'containers'))}",
+        name_of(obj),
+        f"{ready}/{len(members(spec, 'containers'))}",
         _pod_status(obj, statuses),
         often,
-        _age(obj, now),
+        age(obj, now),
         status.get("podIP") or NONE,
         spec.get("nodeName") or NONE,
         status.get("nominatedNodeName") or NONE,
@@ -121,11 +121,11 @@ def pod(obj: Object, now: float) -> list[Any]:
 
 
 def _pod_status(obj: Object, statuses: list[Mapping[str, Any]]) -> str:
-    status = _part(obj, "status")
+    status = part(obj, "status")
     words = str(status.get("reason") or status.get("phase") or UNKNOWN)
     running = False
     for member in reversed(statuses):
-        waiting, ended = _part(member, "state", "waiting"), _part(member, "state", "terminated")
+        waiting, ended = part(member, "state", "waiting"), part(member, "state", "terminated")
         if waiting.get("reason"):
             words = str(waiting["reason"])
         elif ended.get("reason"):
@@ -133,17 +133,17 @@ def _pod_status(obj: Object, statuses: list[Mapping[str, Any]]) -> str:
         elif ended:
             signal = ended.get("signal")
             words = f"Signal:{signal}" if signal else f"ExitCode:{ended.get('exitCode')}"
-        elif member.get("ready") is True and _part(member, "state").get("running") is not None:
+        elif member.get("ready") is True and part(member, "state").get("running") is not None:
             running = True
     if words == "Completed" and running:
         words = "Running"
-    if _part(obj, "metadata").get("deletionTimestamp"):
+    if part(obj, "metadata").get("deletionTimestamp"):
         return "Unknown" if status.get("reason") == "NodeLost" else "Terminating"
     return words
 
 
 def job(obj: Object, now: float) -> list[Any]:
-    spec, status = _part(obj, "spec"), _part(obj, "status")
+    spec, status = part(obj, "spec"), part(obj, "status")
     completions, parallelism = spec.get("completions"), _count(spec.get("parallelism"))
     succeeded = _count(status.get("succeeded"))
     if completions is not None:
@@ -152,15 +152,15 @@ def job(obj: Object, now: float) -> list[Any]:
         done = f"{succeeded}/1 of {parallelism}" if parallelism > 1 else f"{succeeded}/1"
     start, end = status.get("startTime"), status.get("completionTime")
     duration = "" if start is None else between(start, end) if end is not None else since(start, now)
-    return [_name(obj), _job_status(obj), done, duration, _age(obj, now), *_workload(obj)]
+    return [name_of(obj), _job_status(obj), done, duration, age(obj, now), *_workload(obj)]
 
 
 def _job_status(obj: Object) -> str:
-    conditions = _members(obj, "status", "conditions")
+    conditions = members(obj, "status", "conditions")
     for kind, word in (("Complete", "Complete"), ("Failed", "Failed")):
         if condition_is(conditions, kind):
             return word
-    if _part(obj, "metadata").get("deletionTimestamp"):
+    if part(obj, "metadata").get("deletionTimestamp"):
         return "Terminating"
     for kind, word in (("Suspended", "Suspended"), ("FailureTarget", "FailureTarget")):
         if condition_is(conditions, kind):
@@ -169,40 +169,40 @@ def _job_status(obj: Object) -> str:
 
 
 def deployment(obj: Object, now: float) -> list[Any]:
-    status = _part(obj, "status")
+    status = part(obj, "status")
     return [
-        _name(obj),
-        f"{_count(status.get('readyReplicas'))}/{_count(_part(obj, 'spec').get('replicas'))}",
+        name_of(obj),
+        f"{_count(status.get('readyReplicas'))}/{_count(part(obj, 'spec').get('replicas'))}",
         _count(status.get("updatedReplicas")),
         _count(status.get("availableReplicas")),
-        _age(obj, now),
+        age(obj, now),
         *_workload(obj),
     ]
 
 
 def _workload(obj: Object) -> list[str]:
-    containers = _members(obj, "spec", "template", "spec", "containers")
-    names, images = (_listed(container.get(key, "") for container in containers) for key in ("name", "image"))
-    return [names, images, _selector(_part(obj, "spec", "selector", "matchLabels"))]
+    containers = members(obj, "spec", "template", "spec", "containers")
+    names, images = (listed(container.get(key, "") for container in containers) for key in ("name", "image"))
+    return [names, images, _selector(part(obj, "spec", "selector", "matchLabels"))]
 
 
 def _selector(labels: Mapping[str, Any]) -> str:
-    return _listed(f"{key}={value}" for key, value in sorted(labels.items()))
+    return listed(f"{key}={value}" for key, value in sorted(labels.items()))
 
 
 def service(obj: Object, now: float) -> list[Any]:
-    spec = _part(obj, "spec")
-    ports = [f"{port.get('port')}{_node_port(port)}/{port.get('protocol', 'TCP')}" for port in _members(spec, "ports")]
-    ingress = _members(obj, "status", "loadBalancer", "ingress")
+    spec = part(obj, "spec")
+    ports = [f"{port.get('port')}{_node_port(port)}/{port.get('protocol', 'TCP')}" for port in members(spec, "ports")]
+    ingress = members(obj, "status", "loadBalancer", "ingress")
     outside = [entry.get("ip") or entry.get("hostname") for entry in ingress] or spec.get("externalIPs") or []
     return [
-        _name(obj),
+        name_of(obj),
         spec.get("type", ""),
         spec.get("clusterIP") or NONE,
-        spec.get("externalName") or _listed(outside if isinstance(outside, list) else ()),
-        _listed(ports),
-        _age(obj, now),
-        _selector(_part(spec, "selector")),
+        spec.get("externalName") or listed(outside if isinstance(outside, list) else ()),
+        listed(ports),
+        age(obj, now),
+        _selector(part(spec, "selector")),
     ]
 
 
@@ -212,9 +212,9 @@ def _node_port(port: Mapping[str, Any]) -> str:
 
 def event(obj: Object, now: float) -> list[Any]:
     """For core/v1 and events.k8s.io/v1 alike."""
-    about = _part(obj, "involvedObject") or _part(obj, "regarding")
-    source = _part(obj, "source") or _part(obj, "deprecatedSource")
-    series = _part(obj, "series")
+    about = part(obj, "involvedObject") or part(obj, "regarding")
+    source = part(obj, "source") or part(obj, "deprecatedSource")
+    series = part(obj, "series")
     first = obj.get("firstTimestamp") or obj.get("deprecatedFirstTimestamp") or obj.get("eventTime")
     last = series.get("lastObservedTime") or obj.get("lastTimestamp") or obj.get("deprecatedLastTimestamp") or first
     count = series.get("count") or obj.get("count") or obj.get("deprecatedCount") or 1
@@ -231,5 +231,5 @@ def event(obj: Object, now: float) -> list[Any]:
         str(obj.get("message") or obj.get("note") or "").strip(),
         since(first, now),
         count,
-        _name(obj),
+        name_of(obj),
     ]

@@ -1,47 +1,209 @@
-"""Access reviews: who one is, and what one may do. Everybody who is known may do everything here, and is told so.
-
-Authorization comes with a later release; these answers are what clients need to go on.
-"""
+"""Access reviews and requests for tokens: who one is, what one may do, and a token for a service account."""
 
 from __future__ import annotations
 
-from typing import Any
+import time
+from collections.abc import Mapping
+from typing import Any, Final
 
+from hub.api.timestamps import format_time, from_timestamp
 from hub.apiserver.admit import check_type
-from hub.apiserver.auth import Tokens, User
+from hub.apiserver.auth import User
+from hub.apiserver.authentication import Authenticator, Identity
+from hub.apiserver.authorizer import Authorizer
+from hub.apiserver.invalid import FieldError, invalid, required, wrong
 from hub.apiserver.kinds import ServedKind
-from hub.apiserver.status import bad_request
+from hub.apiserver.logical import LogicalCluster
+from hub.apiserver.requests import Attributes, may
+from hub.apiserver.service_tokens import ServiceToken, accepts, new_token_id
+from hub.apiserver.status import bad_request, conflict
 from hub.apiserver.written import Object
 
-_EVERYTHING: Object = {
-    "resourceRules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}],
-    "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}],
-    "incomplete": False,
-}
+_LEAST_SECONDS: Final = 600
+_MOST_SECONDS: Final = 365 * 86400
+_DEFAULT_SECONDS: Final = 3600
+_BINDABLE: Final = {"Pod": "pods", "Secret": "secrets", "Node": "nodes"}
 
 
-def review(kind: ServedKind, body: Any, user: User, tokens: Tokens) -> Object:
-    """The review with its answer in status. Raises `RefusedError` (400)."""
-    obj = check_type(kind, body)
-    obj["status"] = _status(kind, obj, user, tokens)
-    return obj
+class Reviewer:
+    """Answers for one logical cluster; `user` is who asks."""
+
+    def __init__(self, cluster: LogicalCluster, user: User, authenticator: Authenticator) -> None:
+        self._cluster = cluster
+        self._user = user
+        self._authenticator = authenticator
+
+    def review(self, kind: ServedKind, body: Any, namespace: str | None) -> Object:
+        """The review with its answer in status. Raises `RefusedError`."""
+        obj = check_type(kind, body)
+        if kind.kind == "SelfSubjectReview":
+            obj["status"] = {"userInfo": self._user.written()}
+            return obj
+        spec = obj.get("spec")
+        if not isinstance(spec, dict):
+            raise bad_request("spec is required")
+        if kind.kind == "TokenReview":
+            obj["status"] = self._token(spec)
+            # The token itself is not repeated.
+            obj["spec"] = {key: value for key, value in spec.items() if key != "token"}
+        elif kind.kind == "SelfSubjectRulesReview":
+            obj["status"] = self._rules(str(spec.get("namespace") or ""))
+        else:
+            obj["status"] = self._access(kind, spec, namespace)
+        return obj
+
+    def request_token(self, namespace: str, name: str, body: Any, *, dry_run: bool) -> Object:
+        """A TokenRequest for a service account, answered. Raises `NotFoundError`, `RefusedError`, `ConflictError`."""
+        kind = self._cluster.registry.find("", "v1", "serviceaccounts")
+        assert kind is not None
+        account = self._cluster.get(kind, (namespace, name))
+        if not isinstance(body, dict) or body.get("kind", "TokenRequest") != "TokenRequest":
+            raise bad_request("the body must be a TokenRequest")
+        spec = body.get("spec") or {}
+        if not isinstance(spec, dict):
+            raise bad_request("spec must be an object")
+        tokens = self._authenticator.service_tokens
+        seconds = spec.get("expirationSeconds") or _DEFAULT_SECONDS
+        if not isinstance(seconds, int) or isinstance(seconds, bool):
+            raise bad_request("spec.expirationSeconds must be a number")
+        errors: list[FieldError] = []
+        if seconds < _LEAST_SECONDS:
+            errors.append(wrong("spec.expirationSeconds", seconds, "may not specify a duration less than 10 minutes"))
+        if seconds > 2**32:
+            errors.append(
+                wrong("spec.expirationSeconds", seconds, "may not specify a duration larger than 2^32 seconds")
+            )
+        if errors:
+            raise invalid("authentication.k8s.io", "TokenRequest", "", errors)
+        audiences = spec.get("audiences") or [tokens.issuer(self._cluster.name)]
+        if not isinstance(audiences, list) or not all(isinstance(audience, str) for audience in audiences):
+            raise bad_request("spec.audiences must be a list of texts")
+        expires = int(time.time()) + min(seconds, _MOST_SECONDS)
+        token = ServiceToken(
+            self._cluster.name,
+            namespace,
+            name,
+            account.uid,
+            tuple(audiences),
+            float(expires),
+            new_token_id(),
+            self._bound(spec.get("boundObjectRef"), namespace),
+        )
+        made = "" if dry_run else tokens.make(token)
+        return {
+            "kind": "TokenRequest",
+            "apiVersion": "authentication.k8s.io/v1",
+            "metadata": {
+                "name": name,
+                "namespace": namespace,
+                "creationTimestamp": format_time(from_timestamp(time.time())),
+            },
+            "spec": {**spec, "audiences": audiences, "expirationSeconds": min(seconds, _MOST_SECONDS)},
+            "status": {"token": made, "expirationTimestamp": format_time(from_timestamp(expires))},
+        }
+
+    def _bound(self, reference: Any, namespace: str) -> tuple[str, str, str] | None:
+        if not reference:
+            return None
+        if not isinstance(reference, Mapping) or reference.get("kind") not in _BINDABLE:
+            allowed = ", ".join(sorted(_BINDABLE))
+            raise bad_request(f"spec.boundObjectRef: a token can be bound to one of {allowed}")
+        plural = _BINDABLE[str(reference["kind"])]
+        kind = self._cluster.registry.find("", "v1", plural)
+        assert kind is not None
+        name = str(reference.get("name") or "")
+        record = self._cluster.get(kind, (namespace if kind.namespaced else "", name))
+        if reference.get("uid") not in (None, "", record.uid):
+            why = f"the UID in the bound object reference ({reference['uid']}) does not match the UID in record"
+            raise conflict("", plural, name, why)
+        return plural, name, record.uid
+
+    def _token(self, spec: Mapping[str, Any]) -> Object:
+        token, audiences = spec.get("token"), spec.get("audiences") or []
+        if not isinstance(token, str) or not token:
+            raise bad_request("spec.token is required")
+        if not isinstance(audiences, list):
+            raise bad_request("spec.audiences must be a list of texts")
+        identity = self._for_audiences(token, [str(audience) for audience in audiences])
+        if identity is None:
+            return {"user": {}, "error": "[invalid bearer token, token lookup failed]"}
+        found, good_for = identity
+        status: Object = {"authenticated": True, "user": found.user.written()}
+        if good_for:
+            status["audiences"] = list(good_for)
+        return status
+
+    def _for_audiences(self, token: str, audiences: list[str]) -> tuple[Identity, tuple[str, ...]] | None:
+        name = self._cluster.name
+        issuer = self._authenticator.service_tokens.issuer(name)
+        wanted = audiences or [issuer]
+        identity = self._authenticator.of_token(token, name, wanted)
+        if identity is None:
+            return None
+        if identity.token is None:
+            # Tokens of the file are for this server.
+            good = accepts([issuer], wanted)
+        else:
+            good = accepts(identity.token.audiences, wanted)
+        return (identity, good) if good else None
+
+    def _rules(self, namespace: str) -> Object:
+        if not namespace:
+            raise bad_request("no namespace on request")
+        held = self._authorizer.rules(self._user, namespace)
+        return {
+            "resourceRules": [rule.written() for rule in held if not rule.urls],
+            "nonResourceRules": [rule.written() for rule in held if rule.urls],
+            "incomplete": False,
+        }
+
+    @property
+    def _authorizer(self) -> Authorizer:
+        found = self._cluster.authorizer
+        assert found is not None
+        return found
+
+    def _access(self, kind: ServedKind, spec: Mapping[str, Any], namespace: str | None) -> Object:
+        user = self._user if kind.kind == "SelfSubjectAccessReview" else _user_of(spec)
+        asked, errors = _asked(spec)
+        if user is None:
+            errors.append(wrong("spec.user", "", "at least one of user or group must be specified"))
+        if kind.namespaced and asked is not None and asked.namespace != namespace:
+            detail = "must match the namespace of the request"
+            errors.append(wrong("spec.resourceAttributes.namespace", asked.namespace, detail))
+        if errors or asked is None or user is None:
+            raise invalid(kind.group, kind.kind, "", errors)
+        if may(self._authorizer, user, asked):
+            return {"allowed": True, "reason": "" if self._authorizer.is_master(user) else "RBAC: allowed by a binding"}
+        return {"allowed": False}
 
 
-def _status(kind: ServedKind, obj: Object, user: User, tokens: Tokens) -> Object:
-    if kind.kind == "SelfSubjectReview":
-        return {"userInfo": _info(user)}
-    if kind.kind == "SelfSubjectRulesReview":
-        return _EVERYTHING
-    spec = obj.get("spec")
-    if not isinstance(spec, dict):
-        raise bad_request("spec is required")
-    if kind.kind == "TokenReview":
-        found = tokens.of_token(str(spec.get("token") or ""))
-        # The token itself is not repeated.
-        obj["spec"] = {key: value for key, value in spec.items() if key != "token"}
-        return {"authenticated": True, "user": _info(found)} if found is not None else {"authenticated": False}
-    return {"allowed": True, "reason": "everybody who is known may do everything on this server"}
+def _user_of(spec: Mapping[str, Any]) -> User | None:
+    name, groups, extra = str(spec.get("user") or ""), spec.get("groups") or [], spec.get("extra") or {}
+    if not isinstance(groups, list) or not isinstance(extra, Mapping):
+        raise bad_request("spec.groups must be a list, spec.extra an object")
+    if not name and not groups:
+        return None
+    return User(name, tuple(map(str, groups)), str(spec.get("uid") or ""))
 
 
-def _info(user: User) -> Object:
-    return {"username": user.name, "groups": list(user.groups)}
+def _asked(spec: Mapping[str, Any]) -> tuple[Attributes | None, list[FieldError]]:
+    resource, other = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
+    if resource is not None and other is not None:
+        detail = "cannot be specified in combination with resourceAttributes"
+        return None, [wrong("spec.nonResourceAttributes", "object", detail)]
+    if isinstance(resource, Mapping):
+        text = {name: str(resource.get(name) or "") for name in ("verb", "group", "version", "namespace", "name")}
+        plural, below = str(resource.get("resource") or ""), str(resource.get("subresource") or "")
+        asked = Attributes(
+            text["verb"],
+            group=text["group"],
+            version=text["version"],
+            resource=f"{plural}/{below}" if below else plural or "*",
+            namespace=text["namespace"],
+            name=text["name"],
+        )
+        return asked, []
+    if isinstance(other, Mapping):
+        return Attributes(str(other.get("verb") or ""), str(other.get("path") or "")), []
+    return None, [required("spec.resourceAttributes", "exactly one of nonResourceAttributes or resourceAttributes")]

@@ -20,16 +20,19 @@ import secrets
 import ssl
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from hub.api.errors import UsageError
 from hub.apiserver.aggregation import Aggregation
-from hub.apiserver.auth import Tokens, User
-from hub.apiserver.certificates import authority, server_context
+from hub.apiserver.audit import AuditLog
+from hub.apiserver.auth import AUTHENTICATED, MASTERS, Tokens, User
+from hub.apiserver.authentication import Authenticator
+from hub.apiserver.certificates import ask_for_certificates, authority, server_context
 from hub.apiserver.front import Front
 from hub.apiserver.http import Connection
 from hub.apiserver.inprocess import InProcessApi
 from hub.apiserver.plane import ControlPlane
+from hub.apiserver.service_tokens import ServiceTokens
 
 _log = logging.getLogger(__name__)
 _SWEEP_SECONDS = 5.0
@@ -54,6 +57,8 @@ class ApiServer:
         power_safe: bool = False,
         crds: Iterable[dict[str, Any]] = (),
         aggregated: Mapping[str, str] | None = None,
+        audit: AuditLog | None = None,
+        authorization: Literal["RBAC", "AlwaysAllow"] = "RBAC",
     ) -> None:
         if tls is None and not self_signed and not insecure and not _is_loopback(host):
             raise UsageError(
@@ -61,11 +66,11 @@ class ApiServer:
                 hint="Say --self-signed, give --tls-cert and --tls-key, or listen on 127.0.0.1; --insecure-listen does "
                 "it all the same.",
             )
-        self.plane = ControlPlane(directory, power_safe=power_safe)
+        self.plane = ControlPlane(directory, power_safe=power_safe, authorizes=authorization)
         self.token = "" if tokens is not None else secrets.token_urlsafe(32)
         self.url = ""
         self.host, self.port = host, port
-        self._own = {self.token: User("admin", ("system:masters", "system:authenticated"))} if self.token else {}
+        self._own = {self.token: User("admin", (MASTERS, AUTHENTICATED))} if self.token else {}
         self._tokens_file = tokens
         self._directory = directory
         self._tls = tls
@@ -73,6 +78,7 @@ class ApiServer:
         # What clients must trust where the certificate is our own.
         self.authority = b""
         self._crds = crds
+        self._audit = audit
         self._aggregation = Aggregation(aggregated or {})
         self._connections: set[Connection] = set()
         self._tasks: list[asyncio.Task[None]] = []
@@ -84,10 +90,14 @@ class ApiServer:
             if self._crds:
                 await self.plane.install(self._crds)
             self._tokens = Tokens(self._tokens_file, self._own)
-            self._front = Front(self.plane, self._tokens, self._aggregation)
+            service_tokens = ServiceTokens(self._directory)
+            authenticator = Authenticator(self._tokens, service_tokens, self.plane.clusters.get)
+            self._front = Front(self.plane, authenticator, self._aggregation, self._audit)
             if self._self_signed and self._tls is None:
                 self.authority = authority(self._directory)
                 self._tls = server_context(self._directory, self.host)
+            if self._tls is not None:
+                ask_for_certificates(self._tls, self._directory)
             await self._listen()
         except BaseException:
             await self.plane.__aexit__()
@@ -112,6 +122,8 @@ class ApiServer:
         for connection in list(self._connections):
             connection.abort()
         await self.plane.__aexit__()
+        if self._audit is not None:
+            self._audit.close()
 
     def in_process(self, cluster: str = "") -> InProcessApi:
         """Access without a socket, as an administrator."""
@@ -143,6 +155,8 @@ class ApiServer:
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
             now = loop.time()
+            if self._audit is not None:
+                self._audit.flush()
             for connection in list(self._connections):
                 connection.expire(now)
 

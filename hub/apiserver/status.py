@@ -107,6 +107,15 @@ def unsupported_media_type(found: str, supported: str) -> ApiError:
     )
 
 
+def too_many_requests() -> ApiError:
+    return failure(
+        429,
+        "TooManyRequests",
+        "too many of your requests wait already; please try again later",
+        {"retryAfterSeconds": 1},
+    )
+
+
 def too_large(what: str, limit: int) -> ApiError:
     return failure(413, "RequestEntityTooLarge", f"{what} is too large: at most {limit} bytes")
 

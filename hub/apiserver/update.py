@@ -10,17 +10,21 @@ from collections.abc import Mapping
 from dataclasses import replace as replaced
 from typing import Any
 
+from hub.apiserver.access_rules import REQUESTS, certificate_status
 from hub.apiserver.admit import admit, check_type
 from hub.apiserver.create import create
+from hub.apiserver.guards import guard
 from hub.apiserver.installing import CRDS, finish_crd
 from hub.apiserver.invalid import forbidden as forbidden_field
 from hub.apiserver.invalid import invalid, wrong
 from hub.apiserver.kinds import ServedKind
 from hub.apiserver.logical import LogicalCluster
+from hub.apiserver.looking_up import ClusterLook
 from hub.apiserver.ownership import own_fields
 from hub.apiserver.patching import Patch
 from hub.apiserver.record import Key, Record
-from hub.apiserver.stamps import content_changed, keep_system_fields
+from hub.apiserver.requests import Attributes, authorize
+from hub.apiserver.stamps import content_changed, keep_system_fields, now_text
 from hub.apiserver.status import bad_request, conflict, modified, not_found
 from hub.apiserver.written import Object, Options, Written, encode, stage
 
@@ -61,6 +65,9 @@ def patch(
         metadata = obj["metadata"] = {"name": key[1], **obj["metadata"]}
         if metadata["name"] != key[1]:
             raise bad_request("a patch cannot change metadata.name or metadata.namespace")
+        if options.user is not None and cluster.authorizer is not None:
+            asked = Attributes("create", "", kind.group, kind.version, kind.plural, key[0])
+            authorize(cluster.authorizer, options.user, asked)
         if metadata.get("uid"):
             raise conflict(kind.group, kind.plural, key[1], "uid mismatch: the object does not exist")
         return create(cluster, kind, obj, key[0] or None, replaced(options, applied=True), verb="patch")
@@ -89,8 +96,10 @@ def store_change(
     Only what `subresource` covers is taken over. Raises as `replace` does.
     """
     check_preconditions(kind, record, obj["metadata"])
-    if subresource == "status":
+    if subresource in ("status", "approval"):
         obj = _only_status(obj, old)
+        if kind.storage_key == REQUESTS:
+            obj["status"] = certificate_status(obj, old, subresource, now_text())
     else:
         # A patched object shares what did not change with the old one.
         obj = {**obj, "metadata": dict(obj["metadata"])}
@@ -99,9 +108,10 @@ def store_change(
             _keep_status(obj, old)
         _check_finalizers(kind, obj["metadata"], record, old["metadata"])
     warnings: list[str] = []
-    obj = admit(kind, obj, old, options, warnings)
+    obj = admit(kind, obj, old, options, warnings, None if subresource else ClusterLook(cluster))
     if kind.storage_key == CRDS and not subresource:
         obj = finish_crd(cluster, kind, obj, old)
+    guard(cluster, kind, obj, old, options, subresource)
     own_fields(kind, obj, old, options, subresource)
     metadata = obj["metadata"]
     if record.deleting and not metadata.get("finalizers") and _may_vanish(kind, obj):

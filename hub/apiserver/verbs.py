@@ -14,8 +14,10 @@ from typing import Any, Final
 import orjson
 
 from hub.api.errors import StorageError
-from hub.apiserver.auth import Tokens, User
+from hub.apiserver.auth import User
+from hub.apiserver.authentication import Authenticator
 from hub.apiserver.create import create
+from hub.apiserver.discovery import CREATED
 from hub.apiserver.http import Answer, Exchange, Headers, chunk
 from hub.apiserver.logical import LogicalCluster
 from hub.apiserver.negotiation import decode, decode_yaml, flag, media_type, number, rendering_for
@@ -24,7 +26,7 @@ from hub.apiserver.patching import MEDIA_TYPES, Patch
 from hub.apiserver.plane import ControlPlane
 from hub.apiserver.remove import delete, delete_collection, delete_options
 from hub.apiserver.rendering import Rendering
-from hub.apiserver.reviews import review
+from hub.apiserver.reviews import Reviewer
 from hub.apiserver.routing import Target
 from hub.apiserver.scaling import read_scale, write_scale
 from hub.apiserver.selection import Selection
@@ -53,7 +55,7 @@ _WATCH_SECONDS: Final = 1800.0
 class Call:
     """One routed, authenticated request."""
 
-    __slots__ = ("cluster", "exchange", "plane", "query", "target", "tokens", "user")
+    __slots__ = ("authenticator", "cluster", "exchange", "plane", "query", "target", "user")
 
     def __init__(
         self,
@@ -63,10 +65,10 @@ class Call:
         exchange: Exchange,
         query: dict[str, str],
         user: User,
-        tokens: Tokens,
+        authenticator: Authenticator,
     ) -> None:
         self.plane = plane
-        self.tokens = tokens
+        self.authenticator = authenticator
         self.cluster = cluster
         self.target = target
         self.exchange = exchange
@@ -85,6 +87,9 @@ class Call:
             return
         if target.subresource:
             self._check_subresource()
+            if target.subresource == "token":
+                self._request_token()
+                return
         verb = (_OF_OBJECT if target.name else _OF_COLLECTION).get(method)
         if verb is None:
             raise method_not_allowed(method)
@@ -95,7 +100,7 @@ class Call:
         known = subresource in kind.subresources and (subresource != "scale" or kind.scale is not None)
         if not known and not (subresource == "finalize" and kind.storage_key == ("", "namespaces")):
             raise no_such_path()
-        if self.exchange.method not in ("GET", "HEAD", "PUT", "PATCH"):
+        if self.exchange.method not in (("POST",) if subresource in CREATED else ("GET", "HEAD", "PUT", "PATCH")):
             raise method_not_allowed(self.exchange.method)
 
     # Reading
@@ -252,7 +257,14 @@ class Call:
 
     def _review(self) -> None:
         kind = self.target.kind
-        answer = review(kind, self._body(), self.user, self.tokens)
+        reviewer = Reviewer(self.cluster, self.user, self.authenticator)
+        answer = reviewer.review(kind, self._body(), self.target.namespace)
+        self._answer(201, orjson.dumps(answer))
+
+    def _request_token(self) -> None:
+        reviewer = Reviewer(self.cluster, self.user, self.authenticator)
+        namespace, name = self._key
+        answer = reviewer.request_token(namespace, name, self._body(), dry_run=self._options().dry_run)
         self._answer(201, orjson.dumps(answer))
 
     # What they share
@@ -272,7 +284,7 @@ class Call:
         return rendering_for(accept, self.target.kind, self.query.get("includeObject", ""))
 
     def _options(self) -> Options:
-        return write_options(self.query, self.exchange.headers.get(b"user-agent", ""))
+        return write_options(self.query, self.exchange.headers.get(b"user-agent", ""), self.user)
 
     def _body(self) -> Any:
         return decode(self.exchange.headers.get(b"content-type", ""), self.exchange.body)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import orjson
 
 from hub.api.packing import packed
+from hub.apiserver.auth import User
 from hub.apiserver.history import Change
 from hub.apiserver.kinds import ServedKind
 from hub.apiserver.logical import LogicalCluster
@@ -28,6 +29,8 @@ class Options:
     force: bool = False
     # The write is an apply, which keeps the record of field owners itself.
     applied: bool = False
+    # Who writes; None is the server itself, and whoever shares its process.
+    user: User | None = None
 
 
 @dataclass(slots=True)

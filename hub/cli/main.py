@@ -19,6 +19,7 @@ from hub.api.errors import InvalidObjectError, QuarterdeckError, UnreachableErro
 # name -> (module, summary); the order is the order of the help page.
 _COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("hub.cli.up.command", "Start a hub and its sites on this machine."),
+    "hub": ("hub.cli.hub", "Run the hub against a Kubernetes API server."),
     "demo": ("hub.cli.demo.command", "Watch the whole loop: a fleet, an array job, retries, results."),
     "run": ("hub.cli.run", "Run a command on the fleet, follow it, exit with its code."),
     "submit": ("hub.cli.submit", "Submit jobs and other objects from files."),
@@ -42,7 +43,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
 
 _ERROR = click.style("error:", fg="red", bold=True)
 # They talk to no hub that was there before.
-_LOCAL = frozenset({"up", "demo", "completion"})
+_LOCAL = frozenset({"up", "hub", "demo", "completion"})
 
 
 class _LazyGroup(click.Group):

@@ -18,12 +18,12 @@ from hub.api.errors import InvalidObjectError, NotFoundError, UsageError
 from hub.api.timestamps import parse_time
 from hub.client.interface import KubeApi
 from hub.placement.score_sources import source_scorer
-from hub.queueing.fleet.policy import FleetPolicy
 from hub.scoring.builtin import default_scorers
 from hub.scoring.interface import WeightedScorer
 from hub.scoring.plugins import Load, discover
 from hub.scoring.state import ScoreState, ranked_by
 from hub.server.reading import CONFIG_GROUP, READ, Objects, Source, sort_objects
+from hub.server.rules import Rules
 from hub.server.snapshot import State
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ _COUNTED = frozenset(("excludeResourcePrefixes", "transformations"))
 _KUEUE_PARTS = ("admissionFairSharing", "waitForPodsReady", *_BEYOND)
 # What of the queue's part says how mode fleet decides, besides fairSharing.
 _FLEET_PARTS = ("minimumRuntime", "preemptionBudget", "notice", "backfill", "protectedStart")
+_RULES = (*_FLEET_PARTS, "waitForPodsReady")
 _QUEUE_PARTS = ("mode", "fairSharing", *_KUEUE_PARTS, *_FLEET_PARTS)
 # What of it is about what a live hub does later.
 _NOT_DECISIONS = ("idle", "starvation")
@@ -138,7 +139,9 @@ class Settings:
                 return plan.document(self.cycles)
 
             def again(objects: Objects) -> dict[str, Any]:
-                other = State(objects, self.now, self.scorers(objects), live=live, scores=self.scores)
+                other = State(
+                    objects, self.now, self.scorers(objects), live=live, scores=self.scores, rules=state.rules
+                )
                 return KueuePlan(objects, other, settings).document(self.cycles)
 
             document = explained_plan(plan, objects, state, self.cycles, key, again)
@@ -148,19 +151,20 @@ class Settings:
 
     def _read(self, sources: Iterable[Source], *, live: bool) -> tuple[Objects, State]:
         objects = sort_objects(sources)
-        scorers, policy = self.scorers(objects), self._policy(objects)
-        return objects, State(objects, self.now, scorers, live=live, scores=self.scores, policy=policy)
+        rules = self._rules(objects)
+        return objects, State(objects, self.now, self.scorers(objects), live=live, scores=self.scores, rules=rules)
 
-    def _policy(self, objects: Objects) -> FleetPolicy:
-        """How mode fleet preempts, by the configuration and by what of Kueue's is among the input."""
-        from hub.controllers.queue_config import Queue
+    def _rules(self, objects: Objects) -> Rules:
+        """How the queue decides, by the configuration and by what of Kueue's is among the input."""
+        from hub.controllers.queue_config import rules_of
         from hub.queueing.kueue.settings import read_settings
 
         parts = dict(self.queue)
         for configuration in objects.of("Configuration"):
             parts.update(configuration)
-        queue = Queue.model_validate({name: parts[name] for name in _FLEET_PARTS if name in parts})
-        return replace(queue.policy, strategies=read_settings(parts).strategies)
+        policy, ready = rules_of({name: parts[name] for name in (*_RULES, "apiVersion") if name in parts}, self.mode)
+        settings = read_settings(parts)
+        return Rules(replace(policy, strategies=settings.strategies), ready, settings, kueue=self.mode == "kueue")
 
     def state(self, sources: Iterable[Source], *, live: bool) -> tuple[Objects, State]:
         """What is wrong with a live hub's objects is decided about; what is wrong with files is an error."""

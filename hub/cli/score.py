@@ -17,11 +17,13 @@ import numpy as np
 
 from hub.api.errors import InvalidObjectError, QuarterdeckError, UsageError
 from hub.api.timestamps import parse_time
+from hub.asking.access import Access
 from hub.cli.output import Column, print_table
 from hub.cli.score_assign import command as assign
 from hub.cli.score_explain import command as explain
 from hub.controllers.asking import cause
-from hub.controllers.source_clients import Access, SourceClients
+from hub.controllers.config import load_config
+from hub.controllers.source_clients import SourceClients
 from hub.controllers.world import World
 from hub.fleet.changes import ClusterSeen, ScoresSeen
 from hub.fleet.fleet import Fleet
@@ -54,9 +56,16 @@ command.add_command(assign)
     "--fleet", type=_PATH, help="ManagedClusters and ClusterCapacities, or a Fleet, for targets and reports (YAML)."
 )
 @click.option("--now", "moment", metavar="RFC3339", help="The clock (default: now).")
+@click.option("--config", type=_PATH, help="The hub's configuration: whom and what sources may ask there (YAML).")
 @click.option("-o", "--output", type=click.Choice(["json"]), help="One document instead of tables.")
 def test(
-    file: Path, prometheus: str, data: Path | None, fleet: Path | None, moment: str | None, output: str | None
+    file: Path,
+    prometheus: str,
+    data: Path | None,
+    fleet: Path | None,
+    moment: str | None,
+    config: Path | None,
+    output: str | None,
 ) -> None:
     """Show raw value, normalised score and rank of every cluster, for each ScoreSource and DynamicScorer in FILE.
 
@@ -78,17 +87,18 @@ def test(
         raise UsageError(f"{file} holds no ScoreSource and no DynamicScorer", field="FILE")
     known = _fleet(fleet)
     recorded = _recorded(data) if data is not None else None
+    access = load_config(config).sources.access
     results = []
     for source in sources:
         try:
             entry = source_scorer(source)
         except InvalidObjectError as error:
             raise InvalidObjectError(f"{file}: ScoreSource {source['metadata']['name']}: {error}") from error
-        results.append(_try(entry, known, prometheus, recorded, now))
+        results.append(_try(entry, known, prometheus, recorded, now, access))
     if len(sources) < len(objects):
         from hub.cli.score_dynamic import try_scorers
 
-        results += try_scorers(objects, known, recorded, now)
+        results += try_scorers(objects, known, recorded, now, access)
     if output == "json":
         click.echo(json.dumps(results, indent=2, ensure_ascii=False))
     else:
@@ -97,7 +107,9 @@ def test(
         raise click.exceptions.Exit(1)
 
 
-def _try(entry: WeightedScorer, fleet: Fleet, prometheus: str, recorded: Any, now: float) -> dict[str, Any]:
+def _try(
+    entry: WeightedScorer, fleet: Fleet, prometheus: str, recorded: Any, now: float, access: Access
+) -> dict[str, Any]:
     scorer = entry.scorer
     assert isinstance(scorer, SourceScorer)
     query = scorer.spec.query
@@ -105,7 +117,7 @@ def _try(entry: WeightedScorer, fleet: Fleet, prometheus: str, recorded: Any, no
     asked = scorer.spec.report or "static values"
     if query is not None:
         asked = query.promql or query.url
-        answer = _answer(scorer, query, fleet, prometheus, recorded, now)
+        answer = _answer(scorer, query, fleet, prometheus, recorded, now, access)
         if not len(fleet):
             # Nobody said which clusters there are: those that are in the answer.
             fleet = fleet.apply(ClusterSeen({"metadata": {"name": name}}) for name in answer.values)
@@ -147,7 +159,13 @@ def _try(entry: WeightedScorer, fleet: Fleet, prometheus: str, recorded: Any, no
 
 
 def _answer(
-    scorer: SourceScorer, query: SourceQuery, fleet: Fleet, prometheus: str, recorded: Any, now: float
+    scorer: SourceScorer,
+    query: SourceQuery,
+    fleet: Fleet,
+    prometheus: str,
+    recorded: Any,
+    now: float,
+    access: Access,
 ) -> Answer:
     about = scorer.concerns(fleet)
     targets = fleet.names if about is None else tuple(n for n, t in zip(fleet.names, about, strict=True) if t)
@@ -157,7 +175,7 @@ def _answer(
         return _read(query, recorded, now)
     if query.promql and not (prometheus or query.url):
         raise UsageError(f"{scorer.name} asks a Prometheus", field="--prometheus", hint="Or give it --data FILE.")
-    clients = SourceClients(prometheus, Access(), clusters=lambda _: targets)
+    clients = SourceClients(prometheus, access, clusters=lambda _: targets)
     try:
         return clients(scorer.name, query)
     except Exception as error:

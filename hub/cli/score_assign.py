@@ -18,8 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from hub.api.errors import InvalidObjectError, UsageError
 from hub.api.resource import ADDON_PLACEMENT_SCORES
 from hub.api.timestamps import parse_time
+from hub.asking.answer import LABELS
 from hub.cli.output import Column, print_table
-from hub.scoring.dynamic.answer import LABELS
 from hub.scoring.dynamic.published import dimension
 
 _COLUMNS = (Column("APPLICATION"), Column("CLUSTER"), Column("PROFILE"), Column("SCORE"))

@@ -14,37 +14,42 @@ from typing import Any, cast
 import numpy as np
 
 from hub.api.errors import InvalidObjectError, NotFoundError, UsageError
+from hub.asking.access import Access
+from hub.asking.answer import ScorerAnswer
+from hub.asking.document import document_series
+from hub.asking.http import ScorerHttp
+from hub.asking.request import Series, by_cluster, read_series
+from hub.asking.secrets import ScorerSecrets
+from hub.asking.trouble import ScorerTrouble
 from hub.client.interface import KubeApi
-from hub.controllers.scorer_http import ScorerHttp
 from hub.controllers.scorer_round import Asks, Assignment, ScorerRound
 from hub.controllers.scorer_runner import read_configuration
-from hub.controllers.scorer_secrets import ScorerSecrets
-from hub.controllers.source_clients import Access
 from hub.fleet.changes import ClusterSeen, ScoresSeen
 from hub.fleet.fleet import Fleet
 from hub.fleet.shape import TaskShape
 from hub.placement.scorer_targets import DynamicScore, column_name, parse_targets, route
 from hub.scoring.combine import rank
-from hub.scoring.dynamic.answer import ScorerAnswer
 from hub.scoring.dynamic.document import ScorerDocument
 from hub.scoring.dynamic.plan import ScorerPlan, make_plan
 from hub.scoring.dynamic.policy import parse_policy
-from hub.scoring.dynamic.request import Series, by_cluster, read_series
 from hub.scoring.dynamic.spec import parse_scorer
-from hub.scoring.dynamic.trouble import ScorerTrouble
 from hub.scoring.dynamic.values import ScorerValues
 from hub.scoring.interface import ScoreRequest, WeightedScorer
 
 Json = Mapping[str, Any]
 
 
-def try_scorers(objects: Sequence[Json], fleet: Fleet, recorded: Any, now: float) -> list[dict[str, Any]]:
+def try_scorers(
+    objects: Sequence[Json], fleet: Fleet, recorded: Any, now: float, access: Access
+) -> list[dict[str, Any]]:
     """One result a DynamicScorer among `objects`, as `quarterdeck score test` shows it.
 
     Raises `InvalidObjectError` for what cannot be read, `ScorerTrouble` when its configuration cannot be had.
     """
     return [
-        asyncio.run(_try(obj, objects, fleet, recorded, now)) for obj in objects if obj.get("kind") == "DynamicScorer"
+        asyncio.run(_try(obj, objects, fleet, recorded, now, access))
+        for obj in objects
+        if obj.get("kind") == "DynamicScorer"
     ]
 
 
@@ -73,7 +78,9 @@ class _Collected:
         self.outcomes[cluster] = outcome
 
 
-async def _try(obj: Json, objects: Sequence[Json], fleet: Fleet, recorded: Any, now: float) -> dict[str, Any]:
+async def _try(
+    obj: Json, objects: Sequence[Json], fleet: Fleet, recorded: Any, now: float, access: Access
+) -> dict[str, Any]:
     name = obj["metadata"]["name"]
     policies = [o for o in objects if o.get("kind") == "ScorerPolicy" and o["metadata"]["name"] == name]
     wish = policies[0].get("spec") if policies else None
@@ -82,11 +89,11 @@ async def _try(obj: Json, objects: Sequence[Json], fleet: Fleet, recorded: Any, 
     except InvalidObjectError as error:
         raise InvalidObjectError(f"DynamicScorer {name}: {error}") from error
     api = cast(KubeApi, _Secrets(objects))
-    http, collected = ScorerHttp(Access()), _Collected()
+    http, collected = ScorerHttp(access), _Collected()
     try:
         tls = await ScorerSecrets(api, "").certificates(policy.tls)
         plan = make_plan(spec, await read_configuration(http, spec, policy.timeout, tls), policy)
-        data = _recorded(recorded, plan)
+        data = _recorded(recorded, plan, now)
         if not len(fleet):
             # Nobody said which clusters there are: those that the data is of.
             fleet = fleet.apply(ClusterSeen({"metadata": {"name": cluster}}) for cluster in sorted(data or ()))
@@ -102,7 +109,8 @@ async def _try(obj: Json, objects: Sequence[Json], fleet: Fleet, recorded: Any, 
             collected,
             lambda step, seconds, trouble: None,
             lambda: now,
-            None if data is None else lambda cluster: data.get(cluster) or [[] for _ in plan.source.queries],
+            access,
+            recorded=None if data is None else lambda cluster: data.get(cluster) or [[] for _ in plan.source.names],
         )
         if routes:
             round_ = ScorerRound(asks, Assignment(plan, routes), meant)
@@ -162,15 +170,20 @@ def _result(
     }
 
 
-def _recorded(recorded: Any, plan: ScorerPlan) -> dict[str, list[Series]] | None:
-    """By cluster, a list of series a query. Recorded is one answer of Prometheus, or a list of one a query."""
-    if recorded is None or not plan.source.queries:
+def _recorded(recorded: Any, plan: ScorerPlan, now: float) -> dict[str, list[Series]] | None:
+    """By cluster, a list of series a query. Recorded is one answer of Prometheus, a list of one a query, or the
+    document."""
+    names = plan.source.names
+    if recorded is None or not names:
         return None
+    if plan.source.kind == "HttpJson":
+        listed, problems, problem = document_series(recorded, plan.source.fields, now, plan.valid_for)
+        if problem or (problems and not listed):
+            raise UsageError(problem or "; ".join(f"{name}: {problems[name]}" for name in problems), field="--data")
+        return {cluster: [mine] for cluster, mine in listed.items()}
     answers = recorded if isinstance(recorded, list) else [recorded]
-    if len(answers) != len(plan.source.queries):
-        raise UsageError(
-            f"holds {len(answers)} answers; {plan.score} asks {len(plan.source.queries)} queries", field="--data"
-        )
+    if len(answers) != len(names):
+        raise UsageError(f"holds {len(answers)} answers; {plan.score} asks for {len(names)}", field="--data")
     found: dict[str, list[Series]] = {}
     for position, answer in enumerate(answers):
         series = read_series(answer)

@@ -13,11 +13,12 @@ from typing import Any, Final
 
 from hub.api import names
 from hub.api.conditions import condition_is
-from hub.api.errors import AlreadyExistsError, ConflictError, QuarterdeckError
+from hub.api.errors import AlreadyExistsError, ConflictError, NotFoundError, QuarterdeckError
 from hub.api.installed import installed_crds
 from hub.api.mergepatch import create_merge_patch
 from hub.api.resource import (
     CLUSTER_QUEUES,
+    CLUSTER_ROLES,
     CUSTOM_RESOURCE_DEFINITIONS,
     LOCAL_QUEUES,
     MANAGED_CLUSTER_SETS,
@@ -27,6 +28,7 @@ from hub.api.resource import (
     Resource,
 )
 from hub.client.interface import KubeApi, Object
+from hub.registration.rights import agent_role
 from hub.registration.sets import MAINTAINED
 
 _log = logging.getLogger(__name__)
@@ -57,6 +59,7 @@ async def bootstrap(api: KubeApi) -> None:
     """Raises what the API raises. Takes a few hundred milliseconds on an empty hub, less on one that is set up."""
     await asyncio.gather(*(_install(api, definition) for definition in installed_crds()))
     await asyncio.gather(*(_ensure(api, resource, obj) for resource, obj in default_objects()))
+    await _give_agents_a_role(api)
 
 
 def default_objects() -> list[tuple[Resource, Object]]:
@@ -79,6 +82,20 @@ def default_objects() -> list[tuple[Resource, Object]]:
 
 def cluster_set(name: str) -> Object:
     return _named(MANAGED_CLUSTER_SETS, name, spec={"clusterSelector": dict(MAINTAINED[name])})
+
+
+async def _give_agents_a_role(api: KubeApi) -> None:
+    """What agents may do belongs to the program, too. Where the API has no RBAC there is nothing to do."""
+    role = agent_role()
+    role["metadata"]["labels"] = {_MADE_BY: _US}
+    try:
+        await api.create(CLUSTER_ROLES, role)
+    except AlreadyExistsError:
+        live = await api.get(CLUSTER_ROLES, role["metadata"]["name"])
+        if live.get("rules") != role["rules"]:
+            await api.patch(CLUSTER_ROLES, role["metadata"]["name"], {"rules": role["rules"]})
+    except NotFoundError:
+        return
 
 
 async def _install(api: KubeApi, definition: Object) -> None:

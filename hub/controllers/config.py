@@ -3,7 +3,7 @@
     autoAccept: {users: ["system:open-cluster-management:*"], labels: {region: eu}}
     leases: {grace: 1.0}
     prometheus: {url: "http://127.0.0.1:9090", interval: 15s}
-    sources: {allow: ["*.example"], tokens: {"prometheus.example": /run/secrets/prometheus}}
+    sources: {allow: ["*.example"], tokens: {"p.example": /run/secrets/p}, programs: {power: [/opt/power]}}
     scorers: {weights: {Price: 2, FreeShare: 0}}
     cycle: {debounce: 3ms, longest: 250ms}
     queue: {mode: fleet, notice: 30s}      # see hub/controllers/queue_config.py
@@ -21,7 +21,8 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, Field, ValidationError
 
 from hub.api.errors import InvalidObjectError, UsageError
-from hub.controllers.config_parts import Bytes, Part, Seconds, Weight
+from hub.asking.access import Access
+from hub.controllers.config_parts import Bytes, Command, Part, Seconds, Weight
 from hub.controllers.queue_config import Queue, check, from_kueue, is_kueue_configuration
 from hub.controllers.scorer_config import Dynamic
 from hub.registration.acceptance import AcceptRule
@@ -47,10 +48,16 @@ class Prometheus(Part):
 
 
 class Sources(Part):
-    # Hosts that ScoreSources may name, as patterns; the hub's own Prometheus is always allowed.
+    # Hosts that ScoreSources and scorers may name, as patterns; the hub's own Prometheus is always allowed.
     allow: tuple[str, ...] = ("*",)
     # Host pattern → file with the bearer token for it; read at each request.
     tokens: dict[str, Path] = Field(default_factory=dict)
+    # Name → command line of a program that a ScorerPolicy may name as its source; it starts with an absolute path.
+    programs: dict[str, Command] = Field(default_factory=dict)
+
+    @property
+    def access(self) -> Access:
+        return Access(self.allow, self.tokens, self.programs)
 
 
 class Publish(Part):
@@ -98,10 +105,11 @@ class Logs(Part):
 
 
 class Leadership(Part):
-    # Seconds, as Kubernetes' own components have them: retry < renewDeadline < lease.
-    lease: int = Field(15, ge=2)
-    renewDeadline: float = Field(10.0, gt=0)  # noqa: N815 - as it is written in the file
-    retry: float = Field(2.0, gt=0)
+    # Seconds; retry < renewDeadline < lease. A hub that dies is replaced after lease + 2 × retry at most, and the
+    # second that a successor needs to know everything: within ten.
+    lease: int = Field(6, ge=2)
+    renewDeadline: float = Field(4.0, gt=0)  # noqa: N815 - as it is written in the file
+    retry: float = Field(1.0, gt=0)
 
 
 class HubConfig(Part):

@@ -38,8 +38,16 @@ def _bytes(value: Any) -> Any:
     return value
 
 
+def _command(value: Any) -> Any:
+    """A list of words, the first an absolute path: a name would be looked for along somebody's PATH."""
+    if isinstance(value, list | tuple) and value and not str(value[0]).startswith("/"):
+        raise ValueError("the first word must be an absolute path")
+    return value
+
+
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0, allow_inf_nan=False)]
 Weight = Annotated[float, BeforeValidator(_finite)]
+Command = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_command)]
 Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=0)]
 
 

@@ -16,7 +16,7 @@ from hub.controllers.config import Cycle as CycleConfig
 from hub.controllers.deciding import Deciding
 from hub.controllers.logs import logger
 from hub.controllers.looking import Looking
-from hub.controllers.metrics import HubMetrics
+from hub.controllers.metrics.decisions import DecisionMetrics
 from hub.controllers.table import JobTable
 from hub.controllers.world import World
 from hub.planner.plan import Plan, Snapshot
@@ -44,7 +44,7 @@ class Cycle:
         world: World,
         looking: Looking,
         deciding: Deciding,
-        metrics: HubMetrics,
+        metrics: DecisionMetrics,
         *,
         may_decide: Callable[[], bool],
         config: CycleConfig,

@@ -21,7 +21,7 @@ from hub.controllers.isolation import Planner, plan_without_culprits
 from hub.controllers.limits import Limits
 from hub.controllers.logs import logger
 from hub.controllers.looking import Looking
-from hub.controllers.metrics import HubMetrics
+from hub.controllers.metrics.decisions import DecisionMetrics
 from hub.controllers.table import JobEntry, JobTable
 from hub.controllers.tempo import Tempo
 from hub.controllers.world import World
@@ -52,7 +52,7 @@ class Deciding:
         looking: Looking,
         foreign: Foreign,
         tempo: Tempo,
-        metrics: HubMetrics,
+        metrics: DecisionMetrics,
         *,
         planner: Planner,
         policy: FleetPolicy,
@@ -133,7 +133,8 @@ class Deciding:
         unready = (
             e for e in self._table if e.state is not None and not e.state.ended and self._limits.unready(e.state)
         )
-        return ", ".join(sorted(str(entry.ref) for entry in unready)[:3])
+        late = [*(str(entry.ref) for entry in unready), *self._foreign.unready()]
+        return ", ".join(sorted(late)[:3])
 
     def _carry_out(self, outcome: Plan) -> None:
         refusals = {refusal.key: refusal for refusal in outcome.refusals}

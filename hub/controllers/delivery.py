@@ -25,6 +25,7 @@ from hub.controllers.writes import Create, Delete, MergePatch, Write, WriteKey, 
 from hub.fleet.shape import Toleration
 from hub.jobs.attempt import Attempt
 from hub.jobs.memory import Memory
+from hub.jobs.pod_updates import PodUpdates, updated
 from hub.jobs.spec import JobSpec
 from hub.jobs.works import attempt_from_work, slice_to_work
 from hub.planner.plan import Admission, Refusal, Slice
@@ -46,14 +47,29 @@ class Delivery:
     # To the cluster.
 
     def admit(self, entry: JobEntry, spec: JobSpec, admission: Admission) -> None:
-        """Every slice of the admission becomes a work with an epoch of its own."""
+        """Every slice of the admission becomes a work with an epoch of its own. What admission checks must let through
+        first is only reserved: see `send`."""
         for part in admission.slices:
             epoch = entry.next_epoch()
-            work = self._work(spec, part, admission.queue, epoch)
+            flavors = (flavor for _, flavor in part.flavors)
+            reserved = bool(self._world.quotas.strangers(admission.queue, flavors))
+            work = self._work(spec, part, admission.queue, epoch, reserved=reserved)
             entry.assumed[epoch] = attempt_from_work(work)
             self._create(entry, work, epoch, admission.key)
 
-    def _work(self, spec: JobSpec, part: Slice, queue: str, epoch: int) -> Json:
+    def send(self, entry: JobEntry, spec: JobSpec, attempt: Attempt, updates: PodUpdates) -> None:
+        """What was reserved goes to its cluster, under the same epoch, with what its checks add to its pods."""
+        part = Slice(
+            attempt.cluster, attempt.tasks, attempt.attempt, attempt.slots, attempt.flavors, attempt.decision,
+            attempt.domain,
+        )  # fmt: skip
+        if updates:
+            spec = replace(spec, template=updated(spec.template, updates))
+        work = self._work(spec, part, attempt.queue, attempt.epoch)
+        entry.assumed[attempt.epoch] = attempt_from_work(work)
+        self._create(entry, work, attempt.epoch, spec.key)
+
+    def _work(self, spec: JobSpec, part: Slice, queue: str, epoch: int, *, reserved: bool = False) -> Json:
         labels, tolerations = self._world.flavoring(part.flavors)
         if labels or tolerations:
             cluster = self._world.clusters.get(part.cluster) or {}
@@ -62,7 +78,7 @@ class Delivery:
             spec = replace(spec, template=flavored(spec.template, selector, tolerations))
         return slice_to_work(
             spec, part.cluster, part.tasks, part.attempt, part.slots, part.flavors, queue, epoch, part.decision,
-            self._world.gpu_offer(part.cluster), part.domain,
+            self._world.gpu_offer(part.cluster), part.domain, reserved=reserved,
         )  # fmt: skip
 
     def _create(self, entry: JobEntry, work: Json, epoch: int, key_of_job: str) -> None:
@@ -108,13 +124,15 @@ class Delivery:
     def take_back(self, entry: JobEntry, attempts: tuple[Attempt, ...]) -> None:
         """Works whose end is in the job's status already."""
         for attempt in attempts:
-            work = entry.works.get((attempt.cluster, attempt.work))
+            work = entry.works.get((attempt.namespace, attempt.work))
             if work is not None and not work.deleting:
                 self._hold_then_delete(work)
 
     def drop_doubles(self, entry: JobEntry) -> None:
         for work in entry.doubles():
-            if not work.deleting:
+            if not work.deleting and work.attempt is not None and work.attempt.reserved:
+                self._delete(work)
+            elif not work.deleting:
                 _log.error("a second work of one epoch is taken back", job=str(entry.ref), cluster=work.cluster)
                 self._delete(work)
 

@@ -2,7 +2,8 @@
 
 Everything happens in the hub's loop, on news: an object, a cluster, a mask, a scorer's own configuration, an answer.
 Of a scorer whose object or configuration cannot be read any more the last that could is asked. Asking is
-hub/controllers/scorer_runner.py, who is asked about is scorer_roster.py, AddOnPlacementScores are scorer_publishing.py.
+hub/controllers/scorer_runner.py, who is asked about is scorer_roster.py, what follows from answers is
+scorer_feeding.py; scorers that agents ask are scorer_orders.py and scorer_reports.py.
 """
 
 from __future__ import annotations
@@ -10,34 +11,37 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from typing import Any
 
 from hub.api.errors import InvalidObjectError
 from hub.api.reasons import Reason
+from hub.asking.access import Access
+from hub.asking.answer import ScorerAnswer
+from hub.asking.http import ScorerHttp
+from hub.asking.trouble import ScorerTrouble
 from hub.client.interface import KubeApi
 from hub.controllers.scorer_delivery import ScorerDelivery
-from hub.controllers.scorer_http import ScorerHttp
+from hub.controllers.scorer_feeding import TOGETHER, ScorerFeeding
 from hub.controllers.scorer_metrics import ScorerMetrics
+from hub.controllers.scorer_orders import ScorerOrders
 from hub.controllers.scorer_publishing import ScorerPublishing
+from hub.controllers.scorer_reports import ScorerReports
 from hub.controllers.scorer_roster import ScorerRoster, key_of
+from hub.controllers.scorer_round import Asks
 from hub.controllers.scorer_runner import ScorerRunner
 from hub.controllers.scorer_state import Key, ScorerState
 from hub.controllers.scorer_telling import ScorerTelling
-from hub.controllers.source_clients import Access
 from hub.controllers.world import World
 from hub.controllers.writes import Writes
-from hub.fleet.changes import ScoresGone, ScoresSeen
+from hub.fleet.changes import ScoresGone
 from hub.placement.scorer_targets import DynamicScore, column_name
-from hub.scoring.dynamic.answer import ScorerAnswer
 from hub.scoring.dynamic.document import ScorerDocument
 from hub.scoring.dynamic.plan import ScorerPlan, make_plan
+from hub.scoring.dynamic.policy import ADD_ON
 from hub.scoring.dynamic.spec import parse_scorer
-from hub.scoring.dynamic.trouble import ScorerTrouble
 from hub.scoring.interface import WeightedScorer
 
 Json = dict[str, Any]
-_FOR_EVER: Final = float("inf")
-_TOGETHER: Final = 0.05
 
 
 class DynamicScoring:
@@ -62,7 +66,10 @@ class DynamicScoring:
         self.states: dict[Key, ScorerState] = {}
         self.publishing = ScorerPublishing(self.states, writes, now, metrics.sent, self._tell)
         self._telling = ScorerTelling(writes, now)
+        self._feeding = ScorerFeeding(self.states, world, self.publishing, self._telling, now, on_change)
         self.roster = ScorerRoster(self.states, world, self._telling, self._retarget_soon)
+        self._orders = ScorerOrders(self.roster, writes)
+        self._reports = ScorerReports(self.states, self.roster, self.answered, now)
         self._delivery = ScorerDelivery(api, self.states, self.roster, writes)
         metrics.watch(self.states, now)
         self._runners: dict[Key, ScorerRunner] = {}
@@ -70,18 +77,18 @@ class DynamicScoring:
         self._scorers: dict[str, WeightedScorer] = {}
         # Whose column each is, by score.
         self._columns: dict[str, Key] = {}
-        self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._changed: set[Key] = set()
         self._stopping: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
         if self._http is None:
             self._http = ScorerHttp(self._access)
             self._telling.start()
+            self._feeding.start()
             for key in self.states:
                 self._run(key)
             self.publishing.start()
             self._delivery.start()
+            self._orders.start()
             self._retarget()
             self.roster.announce()
 
@@ -97,9 +104,8 @@ class DynamicScoring:
         http, runners, self._http, self._runners = self._http, list(self._runners.values()), None, {}
         self.publishing.stop()
         self._delivery.stop()
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
+        self._orders.stop()
+        self._feeding.stop()
         if http is not None:
             self._finally(self._end(runners, http))
 
@@ -163,10 +169,16 @@ class DynamicScoring:
         if runner is not None:
             self._finally(runner.stop())
         self._telling.forget(key)
-        self._changed.discard(key)
+        self._feeding.forget(key)
+        self._reports.forget(key)
         self._metrics.forget(key)
         self._retarget_soon()
         self.roster.policy_said(key)
+
+    def scoring_seen(self, obj: Json, *, gone: bool) -> None:
+        """A ClusterScoring: what an agent is told, and what it was answered."""
+        self._orders.seen(obj, gone=gone)
+        self._reports.seen(obj, gone=gone)
 
     # What a scorer says.
 
@@ -184,14 +196,17 @@ class DynamicScoring:
             self._retarget_soon()
         self._telling.scorer(key, self.states[key])
 
-    def answered(self, key: Key, cluster: str, plan: ScorerPlan, outcome: ScorerAnswer | ScorerTrouble) -> None:
+    def answered(
+        self, key: Key, cluster: str, plan: ScorerPlan, outcome: ScorerAnswer | ScorerTrouble, at: float | None = None
+    ) -> None:
+        """`at`: when that was, epoch seconds; None: now."""
         state = self.states.get(key)
         if state is None or state.plan != plan or cluster not in state.concerned:
             return
         changed = False
         if isinstance(outcome, ScorerAnswer):
             clamped = state.values.clamped
-            changed = state.values.take(cluster, plan, outcome, self._now())
+            changed = state.values.take(cluster, plan, outcome, self._now() if at is None else at)
             self._metrics.cut(key, state.values.clamped - clamped, outcome.dropped)
             state.troubles.pop(cluster, None)
             if outcome.complaints:
@@ -202,26 +217,26 @@ class DynamicScoring:
             if outcome.reason is Reason.SCORER_NO_RESULTS:
                 changed = state.values.none(cluster)
         self._metrics.asked(key, plan.score, outcome if isinstance(outcome, ScorerTrouble) else None)
-        self._changed.add(key)
-        self._later("feed", _TOGETHER, self._feed)
+        self._feeding.changed(key)
+        self._feeding.feed_soon()
         if changed:
-            self._later("changed", _TOGETHER, self._on_change)
+            self._feeding.plan_soon()
 
     # Who is asked what.
 
     def _run(self, key: Key) -> None:
         if self._http is None:
             return
-        runner = ScorerRunner(
+        asks = Asks(
             self._api,
             key[0],
             self._http,
             _Reports(self, key),
             self._metrics.observer(key, lambda: self._score_of(key)),
-            sync_every=self._sync_every,
-            at_once=self._at_once,
-            clock=self._now,
+            self._now,
+            self._access,
         )
+        runner = ScorerRunner(asks, sync_every=self._sync_every, at_once=self._at_once)
         self._runners[key] = runner
         self._instruct(key, runner)
         runner.start()
@@ -236,7 +251,7 @@ class DynamicScoring:
 
     def _retarget_soon(self) -> None:
         if self._http is not None:
-            self._later("retarget", _TOGETHER, self._retarget)
+            self._feeding.later("retarget", TOGETHER, self._retarget)
 
     def _retarget(self) -> None:
         """Every scorer's plan and clusters as they follow from what is known now. What stays equal is left alone."""
@@ -256,8 +271,8 @@ class DynamicScoring:
                 del state.troubles[cluster]
             same = before == (state.plan, state.concerned, state.problem)
             if not same:
-                self._changed.add(key)
-            if plan is not None and plan.publishes and not plan.policy.by_agent:
+                self._feeding.changed(key)
+            if plan is not None and plan.publishes and plan.policy.scored_by != ADD_ON:
                 name = column_name(plan.score)
                 old = self._scorers.get(name)
                 entry = WeightedScorer(DynamicScore(plan, state.concerned), plan.policy.weight)
@@ -268,11 +283,13 @@ class DynamicScoring:
         for score in self._columns.keys() - columns.keys():
             self._world.note(ScoresGone(column_name(score)))
         self._delivery.wake()
+        self._orders.wake()
+        self._reports.again()
         self.publishing.wake()
-        news = bool(self._changed) or scorers != self._scorers or self._columns != columns
+        news = self._feeding.anything or scorers != self._scorers or self._columns != columns
         self._columns, self._scorers = columns, scorers
         if news:
-            self._feed()
+            self._feeding.feed()
             self._on_change()
 
     def _replan(self, key: Key, state: ScorerState, columns: dict[str, Key]) -> None:
@@ -300,52 +317,6 @@ class DynamicScoring:
         state = self.states.get(key)
         if state is not None:
             self._telling.scorer(key, state)
-
-    # What follows from it.
-
-    def _feed(self) -> None:
-        """Into the fleet's columns, to the publishing and into the statuses; many answers at once."""
-        changed, self._changed = self._changed, set()
-        for key in sorted(changed):
-            state = self.states.get(key)
-            if state is None:
-                continue
-            if state.plan is not None and state.problem is None:
-                values, ends = state.values.column()
-                self._world.note(ScoresSeen(column_name(state.plan.score), values, _FOR_EVER, ends))
-            self._telling.scorer(key, state)
-        self.publishing.wake(changed)
-        self._wake_at_end()
-
-    def _wake_at_end(self) -> None:
-        """A value that ends changes the order at that moment, not at the next news."""
-        now = self._now()
-        end = min((state.values.next_end(now) for state in self.states.values()), default=_FOR_EVER)
-        if end == _FOR_EVER:
-            return
-        seconds = max(end - now + 0.01, _TOGETHER)
-        timer = self._timers.get("end")
-        if timer is not None and timer.when() > asyncio.get_running_loop().time() + seconds:
-            timer.cancel()
-            del self._timers["end"]
-        self._later("end", seconds, self._ended)
-
-    def _ended(self) -> None:
-        for key, state in self.states.items():
-            self._telling.scorer(key, state)
-        self._wake_at_end()
-        self._on_change()
-
-    def _later(self, what: str, seconds: float, do: Callable[[], None]) -> None:
-        """Once, however often it is asked for until then."""
-        if what in self._timers or self._http is None:
-            return
-
-        def now() -> None:
-            self._timers.pop(what, None)
-            do()
-
-        self._timers[what] = asyncio.get_running_loop().call_later(max(0.0, seconds), now)
 
     def _finally(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -1,7 +1,8 @@
 """Events for people who look with kubectl: few, aggregated, and never in the way of anything.
 
-The same thing about the same job within five minutes is one Event that counts. When more happens than a person could
-read, Events are dropped: the job's status has the same facts.
+The same thing about the same job within five minutes is one Event that counts: servers let nothing else of an Event
+be changed, so what is said in other words is another. When more happens than a person could read, Events are dropped:
+the job's status has the same facts.
 """
 
 from __future__ import annotations
@@ -73,14 +74,15 @@ class Events:
     def __init__(self, writes: Writes, instance: str, clock: Callable[[], float], now: Callable[[], float]) -> None:
         self.dropped = 0
         self._writes, self._instance, self._clock, self._now = writes, instance, clock, now
-        self._series: OrderedDict[tuple[str, str, str], _Series] = OrderedDict()
+        self._series: OrderedDict[tuple[str, str, str, str], _Series] = OrderedDict()
         self._left, self._at = _AT_ONCE, clock()
 
     def say(
         self, job: About, reason: str, note: str, action: str, kind: Literal["Normal", "Warning"] = "Normal"
     ) -> None:
         now = self._clock()
-        key = (job.uid, reason, action)
+        note = note[:_NOTE]
+        key = (job.uid, reason, action, note)
         series = self._series.get(key)
         if series is not None and now - series.since > _SERIES_SECONDS:
             series = None
@@ -120,8 +122,8 @@ class Events:
         at = format_micro_time(from_timestamp(self._now()))
         counted = {"series": {"count": series.count, "lastObservedTime": at}} if series.count > 1 else {}
         if series.made:
-            return MergePatch({**counted, "note": note[:_NOTE]})
-        return Create(_event(job, series.name, reason, note[:_NOTE], action, kind, at, self._instance) | counted)
+            return MergePatch(counted)
+        return Create(_event(job, series.name, reason, note, action, kind, at, self._instance) | counted)
 
 
 def _event(job: About, name: str, reason: str, note: str, action: str, kind: str, at: str, instance: str) -> Object:

@@ -13,7 +13,7 @@ from hub.api.reasons import Reason
 from hub.api.resource import MANIFEST_WORKS
 from hub.client.interface import Object
 from hub.controllers.logs import logger
-from hub.controllers.metrics import HubMetrics
+from hub.controllers.metrics.jobs import EvictionMetrics
 from hub.controllers.seen import SeenWork, read_work
 from hub.controllers.table import JobEntry, JobTable
 from hub.controllers.writes import MergePatch, Write, WriteKey, Writes
@@ -43,7 +43,7 @@ class Evicting:
         self,
         table: JobTable,
         writes: Writes,
-        metrics: HubMetrics,
+        metrics: EvictionMetrics,
         now: Callable[[], float],
         on_told: Callable[[JobEntry, Attempt, Eviction], None] = lambda entry, attempt, eviction: None,
     ) -> None:
@@ -68,7 +68,9 @@ class Evicting:
         if not attempt.live or attempt.eviction is not None or attempt.epoch in entry.evicting:
             return False
         now = self._now()
-        eviction = Eviction(cause.reason.code, cause.message, now, now + cause.notice, cause.kind, cause.by)
+        # Where nothing runs yet, nobody needs time to end.
+        notice = 0.0 if attempt.reserved else cause.notice
+        eviction = Eviction(cause.reason.code, cause.message, now, now + notice, cause.kind, cause.by)
         entry.evicting[attempt.epoch] = eviction
         self._metrics.evictions.labels(attempt.queue, cause.reason.code).inc()
         _log.info(

@@ -1,12 +1,14 @@
 """Workloads that nobody made for a job of this hub: somebody else runs them, the quota is decided here.
 
 They wait and hold beside the hub's own jobs, by the same rules. What is decided is written into their status in Kueue's
-words, and counts from that moment. Whoever runs one says Finished when it ends, and gives its quota back when it was
-evicted; of one without an owner the hub does that itself, for nobody else would. They are given quota, not a cluster.
+words, and counts from that moment. Whoever runs one says Finished when it ends, PodsReady when its pods are up, and
+gives its quota back when it was evicted; of one without an owner, or that never started, the hub does that itself, for
+nobody else would. They are given quota, not a cluster.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,12 +20,15 @@ from hub.api.reasons import Reason
 from hub.api.resource import WORKLOADS
 from hub.api.timestamps import format_time, from_timestamp
 from hub.client.interface import Object
-from hub.controllers.foreign_status import Verdict, preemptions_in, status_after
+from hub.controllers.foreign_limits import ForeignLimits
+from hub.controllers.foreign_status import Verdict, preemptions_in, status_after, time_over
 from hub.controllers.foreign_workload import Holding, Waiting, admission, read_workload
 from hub.controllers.logs import logger
 from hub.controllers.world import World
 from hub.controllers.writes import MergePatch, Write, WriteKey, Writes
 from hub.fleet.shape import TaskShape
+from hub.jobs.admission_checks import read_checks, stale
+from hub.jobs.limits import PodsReady
 from hub.planner.plan import Admission, HeldSlice, Preemption, Refusal
 from hub.queueing.demand import Demand
 from hub.queueing.ledger import change
@@ -34,7 +39,9 @@ Json = dict[str, Any]
 _log = logger(__name__)
 _TOLD: Final = 1.0
 """Seconds before a new reason to wait is written: most change again at once."""
-_DRAIN: Final = "HoldAndDrain"
+# Rather a moment late than just too early to see that it has passed.
+_LATE: Final = 0.001
+_LONGEST: Final = 3600.0
 
 
 @dataclass(slots=True, eq=False)
@@ -49,14 +56,23 @@ class _Entry:
     refusal: Refusal | None = None
     spoiled: Demand | None = None
     stuck: bool = False
+    timer: asyncio.TimerHandle | None = None
 
 
 class Foreign:
     """`on_change` is called when a decision could differ. `now`: epoch seconds."""
 
     def __init__(
-        self, world: World, writes: Writes, *, now: Callable[[], float], on_change: Callable[[], None]
+        self,
+        world: World,
+        writes: Writes,
+        *,
+        now: Callable[[], float],
+        on_change: Callable[[], None],
+        ready: PodsReady | None = None,
     ) -> None:
+        """`ready`: how long their pods may take to be ready; None: as long as they want."""
+        self._limits = ForeignLimits(ready)
         # By uid; and which it is, by key.
         self.demands: dict[str, Demand] = {}
         self._waiting: dict[str, str] = {}
@@ -68,6 +84,8 @@ class Foreign:
         self._quotas: Quotas | None = None
         # Of who waits for what, and who holds what.
         self._changes = 0
+        # Who is admitted and not all up, by uid.
+        self._unready: dict[str, str] = {}
 
     @property
     def slices(self) -> tuple[HeldSlice, ...]:
@@ -75,15 +93,20 @@ class Foreign:
             self._listed = tuple(self._slices.values())
         return self._listed
 
-    def counts(self) -> Iterable[tuple[str, str, bool, dict[FlavorResource, int]]]:
-        """(namespace, LocalQueue, whether it holds quota, what) of each that is active and has not finished."""
+    def unready(self) -> Iterable[str]:
+        """Keys of those that are admitted and whose pods are not all up."""
+        return self._unready.values()
+
+    def counts(self) -> Iterable[tuple[str, str, bool, dict[FlavorResource, int], bool]]:
+        """(namespace, LocalQueue, whether it holds quota, what, whether admission checks keep it from starting) of each
+        that is active and has not finished."""
         for entry in self._entries.values():
             read, spec = entry.read, entry.obj.get("spec") or {}
             queue = str(spec.get("queueName") or "")
             if isinstance(read, Holding):
-                yield _namespace(entry.obj), queue, True, dict(read.amounts)
+                yield _namespace(entry.obj), queue, True, dict(read.amounts), not _admitted(self._effective(entry))
             elif read is not None and read.demand is not None:
-                yield _namespace(entry.obj), queue, False, {}
+                yield _namespace(entry.obj), queue, False, {}, False
 
     # What is seen.
 
@@ -94,17 +117,27 @@ class Foreign:
             entry = self._entries[uid] = _Entry(obj)
         elif _version(obj) < _version(entry.obj):
             return
+        ran = time_over(entry.obj, obj, self._now())
         entry.obj, entry.stuck = obj, False
         if entry.verdict is not None and entry.verdict.shows(obj.get("status") or {}):
             entry.verdict = None
+        if ran is not None and entry.verdict is None:
+            self._decided(entry, Verdict("past", count=ran))
+        was_unready = uid in self._unready
         before = self._changes
         self._look(uid, entry)
+        if was_unready and uid not in self._unready and self._limits.blocks:
+            self._changes += 1
         if self._changes != before:
             self._on_change()
 
     def gone(self, obj: Json) -> None:
         uid = str(obj["metadata"]["uid"])
-        if self._entries.pop(uid, None) is not None:
+        entry = self._entries.pop(uid, None)
+        if entry is not None:
+            if entry.timer is not None:
+                entry.timer.cancel()
+            self._unready.pop(uid, None)
             self._hold(uid, None, None)
             self._wait(uid, None)
             self._on_change()
@@ -127,19 +160,40 @@ class Foreign:
         """Everything that follows from the object and from what was decided since."""
         obj = self._effective(entry)
         try:
-            entry.read, entry.problem = read_workload(obj, self._world.quotas, place=False), ""
+            by_eviction = self._limits.by_eviction
+            entry.read = read_workload(obj, self._world.quotas, place=False, by_eviction=by_eviction)
+            entry.problem = ""
         except InvalidObjectError as error:
             entry.read, entry.problem = None, str(error)
         if entry.problem and not condition_is((obj.get("status") or {}).get("conditions"), "Finished"):
             self._refuse(entry, Refusal(_key(obj), Reason.INVALID_SPEC, (("detail", entry.problem),)))
         held = entry.read if isinstance(entry.read, Holding) else None
         self._hold(uid, held, entry)
-        waiting = entry.read.demand if isinstance(entry.read, Waiting) else None
+        if held is not None and not held.leaving and self._limits.unready(obj):
+            self._unready[uid] = _key(obj)
+        else:
+            self._unready.pop(uid, None)
+        waiting = self._demand(entry) if isinstance(entry.read, Waiting) else None
         if waiting == entry.spoiled or obj["metadata"].get("deletionTimestamp"):
             waiting = None
         self._wait(uid, waiting)
-        if held is not None:
-            self._keep_going(entry, held)
+        self._keep_going(entry)
+
+    def _demand(self, entry: _Entry) -> Demand | None:
+        """What it asks for now: nothing while it backs off, or while answers are there about quota that it had."""
+        read, status = entry.read, entry.obj.get("status") or {}
+        assert isinstance(read, Waiting), "asked of what waits"
+        if read.demand is None or stale(read_checks(status)):
+            return None
+        if read.again_at is None or read.again_at <= self._now():
+            return read.demand
+        at = format_time(from_timestamp(read.again_at))
+        count = (status.get("requeueState") or {}).get("count")
+        refusal = Refusal(read.key, Reason.CHECK_RETRY, (("at", at),))
+        if count:
+            refusal = Refusal(read.key, Reason.BACKING_OFF, (("count", count), ("at", at)))
+        self._refuse(entry, refusal)
+        return None
 
     def _wait(self, uid: str, demand: Demand | None) -> None:
         before = self.demands.get(uid)
@@ -151,33 +205,43 @@ class Foreign:
         if demand is not None:
             self.demands[uid], self._waiting[demand.key] = demand, uid
 
-    def _keep_going(self, entry: _Entry, held: Holding) -> None:
-        """One that holds quota: whether it must go, or has to give its quota back."""
-        if entry.verdict is not None or entry.stuck:
+    def _keep_going(self, entry: _Entry) -> None:
+        """What must become of it whoever else waits."""
+        if entry.timer is not None:
+            entry.timer.cancel()
+            entry.timer = None
+        if entry.verdict is not None or entry.stuck or entry.read is None:
             return
-        spec = entry.obj.get("spec") or {}
-        verdict = None
-        if held.leaving:
-            if not entry.obj["metadata"].get("ownerReferences"):
-                verdict = Verdict.released()
-        elif spec.get("active") is False:
-            verdict = Verdict.evicted("Deactivated", "The workload is deactivated")
-        elif (why := self._drained(held)) is not None:
-            verdict = Verdict.evicted(*why)
-        if verdict is not None:
-            self._decided(entry, verdict)
+        now = self._now()
+        step = self._limits.step(entry.obj, entry.read, self._world.quotas, now)
+        if step.verdict is not None:
+            self._decided(entry, step.verdict)
+        elif step.deactivate:
+            self._deactivate(entry)
+        elif step.wake_at is not None:
+            delay = min(max(step.wake_at - now, 0.0) + _LATE, _LONGEST)
+            entry.timer = asyncio.get_running_loop().call_later(delay, self._rings, entry)
 
-    def _drained(self, held: Holding) -> tuple[str, str] | None:
-        quotas, demand = self._world.quotas, held.waiting.demand
-        queue = quotas.queues.get(held.queue)
-        if queue is not None and queue.stop == _DRAIN:
-            why = Reason.CLUSTER_QUEUE_STOPPED
-            return why.code, why.message(queue=queue.name)
-        local = quotas.local_queues.get((demand.namespace, demand.queue)) if demand is not None else None
-        if local is not None and local.stop == _DRAIN:
-            why = Reason.LOCAL_QUEUE_STOPPED
-            return why.code, why.message(queue=local.name)
-        return None
+    def _rings(self, entry: _Entry) -> None:
+        uid = str(entry.obj["metadata"]["uid"])
+        entry.timer = None
+        if self._entries.get(uid) is entry:
+            before = self._changes
+            self._look(uid, entry)
+            if self._changes != before:
+                self._on_change()
+
+    def _deactivate(self, entry: _Entry) -> None:
+        """Its status says why already; what is left to do about it follows when this is seen."""
+        meta = entry.obj["metadata"]
+        patch = MergePatch({"metadata": {"uid": meta["uid"]}, "spec": {"active": False}})
+        key = WriteKey(WORKLOADS, _namespace(entry.obj), str(meta["name"]))
+        self._writes.submit(
+            key,
+            lambda: patch if (entry.obj.get("spec") or {}).get("active") is not False else None,
+            on_done=self._answered,
+            on_error=lambda _key, error: self._refused(entry, error),
+        )
 
     def _hold(self, uid: str, held: Holding | None, entry: _Entry | None) -> None:
         before = self._slices.get(uid)
@@ -207,7 +271,10 @@ class Foreign:
         queue = self._world.quotas.queues[decided.queue]
         assigned = admission(queue, entry.read.pod_sets, decided.slices)
         entry.refusal = None
-        self._decided(entry, Verdict.admitted(assigned))
+        flavors = {flavor for part in assigned["podSetAssignments"] for flavor in part["flavors"].values()}
+        asked, checks = self._world.quotas.asks(queue.name, flavors), self._world.quotas.checks
+        ours = next((name for name in asked if name in checks and checks[name].ours), "")
+        self._decided(entry, Verdict.admitted(assigned, asked, ours))
         return True
 
     def preempt(self, decided: Preemption) -> bool:
@@ -324,6 +391,10 @@ def _slice(uid: str, held: Holding, preempted: int) -> HeldSlice:
         place=False,
         local=demand.queue if demand is not None else "",
     )
+
+
+def _admitted(obj: Mapping[str, Any]) -> bool:
+    return condition_is((obj.get("status") or {}).get("conditions"), "Admitted")
 
 
 def _namespace(obj: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """Workloads that are not mirrors of the hub's own jobs: somebody else runs them, the quota is the same.
 
-One pod set is placed like a gang; several get quota as one sum and no place. Which fields have no effect on the
-decision yet is said in words, never passed over.
+One pod set is placed like a gang; several, or one of which fewer pods would do, get quota each for itself and no place.
+Which fields have no effect on the decision yet is said in words, never passed over.
 """
 
 from __future__ import annotations
@@ -15,34 +15,43 @@ from hub.api.conditions import condition_is, find_condition
 from hub.api.conversion import V1BETA1, to_v1beta2
 from hub.api.errors import InvalidObjectError
 from hub.api.indexset import IndexSet
+from hub.api.reasons import Reason
 from hub.api.timestamps import parse_time
-from hub.fleet.shape import TaskShape, amount_of, task_shape
+from hub.fleet.shape import Pods, TaskShape, amount_of, task_shape
+from hub.jobs.admission_checks import requeue_time
 from hub.planner.plan import Slice
 from hub.queueing.amount import quantity
 from hub.queueing.assign import counted
 from hub.queueing.demand import Demand, TaskGroup
+from hub.queueing.kueue.workload import Part
 from hub.queueing.objects import ClusterQueue, FlavorResource
 from hub.queueing.quotas import Quotas
 
 Json = Mapping[str, Any]
-UNPLACED = "its pod sets get quota as one sum and are not placed on a cluster"
+UNPLACED = "its pod sets get quota and are not placed on a cluster"
 
 
 @dataclass(frozen=True, slots=True)
 class PodSet:
+    """As in hub/fleet/shape.py's Pods. `count` is without those that have ended for good."""
+
     name: str
     count: int
     shape: TaskShape
+    least: int | None = None
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A Workload without quota. `demand` is None while its owner keeps it out of the queue."""
+    """A Workload without quota. `demand` is None while its owner keeps it out of the queue. `again_at`: it backs off
+    until then (epoch seconds)."""
 
     key: str
     pod_sets: tuple[PodSet, ...]
     demand: Demand | None
     notes: tuple[str, ...]
+    again_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +69,14 @@ class Holding:
     since: float
     leaving: bool = False
 
+    @property
+    def flavors(self) -> tuple[str, ...]:
+        return tuple(sorted({flavor for (flavor, _), _ in self.amounts}))
 
-def read_workload(obj: Json, quotas: Quotas, *, place: bool) -> Waiting | Holding | None:
-    """None when it has finished. `place`: whether there are clusters to choose from.
+
+def read_workload(obj: Json, quotas: Quotas, *, place: bool, by_eviction: bool = True) -> Waiting | Holding | None:
+    """None when it has finished. `place`: whether there are clusters to choose from. `by_eviction`: whoever did not
+    become ready in time is queued from then on.
 
     Raises `InvalidObjectError` by field.
     """
@@ -75,10 +89,13 @@ def read_workload(obj: Json, quotas: Quotas, *, place: bool) -> Waiting | Holdin
     holds = condition_is(conditions, "QuotaReserved") and bool(status.get("admission"))
     if not spec.get("podSets") and not holds:
         raise InvalidObjectError("at least one is needed", field="spec.podSets")
-    pod_sets = tuple(_pod_set(entry, f"spec.podSets[{n}]") for n, entry in enumerate(spec.get("podSets") or ()))
+    ended = _ended(status)
+    pod_sets = tuple(_pod_set(entry, f"spec.podSets[{n}]", ended) for n, entry in enumerate(spec.get("podSets") or ()))
     active = spec.get("active") is not False and bool(pod_sets)
     demand = _demand(key, meta, spec, pod_sets, quotas, place=place) if active else None
-    waiting = Waiting(key, pod_sets, demand, tuple(_notes(spec, status)))
+    if demand is not None and (queued := _queued(conditions, by_eviction=by_eviction)) is not None:
+        demand = replace(demand, queued=queued)
+    waiting = Waiting(key, pod_sets, demand, tuple(_notes(spec, place=place)), requeue_time(status))
     return _holding(key, status, waiting) if holds else waiting
 
 
@@ -95,6 +112,8 @@ def mirrored(obj: Json, jobs: Iterable[str], keys: Container[str]) -> bool:
 
 def admission(queue: ClusterQueue, pod_sets: Sequence[PodSet], parts: Sequence[Slice]) -> dict[str, Any]:
     """`Workload.status.admission` of what was decided."""
+    if parts[0].parts:
+        return {"clusterQueue": queue.name, "podSetAssignments": [_given(part) for part in parts[0].parts]}
     flavors = dict(parts[0].flavors)
     assignments = [_assignment(queue, p.name, p.shape, p.count, flavors) for p in pod_sets]
     return {"clusterQueue": queue.name, "podSetAssignments": assignments}
@@ -112,6 +131,15 @@ def job_admission(queue: ClusterQueue, shape: TaskShape, parts: Sequence[Slice])
     return {"clusterQueue": queue.name, "podSetAssignments": assignments}
 
 
+def _given(part: Part) -> dict[str, Any]:
+    return {
+        "name": part.name,
+        "flavors": {resource: flavor for resource, flavor, _ in part.amounts},
+        "resourceUsage": {resource: str(quantity(resource, value)) for resource, _, value in part.amounts},
+        "count": part.count,
+    }
+
+
 def _assignment(
     queue: ClusterQueue, name: str, shape: TaskShape, count: int, flavors: Mapping[str, str]
 ) -> dict[str, Any]:
@@ -126,7 +154,7 @@ def _assignment(
 
 def _holding(key: str, status: Json, waiting: Waiting) -> Holding:
     admitted = status["admission"]
-    ended = {str(entry["name"]): int(entry["count"]) for entry in status.get("reclaimablePods") or ()}
+    ended = _ended(status)
     amounts: dict[FlavorResource, int] = {}
     notes = list(waiting.notes)
     tasks = 0
@@ -164,20 +192,42 @@ def _holding(key: str, status: Json, waiting: Waiting) -> Holding:
     )
 
 
+def _ended(status: Json) -> dict[str, int]:
+    """By pod set, how many of its pods need nothing any more."""
+    return {str(entry["name"]): int(entry["count"]) for entry in status.get("reclaimablePods") or ()}
+
+
+def _queued(conditions: Any, *, by_eviction: bool) -> float | None:
+    """Since when it is in the queue, where that is not since its creation."""
+    evicted = find_condition(conditions, "Evicted")
+    if evicted is None or evicted.get("status") != "True":
+        return None
+    reason, at = evicted.get("reason"), evicted.get("lastTransitionTime")
+    late = reason == Reason.PODS_READY_TIMEOUT.code and by_eviction
+    return parse_time(str(at)).timestamp() if at and (late or reason == Reason.ADMISSION_CHECK.code) else None
+
+
 def _asked(waiting: Waiting, pod_set: str, resource: str) -> int:
     """Of one pod."""
     shape = next((one.shape for one in waiting.pod_sets if one.name == pod_set), TaskShape())
     return {"pods": 1, names.GPU_MILLI: shape.gpu_milli}.get(resource) or shape.request(resource)
 
 
-def _pod_set(entry: Json, field: str) -> PodSet:
-    count = entry.get("count")
+def _pod_set(entry: Json, field: str, ended: Mapping[str, int]) -> PodSet:
+    name, least = str(entry.get("name") or "main"), entry.get("minCount")
+    count = max(0, (1 if entry.get("count") is None else int(entry["count"])) - ended.get(name, 0))
     try:
         shape = task_shape(entry.get("template") or {})
     except InvalidObjectError as error:
         text = str(error).removeprefix(f"{error.field}: ")
         raise InvalidObjectError(text, field=f"{field}.{error.field}") from error
-    return PodSet(str(entry.get("name") or "main"), 1 if count is None else int(count), shape)
+    return PodSet(
+        name=name,
+        count=count,
+        shape=shape,
+        least=int(least) if least is not None and int(least) < count else None,
+        group=str((entry.get("topologyRequest") or {}).get("podSetGroupName") or ""),
+    )
 
 
 def _demand(key: str, meta: Json, spec: Json, pod_sets: Sequence[PodSet], quotas: Quotas, *, place: bool) -> Demand:
@@ -185,12 +235,20 @@ def _demand(key: str, meta: Json, spec: Json, pod_sets: Sequence[PodSet], quotas
     priority, problem = spec.get("priority"), ""
     if priority is None:
         name = str(reference.get("name") or "")
-        priority = quotas.priorities.get(name, 0)
+        known = quotas.priority_of(str(reference.get("kind") or ""), name)
+        priority = quotas.default_priority if known is None else known
         if name and reference.get("kind") == "WorkloadPriorityClass" and name not in quotas.priorities:
             problem = f"spec.priorityClassRef.name: WorkloadPriorityClass {name} does not exist"
-    tasks = pod_sets[0].count if len(pod_sets) == 1 else 1
-    shape, conflict = (pod_sets[0].shape, "") if len(pod_sets) == 1 else _sum(pod_sets)
-    if not tasks:
+    # Fewer pods than all are for whoever runs them: what is placed here is placed whole.
+    alone = len(pod_sets) == 1 and (place or pod_sets[0].least is None)
+    tasks = pod_sets[0].count if alone else 1
+    shape = pod_sets[0].shape if alone else _together(pod_sets)
+    near: tuple[str, ...] = ()
+    if place and alone:
+        request = spec["podSets"][0].get("topologyRequest") or {}
+        shape = replace(shape, domain=str(request.get("required") or ""))
+        near = (str(request["preferred"]),) if request.get("preferred") and not shape.domain else ()
+    if not any(pods.count for pods in pod_sets):
         # Nothing is to run: it only passes through the queue.
         tasks, shape, place = 1, TaskShape(), False
     created = meta.get("creationTimestamp")
@@ -205,9 +263,10 @@ def _demand(key: str, meta: Json, spec: Json, pod_sets: Sequence[PodSet], quotas
         groups=(TaskGroup(IndexSet.span(tasks), 1),),
         slots=tasks,
         gang=True,
-        problem=problem or conflict,
+        problem=problem or _unplaceable(spec, place=place and alone),
         expected=_limit(spec),
-        place=place and len(pod_sets) == 1,
+        domains=near,
+        place=place and alone,
     )
 
 
@@ -217,36 +276,41 @@ def _limit(spec: Json) -> float | None:
     return float(seconds) if isinstance(seconds, int) and not isinstance(seconds, bool) and seconds > 0 else None
 
 
-def _sum(pod_sets: Sequence[PodSet]) -> tuple[TaskShape, str]:
-    """All pods as one task, and what in them contradicts one another."""
+def _together(pod_sets: Sequence[PodSet]) -> TaskShape:
+    """All pods as one whole, each kind for itself."""
     requests: dict[str, int] = {"pods": 0}
-    selector: dict[str, str] = {}
-    conflict = ""
     for pods in pod_sets:
         requests["pods"] += pods.count
         for resource, amount in pods.shape.requests:
             requests[resource] = requests.get(resource, 0) + amount * pods.count
-        for key, value in pods.shape.node_selector:
-            if selector.setdefault(key, value) != value:
-                conflict = f"spec.podSets: {pods.name} wants {key}={value}, another pod set {key}={selector[key]}"
-    tolerations = set(pod_sets[0].shape.tolerations).intersection(*(pods.shape.tolerations for pods in pod_sets[1:]))
-    shape = TaskShape(
+    return TaskShape(
         requests=tuple(sorted((resource, amount) for resource, amount in requests.items() if amount)),
-        node_selector=tuple(sorted(selector.items())),
-        tolerations=tuple(sorted(tolerations)),
+        parts=tuple(Pods(pods.name, pods.shape, pods.count, pods.least, pods.group) for pods in pod_sets),
     )
-    return shape, conflict
 
 
-def _notes(spec: Json, status: Json) -> Iterable[str]:
+def _unplaceable(spec: Json, *, place: bool) -> str:
+    """What its pods must have that nobody here can see to: to pass it over would be to start it in a wrong place."""
+    for number, pods in enumerate(spec.get("podSets") or ()):
+        request = pods.get("topologyRequest") or {}
+        for name in ("required", "podSetSliceRequiredTopology", "podsetSliceRequiredTopologyConstraints"):
+            if request.get(name) and (not place or name != "required"):
+                return (
+                    f"spec.podSets[{number}].topologyRequest.{name}: the hub gives quota to what others run, and no "
+                    "nodes. Leave it out, or let the hub run the job: a gang with topology, a Job with the annotation"
+                )
+    return ""
+
+
+def _notes(spec: Json, *, place: bool) -> Iterable[str]:
     """What the decision does not look at, where it is written."""
-    if any(pods.get("minCount") is not None for pods in spec.get("podSets") or ()):
-        yield "minCount: it is admitted whole or not at all"
-    if any(pods.get("topologyRequest") for pods in spec.get("podSets") or ()):
-        yield "topologyRequest: places within a cluster are the cluster's"
+    pod_sets: Sequence[Json] = spec.get("podSets") or ()
+    if place and len(pod_sets) == 1 and pod_sets[0].get("minCount") is not None:
+        yield "minCount: it is placed whole or not at all"
+    requests = [pods.get("topologyRequest") or {} for pods in pod_sets]
+    if not place and any(request.get("preferred") or request.get("unconstrained") for request in requests):
+        yield "topologyRequest: which nodes its pods prefer is left to whoever runs it"
     if spec.get("preemptionGates"):
         yield "preemptionGates: others make way for it all the same"
-    if any(((pods.get("template") or {}).get("spec") or {}).get("affinity") for pods in spec.get("podSets") or ()):
+    if any(((pods.get("template") or {}).get("spec") or {}).get("affinity") for pods in pod_sets):
         yield "affinity: flavors are chosen by nodeSelector and tolerations only"
-    if (status.get("requeueState") or {}).get("requeueAt"):
-        yield "requeueState.requeueAt: it is back in the queue at once"

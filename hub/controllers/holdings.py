@@ -155,6 +155,15 @@ class Holdings:
                 held[resource] = held.get(resource, 0) + amount
         return held
 
+    def reserved(self, job: str, attempts: Iterable[Attempt]) -> dict[FlavorResource, int]:
+        """Of that, what those of its `attempts` hold that were not sent yet."""
+        held, slices = dict[FlavorResource, int](), self._held.get(job, {})
+        for attempt in attempts:
+            one = slices.get(attempt.work) if attempt.reserved else None
+            for resource, amount in one.amounts if one is not None else ():
+                held[resource] = held.get(resource, 0) + amount
+        return held
+
     def _list(self, attempt: Attempt, held: HeldSlice) -> None:
         if attempt.cluster in self._world.lost:
             # Nobody there can be asked to go, and nobody knows when it will.

@@ -74,7 +74,7 @@ class Lifecycle:
         async with self._connect() as api:
             keeper = SetKeeper(api, self._resync, self._busy)
             registry = kopf.OperatorRegistry()
-            _register(registry, connect=lambda: _kopf_session(api), keeper=keeper, patience=self._patience)
+            _register(registry, connect=lambda: kopf_session(api), keeper=keeper, patience=self._patience)
             settings = kopf.OperatorSettings()
             settings.posting.enabled = False
             settings.scanning.disabled = True
@@ -122,7 +122,7 @@ def _register(registry: Any, *, connect: Callable[[], Any], keeper: SetKeeper, p
             keeper.wake()
 
 
-async def _kopf_session(api: Session) -> Any:
+async def kopf_session(api: Session) -> Any:
     """kopf's own connection, made from what ours was made of: credentials are read in one place."""
     import kopf
 

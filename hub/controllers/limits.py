@@ -36,6 +36,16 @@ class Standing:
     deactivate: Reason | None = None
     wake_at: float | None = None
 
+    def __or__(self, other: Standing) -> Standing:
+        """Both; where they differ, this one counts."""
+        moments = [moment for moment in (self.wake_at, other.wake_at) if moment is not None]
+        return Standing(
+            self.hold or other.hold,
+            self.evict + other.evict,
+            self.deactivate or other.deactivate,
+            min(moments, default=None),
+        )
+
 
 _FREE: Final = Standing()
 
@@ -82,7 +92,11 @@ class Limits:
         return self._until_up(entry, spec, state, since, found, wake)
 
     def queued(self, state: JobState) -> float | None:
-        """Since when it is in the queue where that is not since its creation: who did not get up goes to the end."""
+        """Since when it is in the queue where that is not since its creation: who did not get up, or was sent back by
+        an admission check, goes to the end."""
+        last = next((attempt for attempt in reversed(state.attempts) if not attempt.live), None)
+        if last is not None and last.state == "Evicted" and last.reason == Reason.ADMISSION_CHECK.code:
+            return last.finished_at
         if self._ready is None or not self._ready.to_the_end:
             return None
         count, stopped = requeues(state.attempts, 0)
@@ -94,7 +108,7 @@ class Limits:
 
     def unready(self, state: JobState) -> bool:
         """Whether something of it is admitted and not up."""
-        return any(a.live and a.eviction is None and not is_up(a) for a in state.attempts)
+        return any(a.live and not a.reserved and a.eviction is None and not is_up(a) for a in state.attempts)
 
     def _until_up(
         self,

@@ -11,12 +11,13 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from hub.controllers.alarms import Alarms
+from hub.controllers.checking import Checking
 from hub.controllers.delivery import Delivery
 from hub.controllers.evicting import Evicting
 from hub.controllers.holdings import Holdings, holder_of
 from hub.controllers.limits import Limits
 from hub.controllers.logs import logger
-from hub.controllers.metrics import HubMetrics
+from hub.controllers.metrics.decisions import DecisionMetrics
 from hub.controllers.mirror import Mirror
 from hub.controllers.table import JobEntry, JobTable
 from hub.controllers.tempo import Tempo
@@ -46,8 +47,9 @@ class Looking:
         limits: Limits,
         mirror: Mirror,
         workloads: WorkloadMirror,
+        checking: Checking,
         tempo: Tempo,
-        metrics: HubMetrics,
+        metrics: DecisionMetrics,
         *,
         now: Callable[[], float],
         on_change: Callable[[], None],
@@ -58,7 +60,7 @@ class Looking:
         self.demands: dict[str, Demand] = {}
         self._table, self._world, self._holdings = table, world, holdings
         self._delivery, self._evicting, self._limits = delivery, evicting, limits
-        self._mirror, self._workloads = mirror, workloads
+        self._mirror, self._workloads, self._checking = mirror, workloads, checking
         self._tempo, self._metrics, self._now = tempo, metrics, now
         self._on_change, self._on_orphan, self._on_state = on_change, on_orphan, on_state
         self._on_demand = on_demand
@@ -106,6 +108,7 @@ class Looking:
         self._delivery.take_back(entry, state.delete)
         self._delivery.drop_doubles(entry)
         self._delivery.let_go(entry, seen.memory)
+        self._checking.send(entry, seen.spec)
         self._forget_departed(entry)
         self._on_state(entry)
         if entry.uid not in self.demands or entry.refusal is not None:
@@ -130,9 +133,10 @@ class Looking:
         before = entry.state
         self._fold_once(entry, spec)
         assert entry.state is not None
-        standing = self._limits.standing(entry, spec, entry.state)
+        awaited = entry.awaits
+        standing = self._limits.standing(entry, spec, entry.state) | self._checking.standing(entry, spec, entry.state)
         entry.deactivate = standing.deactivate
-        if standing.hold != entry.hold:
+        if standing.hold != entry.hold or entry.awaits != awaited:
             entry.hold = standing.hold
             self._fold_once(entry, spec)
         for attempt, cause in standing.evict:
@@ -151,7 +155,7 @@ class Looking:
             lost=self._world.lost,
             now=self._now(),
             memory=entry.seen.memory,
-            refusal=entry.hold or entry.trouble or entry.refusal,
+            refusal=entry.hold or entry.trouble or entry.awaits or entry.refusal,
         )
 
     def _hold(self, entry: JobEntry, spec: JobSpec) -> None:

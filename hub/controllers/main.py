@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import contextlib
 import gc
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -47,12 +48,27 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--kubeconfig", type=Path, help="of the hub's API; default: the pod's service account, else kubectl's"
     )
     parser.add_argument("--config", type=Path, help="the hub's configuration file")
-    parser.add_argument("--metrics-listen", metavar="HOST:PORT", help="serve /metrics, /healthz and /debug there")
+    parser.add_argument(
+        "--metrics-listen", metavar="HOST:PORT", help="serve /metrics, /livez, /readyz and /debug there"
+    )
     parser.add_argument(
         "--debug-url",
         metavar="URL",
         default="",
         help="where others reach /debug of --metrics-listen, said in the hub's Lease; default: its address",
+    )
+    parser.add_argument(
+        "--api-listen",
+        metavar="HOST:PORT",
+        default="",
+        help="serve the visibility API there, by HTTPS",
+    )
+    parser.add_argument("--webhook-listen", metavar="HOST:PORT", default="", help="serve admission webhooks there")
+    parser.add_argument(
+        "--pod",
+        metavar="NAME",
+        default=os.environ.get("POD_NAME", ""),
+        help="this hub's pod, which says by a label whether it leads; default: $POD_NAME",
     )
     parser.add_argument("--identity", default="", help="this hub's name in its Lease; default: made up")
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), help="over the configuration's")
@@ -67,6 +83,7 @@ async def _serve(options: argparse.Namespace, config: HubConfig) -> None:
     from hub.controllers.metrics_server import MetricsServer
     from hub.controllers.permission import Permission
     from hub.controllers.readings import health, refresh
+    from hub.controllers.serving.assembly import Addresses, serving
     from hub.controllers.visibility import VisibilityPages
 
     identity = Identity(options.kubeconfig, options.identity)
@@ -78,17 +95,22 @@ async def _serve(options: argparse.Namespace, config: HubConfig) -> None:
 
             await bootstrap(session)
         hub = Hub(session, config, identity=identity.name, connect=lambda: _session(options))
+        permission = Permission(session)
         if options.metrics_listen:
-            permission = Permission(session)
             server = MetricsServer(
                 options.metrics_listen,
                 hub.metrics.registry,
                 lambda: refresh(hub),
                 lambda: health(hub),
-                [*DebugPages(hub, permission).routes, *VisibilityPages(hub.deciding, hub.table, permission).routes],
+                [
+                    *DebugPages(hub, permission).routes,
+                    *VisibilityPages(hub.deciding, hub.table, permission, hub.way).routes,
+                ],
             )
             await stack.enter_async_context(server)
             hub.announce(options.debug_url or server.url)
+        addresses = Addresses(options.api_listen, options.webhook_listen, options.pod)
+        await stack.enter_async_context(serving(hub, session, lambda: _session(options), addresses, permission))
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, hub.stop)
@@ -103,8 +125,6 @@ async def _serve(options: argparse.Namespace, config: HubConfig) -> None:
 
 def _session(options: argparse.Namespace) -> Session:
     """Answers within ten seconds or not at all: a hub that is replaced must not have old writes on their way."""
-    import os
-
     if options.kubeconfig is None and os.environ.get("KUBERNETES_SERVICE_HOST"):
         return Session.in_cluster(timeout=10.0)
     return Session.from_kubeconfig(options.kubeconfig, timeout=10.0)

@@ -1,4 +1,8 @@
-"""Serves /metrics and /healthz on the hub's loop, and pages that it is given; nothing can be changed there."""
+"""Serves /metrics, whether the hub is alive and ready, and pages that it is given; nothing can be changed there.
+
+/livez answers as long as the loop does: whoever waits for its API is not helped by a restart. /readyz (and /healthz, as
+before) says what is wrong.
+"""
 
 from __future__ import annotations
 
@@ -57,6 +61,8 @@ class MetricsServer:
         app = web.Application()
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/healthz", self._health)
+        app.router.add_get("/readyz", self._health)
+        app.router.add_get("/livez", self._alive)
         app.router.add_routes(self._pages)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
         await self._runner.setup()
@@ -84,3 +90,6 @@ class MetricsServer:
     async def _health(self, request: web.Request) -> web.Response:
         problem = self._healthy()
         return web.Response(text=problem or "ok", status=503 if problem else 200)
+
+    async def _alive(self, request: web.Request) -> web.Response:
+        return web.Response(text="ok")

@@ -101,7 +101,8 @@ class Mirror:
         if patch is None:
             return None
         entry.written_at = self._clock()
-        return MergePatch({"metadata": {"uid": seen.ref.uid}, "status": patch})
+        # Of that version only: lists are replaced as a whole, and a successor may have written meanwhile.
+        return MergePatch({"metadata": _seen_as(seen), "status": patch})
 
     def _wanted(self, seen: SeenJob, state: JobState | None, previous: Json) -> Json:
         at = self._now()
@@ -121,7 +122,7 @@ class Mirror:
         wanted = job_annotations(state)
         if not wanted or wanted.get(names.JOB_MEMORY) == seen.memory_note:
             return None
-        return MergePatch({"metadata": {"uid": seen.ref.uid, "annotations": wanted}})
+        return MergePatch({"metadata": {**_seen_as(seen), "annotations": wanted}})
 
     def _answered(self, answer: Object | None) -> None:
         if answer is None:
@@ -132,6 +133,10 @@ class Mirror:
         seen = read_job(answer, entry.seen if entry is not None else None)
         if seen is not None and entry is not None:
             self._table.job_seen(seen)
+
+
+def _seen_as(seen: SeenJob) -> Json:
+    return {"uid": seen.ref.uid, "resourceVersion": str(seen.version)}
 
 
 def _told(state: JobState) -> tuple[Any, ...]:

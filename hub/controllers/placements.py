@@ -3,7 +3,8 @@ so: a toleration or a score that ends, a dwell that is over.
 
 Placements with equal rules are one class, evaluated once when the fleet changes; only members of a class whose
 candidates differ are looked at (hub/placement/classes.py). What only scores cause is done at most once in a Placement's
-scoreRateLimit. What was decided is written by hub/controllers/placement_writer.py.
+scoreRateLimit. What comes of a decision is hub/controllers/placement_choice.py; hub/controllers/placement_writer.py
+writes it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from hub.api import names
 from hub.controllers.events import Events
 from hub.controllers.logs import logger
 from hub.controllers.placement_agenda import Agenda
+from hub.controllers.placement_choice import Choices
 from hub.controllers.placement_classes import Class, Classes
 from hub.controllers.placement_entry import Entry, is_older, read_decision
 from hub.controllers.placement_writer import PlacementWriter
@@ -29,12 +31,7 @@ from hub.controllers.writes import Writes
 from hub.fleet.fleet import Fleet
 from hub.placement.candidates import Ints
 from hub.placement.classes import PlacementClass
-from hub.placement.decide import PlacementOutcome
-from hub.placement.groups import cut
-from hub.placement.request import PlacementRequest
 from hub.placement.sets import ClusterSets
-from hub.placement.sheets import lay_out, standing
-from hub.placement.stability import Held
 
 Json = dict[str, Any]
 _log = logger(__name__)
@@ -64,9 +61,10 @@ class PlacementKeeper:
         self.entries: dict[str, Entry] = {}
         self.decided = 0
         self._world, self._now, self._leads = world, now, leads
-        self._on_decided, self._observe = on_decided, observe
-        self._writer = writer or PlacementWriter(writes, events, now, leads)
+        self._observe = observe
         self._tally = Tally()
+        self._choices = Choices(self._tally, on_decided)
+        self._writer = writer or PlacementWriter(writes, events, now, leads)
         self._classes = Classes()
         self._agenda = Agenda()
         self._fleet: Fleet = world.fleet
@@ -98,7 +96,7 @@ class PlacementKeeper:
         """Everything is looked at once: another hub may have decided meanwhile."""
         for entry in self.entries.values():
             entry.sheets, entry.outcome, entry.since = None, None, {}
-            self._settle_current(entry)
+            self._choices.settle(entry)
         self._agenda.now(self.entries)
         self.wake()
 
@@ -120,7 +118,7 @@ class PlacementKeeper:
         if entry.request is not None:
             shared = replace(entry.request.rule, namespace="", reference="")
             entry.rule = self._classes.number(shared)
-        self._settle_current(entry)
+        self._choices.settle(entry)
         self._classify(entry)
         self._agenda.now((entry.key,))
         self.wake()
@@ -133,7 +131,7 @@ class PlacementKeeper:
         entry.obj = entry.request = entry.sheets = entry.outcome = None
         entry.problem, entry.since = "", {}
         self._leave(entry)
-        self._settle_current(entry)
+        self._choices.settle(entry)
         self._forget(entry)
 
     def decision_seen(self, obj: Json) -> None:
@@ -158,7 +156,7 @@ class PlacementKeeper:
 
     def _drifted(self, entry: Entry) -> None:
         """The API holds something else than before: news only if it is not what was decided."""
-        self._settle_current(entry)
+        self._choices.settle(entry)
         if not self._forget(entry):
             self._writer.settle(entry)
 
@@ -296,13 +294,14 @@ class PlacementKeeper:
         self._agenda.decided(entry.key)
         self._agenda.due(entry.key, outcome.until)
         before = entry.current
-        self._take(entry, request, outcome, now)
+        self._choices.take(entry, request, outcome, self._fleet, now)
         if request.by_score and entry.current != before:
             # Steady counts from now on: what is written is what stays, not what was on the way there.
             settled = self._view(entry, now).decide(entry.current, now=now, stability=stability, since=entry.since)
             if {decision.cluster for decision in settled.decisions} == set(entry.current):
-                self._take(entry, request, settled, now)
+                self._choices.take(entry, request, settled, self._fleet, now)
                 self._agenda.due(entry.key, settled.until)
+        self._writer.settle(entry)
 
     def _view(self, entry: Entry, now: float) -> PlacementClass:
         assert self._sets is not None
@@ -316,54 +315,6 @@ class PlacementKeeper:
                 cls.view.retally(self._tally.along(self._fleet.names))
             cls.counted = self._tally.version
         return cls.view
-
-    def _take(self, entry: Entry, request: PlacementRequest, outcome: PlacementOutcome, now: float) -> None:
-        """The outcome becomes what is to be written."""
-        new = outcome.clusters
-        if new == entry.current and entry.sheets is not None and not request.by_score and not request.groups:
-            entry.outcome, entry.generation = outcome, entry.wanted_generation
-            self._writer.settle(entry)
-            return
-        before, scored = entry.sheets or tuple(entry.own_sheets()), None
-        if request.by_score:
-            scored = {decision.cluster: decision.score for decision in outcome.decisions}
-        sheets = lay_out(request.name, cut(self._fleet, request, new, standing(before)), scored, before)
-        entry.outcome, entry.generation = outcome, entry.wanted_generation
-        if sheets != before:
-            entry.scored_at = now
-        elif entry.scored_at == -math.inf:
-            entry.scored_at = entry.last_scored(now)
-        entry.sheets = sheets
-        if new != entry.current:
-            self._moved(entry, new, outcome, now)
-        self._writer.settle(entry)
-
-    def _moved(self, entry: Entry, new: tuple[str, ...], outcome: PlacementOutcome, now: float) -> None:
-        old = set(entry.current)
-        newcomers = [cluster for cluster in new if cluster not in old]
-        moves = len(outcome.displaced)
-        kept = {cluster: held for cluster, held in entry.since.items() if cluster in new and cluster in old}
-        came = dict.fromkeys(newcomers, Held(now))
-        came.update(dict.fromkeys(newcomers[:moves], Held(now, True)))
-        entry.since = kept | came
-        self._choose(entry, new)
-
-    def _choose(self, entry: Entry, clusters: tuple[str, ...]) -> None:
-        self._tally.change(entry.current, clusters)
-        entry.current = clusters
-        self._on_decided(entry.namespace, entry.name, clusters)
-
-    def _settle_current(self, entry: Entry) -> None:
-        """Of what this hub has not decided, the API says what is chosen."""
-        if entry.sheets is not None and entry.ours:
-            return
-        if entry.obj is None:
-            clusters = {cluster for seen in entry.seen.values() for cluster in seen.sheet.clusters}
-        else:
-            clusters = {cluster for sheet in entry.own_sheets() for cluster in sheet.clusters}
-        chosen = tuple(sorted(clusters))
-        if chosen != entry.current:
-            self._choose(entry, chosen)
 
     # Classes.
 

@@ -22,8 +22,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
+from hub.api.errors import InvalidObjectError
 from hub.controllers.config_parts import Part, Seconds
 from hub.jobs.limits import PodsReady
 from hub.queueing.fleet.policy import FleetPolicy
@@ -170,6 +171,21 @@ def from_kueue(configuration: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[
     if isinstance(sharing, Mapping) and older:
         found["fairSharing"] = {"enable": False, **sharing}
     return found, tuple(sorted(set(configuration) - _NO_MATTER))
+
+
+def rules_of(parts: Mapping[str, Any], mode: str) -> tuple[FleetPolicy, PodsReady | None]:
+    """Of some of the settings (with `apiVersion`: of Kueue's file), for decisions without a hub. What is not written is
+    off. Raises `InvalidObjectError` by field."""
+    found = {name: value for name, value in parts.items() if name != "apiVersion"}
+    if parts.get("waitForPodsReady") is not None and str(parts.get("apiVersion") or "").startswith(CONFIG_GROUP):
+        found["waitForPodsReady"] = from_kueue(parts)[0]["waitForPodsReady"]
+    try:
+        queue = Queue.model_validate({"mode": mode, **found})
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise InvalidObjectError(f"found {first['input']!r}; {first['msg']}", field=f"queue.{place}") from error
+    return queue.policy, queue.ready
 
 
 def check(queue: Queue) -> None:

@@ -40,9 +40,13 @@ _LOOK: Final = 0.5
 
 @dataclass(slots=True)
 class _Counts:
+    """`usage` is of all that have quota, `reserved` the part of those that admission checks keep from starting."""
+
     pending: int = 0
+    reserving: int = 0
     admitted: int = 0
     usage: Counter[FlavorResource] = field(default_factory=Counter)
+    reserved: Counter[FlavorResource] = field(default_factory=Counter)
 
 
 class QueueStatus:
@@ -153,18 +157,23 @@ class QueueStatus:
             parts = [local.setdefault(f"{spec.namespace}/{spec.queue}", _Counts())]
             if route is not None:
                 parts.append(cluster.setdefault(route.cluster_queue, _Counts()))
+            waits = self._holdings.reserved(entry.uid, state.live)
             for part in parts:
-                part.admitted += bool(state.live)
+                part.reserving += bool(state.live)
+                part.admitted += bool(state.live) and not state.reserved
                 part.pending += not state.live and not spec.suspend
+                part.reserved.update(waits)
             parts[0].usage.update(self._holdings.of(entry.uid))
-        for namespace, name, holds, amounts in self._foreign.counts():
+        for namespace, name, holds, amounts, reserved in self._foreign.counts():
             route = quotas.local_queues.get((namespace, name))
             parts = [local.setdefault(f"{namespace}/{name}", _Counts())]
             if route is not None:
                 parts.append(cluster.setdefault(route.cluster_queue, _Counts()))
             for part in parts:
-                part.admitted += holds
+                part.reserving += holds
+                part.admitted += holds and not reserved
                 part.pending += not holds
+                part.reserved.update(amounts if reserved else {})
             parts[0].usage.update(amounts)
         for name, used in summed(self._holdings.usage, self._foreign.usage).items():
             cluster.setdefault(name, _Counts()).usage.update(used)
@@ -191,12 +200,16 @@ class QueueStatus:
 
 def _status(quotas: Quotas, queue: str, counts: _Counts, *, borrows: bool) -> Json:
     found = quotas.queues.get(queue)
-    usage = _flavors(found, counts.usage, borrows=borrows) if found is not None else []
+    reservation = _flavors(found, counts.usage, borrows=borrows) if found is not None else []
+    usage = reservation
+    if found is not None and counts.reserved:
+        started = {key: value - counts.reserved[key] for key, value in counts.usage.items()}
+        usage = _flavors(found, started, borrows=borrows)
     return {
         "pendingWorkloads": counts.pending,
-        "reservingWorkloads": counts.admitted,
+        "reservingWorkloads": counts.reserving,
         "admittedWorkloads": counts.admitted,
-        "flavorsReservation": usage,
+        "flavorsReservation": reservation,
         "flavorsUsage": usage,
     }
 

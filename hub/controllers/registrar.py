@@ -59,6 +59,8 @@ class Registrar:
     ) -> None:
         self.clusters: dict[str, Json] = {}
         self._finalizers = finalizers
+        # Told of every accepted cluster that is looked at while this hub leads.
+        self.on_accepted: Callable[[Json], None] = lambda cluster: None
         self._writes, self._rule, self._heartbeats = writes, rule, heartbeats
         self._clock, self._now, self._leads, self._heard_api, self._gap = clock, now, leads, heard_api, gap
         self._silent: set[str] = set()
@@ -187,6 +189,8 @@ class Registrar:
         if is_accepted(cluster) and not is_leaving(cluster) and name not in self._prepared:
             self._prepared.add(name)
             self._prepare(name)
+        if is_accepted(cluster):
+            self.on_accepted(cluster)
         if self._status_patch(cluster, at):
             key = WriteKey(MANAGED_CLUSTERS, None, name, "status")
             self._writes.submit(key, lambda: self._status(name), on_done=self._done)

@@ -1,6 +1,6 @@
 """The framework's own agents, told what to ask: one ManifestWork a cluster, written when what it says changes.
 
-Only for scorers that a ScorerPolicy leaves to the agents; where there never was one, nothing is written. An agent that
+Only for scorers that a ScorerPolicy leaves to the add-on; where there never was one, nothing is written. An agent that
 has nothing to ask any more is told so by an empty list, because one whose ConfigMap vanishes goes on with the last.
 """
 
@@ -19,6 +19,7 @@ from hub.controllers.logs import logger
 from hub.controllers.scorer_roster import ScorerRoster
 from hub.controllers.scorer_state import Key, ScorerState
 from hub.controllers.writes import Create, MergePatch, Write, WriteKey, Writes
+from hub.scoring.dynamic.policy import ADD_ON
 from hub.scoring.dynamic.summary import WORK, config_map, work_of
 
 Json = dict[str, Any]
@@ -56,7 +57,7 @@ class ScorerDelivery:
         loop, listed = asyncio.get_running_loop(), -_LOOK_EVERY
         while True:
             self._news.clear()
-            used = bool(self._works) or any(state.by_agent for state in self._states.values())
+            used = bool(self._works) or any(state.scored_by == ADD_ON for state in self._states.values())
             if loop.time() - listed >= _LOOK_EVERY and (used or listed < 0):
                 try:
                     await self._list()
@@ -78,6 +79,9 @@ class ScorerDelivery:
 
     def look(self) -> None:
         """Submits what has to be written."""
+        if self._roster.unsure(ADD_ON):
+            # A hub that has just started takes nothing from anybody before it knows what is to be asked.
+            return
         for cluster in self._roster.clusters:
             told = self._roster.told(cluster)
             if (not told and cluster not in self._works) or cluster in self._taken:

@@ -12,10 +12,10 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from hub.controllers.scorer_round import Observer
+from hub.asking.answer import LABELS
+from hub.asking.ask import Observer
+from hub.asking.trouble import ScorerTrouble
 from hub.controllers.scorer_state import Key, ScorerState
-from hub.scoring.dynamic.answer import LABELS
-from hub.scoring.dynamic.trouble import ScorerTrouble
 from hub.scoring.dynamic.values import ClusterScores
 
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)

@@ -24,6 +24,7 @@ from hub.api.resource import ADDON_PLACEMENT_SCORES
 from hub.api.timestamps import format_time, from_timestamp, parse_time
 from hub.controllers.scorer_state import Key, ScorerState
 from hub.controllers.writes import Create, Delete, MergePatch, Write, WriteKey, Writes
+from hub.scoring.dynamic.policy import ADD_ON
 from hub.scoring.dynamic.published import object_name, whole_score
 
 Json = dict[str, Any]
@@ -112,7 +113,7 @@ class ScorerPublishing:
             if not everything and scorer not in dirty:
                 continue
             plan = state.plan
-            if plan is None or state.problem is not None or not plan.publishes or plan.policy.by_agent:
+            if plan is None or state.problem is not None or not plan.publishes or plan.policy.scored_by == ADD_ON:
                 continue
             title, theirs = object_name(plan.score), []
             for cluster, scores in self._numbers(state, now).items():
@@ -172,7 +173,8 @@ class ScorerPublishing:
                 if state.spec is None or (plan is None and state.problem is None):
                     # Nobody knows yet what it is about.
                     return True
-                if plan is None or plan.policy.by_agent or not plan.publishes or object_name(plan.score) != title:
+                mine = plan is not None and plan.publishes and plan.policy.scored_by != ADD_ON
+                if plan is None or not mine or object_name(plan.score) != title:
                     return False
                 return cluster in state.concerned and (state.problem is None or state.problem[0] is not _TAKEN)
         return False

@@ -16,10 +16,10 @@ from hub.controllers.scorer_round import Assignment
 from hub.controllers.scorer_state import Key, ScorerState
 from hub.controllers.scorer_telling import ScorerTelling
 from hub.controllers.world import World
-from hub.placement.scorer_targets import ScorerTargets, parse_targets, route
+from hub.placement.scorer_targets import ScorerTargets, parse_targets, question, route
 from hub.registration.acceptance import is_accepted, is_leaving
-from hub.scoring.dynamic.policy import ScorerPolicy, parse_policy
-from hub.scoring.dynamic.summary import summary
+from hub.scoring.dynamic.policy import ADD_ON, AGENT, HUB, ScorerPolicy, parse_policy
+from hub.scoring.dynamic.summary import order, summary
 
 Json = dict[str, Any]
 CONFIG_NAME: Final = "dynamic-scoring-config"
@@ -65,7 +65,7 @@ class ScorerRoster:
     def assignment(self, state: ScorerState) -> Assignment | None:
         """An inactive scorer is not asked, nor is anybody about a cluster of which nothing is heard."""
         plan = state.plan
-        if plan is None or state.problem is not None or not state.healthy or plan.policy.by_agent:
+        if plan is None or state.problem is not None or not state.healthy or plan.policy.scored_by != HUB:
             return None
         routes = {
             name: route(plan, state.targets, name, self._clusters[name][0])
@@ -79,15 +79,35 @@ class ScorerRoster:
         """Every cluster that could be scored, by name."""
         return tuple(sorted(self._clusters))
 
+    def unsure(self, scored_by: str) -> bool:
+        """Whether there is a scorer for these to ask of which nobody has heard yet what there is to ask."""
+        return any(
+            state.spec is not None and state.healthy is None and self.policy_of(key)[0].scored_by == scored_by
+            for key, state in self._states.items()
+        )
+
+    def ordered(self, cluster: str) -> list[Json]:
+        """What our agent of a cluster is to ask: the healthy scorers that are left to agents, by name."""
+        found = []
+        for key in sorted(self._states):
+            state = self._states[key]
+            plan = state.plan
+            if plan is None or state.problem is not None or not state.healthy or plan.policy.scored_by != AGENT:
+                continue
+            if cluster in state.concerned:
+                asked = question(plan, route(plan, state.targets, cluster, self._clusters[cluster][0]), cluster)
+                found.append(order(f"{key[0]}/{key[1]}", asked, plan))
+        return found
+
     def told(self, cluster: str) -> list[Json]:
-        """What the framework's own agent of a cluster is to ask: the healthy scorers that are left to agents."""
+        """What the framework's own agent of a cluster is to ask: the healthy scorers that are left to it."""
         found = []
         for key in sorted(self._states):
             state = self._states[key]
             spec, plan = state.spec, state.plan
             if spec is None or plan is None or state.problem is not None or not state.healthy:
                 continue
-            if plan.policy.by_agent and cluster in state.concerned:
+            if plan.policy.scored_by == ADD_ON and cluster in state.concerned:
                 at = route(plan, state.targets, cluster, self._clusters[cluster][0])
                 tokens = (at.source_token, at.token)
                 found.append(summary(key[1], spec, plan, cluster, at.source, tokens[0], at.scoring, tokens[1]))

@@ -1,4 +1,4 @@
-"""One asking of a scorer about some clusters: their data from Prometheus, then their scores. It never raises.
+"""One asking of a scorer about some clusters: their data from where it is, then their scores. It never raises.
 
 Secrets, and answers that are for the whole fleet, are fetched once a round. When a round comes, and when it is given
 up, is hub/controllers/scorer_runner.py.
@@ -8,28 +8,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from hub.api.reasons import Reason
+from hub.asking.access import Access
+from hub.asking.answer import ScorerAnswer
+from hub.asking.ask import Asker, Observer
+from hub.asking.http import ScorerHttp, place
+from hub.asking.question import Question
+from hub.asking.request import Series, by_cluster
+from hub.asking.secrets import ScorerSecrets
+from hub.asking.trouble import ScorerTrouble
 from hub.client.interface import KubeApi
-from hub.controllers.scorer_http import LARGEST_SERIES, Certificates, ScorerHttp, place
-from hub.controllers.scorer_secrets import ScorerSecrets
-from hub.placement.scorer_targets import Route
-from hub.scoring.dynamic.answer import ScorerAnswer, read_answer
+from hub.placement.scorer_targets import Route, question
 from hub.scoring.dynamic.document import ScorerDocument
 from hub.scoring.dynamic.plan import ScorerPlan
-from hub.scoring.dynamic.request import Series, body, by_cluster, query_url, read_series
-from hub.scoring.dynamic.trouble import ScorerTrouble
 
 _ENOUGH_FAILURES: Final = 5
 """A scorer that failed so often in a row is not asked about the rest of its clusters this time."""
 
 
-class Observer(Protocol):
-    """How long one step (config, source, scoring) took, and what was wrong with it."""
-
-    def __call__(self, step: str, seconds: float, trouble: ScorerTrouble | None) -> None: ...
+OfCluster = Callable[[str], list[Series]]
+Pushed = Callable[[str, Sequence[str], int], list[Series]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,10 @@ class Asks:
     reports: Reports
     observe: Observer
     clock: Callable[[], float]
-    # Instead of Prometheus: what it once said of a cluster, a list of series a query.
+    access: Access = field(default_factory=Access)
+    # What was pushed of a cluster, the named metrics of so many seconds: a list of series a metric.
+    pushed: Pushed = lambda cluster, metrics, seconds: [[] for _ in metrics]
+    # Instead of a source: what it once said of a cluster, a list of series a query.
     recorded: Callable[[str], list[Series]] | None = None
 
 
@@ -69,9 +73,10 @@ class ScorerRound:
 
     def __init__(self, asks: Asks, assignment: Assignment, batch: Sequence[str]) -> None:
         self._asks, self._plan, self._routes = asks, assignment.plan, assignment.routes
-        self._secrets = ScorerSecrets(asks.api, asks.namespace)
-        self._now = asks.clock()
-        self._shared: dict[Route, asyncio.Task[list[tuple[dict[str, Series], int]]]] = {}
+        secrets = ScorerSecrets(asks.api, asks.namespace)
+        self._asker = Asker(asks.http, secrets, asks.access, asks.observe, asks.clock())
+        # What one answer for the whole fleet says of each cluster.
+        self._shared: dict[Route, asyncio.Task[OfCluster]] = {}
         self._left = list(batch)
         # Each cluster's scorer is another: one that fails says nothing of the others.
         self._apart = len({route.scoring for route in assignment.routes.values()}) == len(assignment.routes) > 1
@@ -126,86 +131,44 @@ class ScorerRound:
         self._asks.reports.answered(cluster, self._plan, outcome)
 
     async def _score(self, cluster: str) -> ScorerAnswer:
-        plan, route, http = self._plan, self._routes[cluster], self._asks.http
-        token = await self._secrets.token(route.token)
-        tls = await self._secrets.certificates(plan.policy.tls)
-        series = await self._data(cluster, route)
-        sent = body(series, plan.source.queries, plan.protocol, cluster)
-        loop = asyncio.get_running_loop()
-        began, trouble = loop.time(), None
-        try:
-            reply = await http.post(route.scoring, sent, plan.timeout, token=token, tls=tls, cluster=cluster)
-            who = place(route.scoring)
-            if reply.status >= 500:
-                raise ScorerTrouble(Reason.SCORER_FAILED, f"{who} answers {reply.status}", endpoint=True)
-            if reply.status != 200:
-                detail = f"{who} answers {reply.status}{_first_words(reply.body)}"
-                raise ScorerTrouble(Reason.SCORER_REQUEST_REFUSED, detail)
-            return read_answer(reply.json(who))
-        except ScorerTrouble as error:
-            trouble = error
-            raise
-        finally:
-            self._asks.observe("scoring", loop.time() - began, trouble)
+        asked = question(self._plan, self._routes[cluster], cluster)
+        return await self._asker.score(asked, await self._data(asked, cluster), cluster)
 
     # Data.
 
-    async def _data(self, cluster: str, route: Route) -> list[Series]:
-        """A list of series a query."""
-        if not self._plan.source.queries:
-            return []
-        if self._asks.recorded is not None:
+    async def _data(self, asked: Question, cluster: str) -> list[Series]:
+        """A list of series a name of the source."""
+        source, route = asked.source, self._routes[cluster]
+        if self._asks.recorded is not None and source.kind != "None":
             return self._asks.recorded(cluster)
-        if route.own:
-            return [await self._query(route, position, cluster) for position in range(len(self._plan.source.queries))]
+        if source.kind == "Pushed":
+            return self._asks.pushed(cluster, source.metrics, source.range)
+        if route.own or source.kind not in ("Prometheus", "HttpJson"):
+            return await self._asker.data(asked, cluster)
         key = Route(route.source, route.source_token, "", None, False)
         task = self._shared.get(key)
         if task is None:
-            task = self._shared[key] = asyncio.create_task(self._for_everybody(route))
+            everybody = question(self._plan, route, "")
+            ask = self._queries(everybody) if source.kind == "Prometheus" else self._documents(everybody)
+            task = self._shared[key] = asyncio.create_task(ask)
         # Who gives up waiting must not end it for the others.
-        answers = await asyncio.shield(task)
-        if not any(found for found, _ in answers) and (nameless := sum(count for _, count in answers)):
-            label = self._plan.policy.cluster_label
-            raise ScorerTrouble(
-                Reason.SCORE_SOURCE_FAILED,
-                f"{nameless} series of {place(route.source)} without label {label}: aggregate by ({label}), write "
-                "${cluster} in the query or the host, or give each cluster a source in a ScorerPolicy",
-            )
-        return [found.get(cluster, []) for found, _ in answers]
+        return (await asyncio.shield(task))(cluster)
 
-    async def _for_everybody(self, route: Route) -> list[tuple[dict[str, Series], int]]:
-        label = self._plan.policy.cluster_label
-        return [
-            by_cluster(await self._query(route, position, ""), label)
-            for position in range(len(self._plan.source.queries))
-        ]
+    async def _queries(self, asked: Question) -> OfCluster:
+        label, url = self._plan.policy.cluster_label, asked.source.url
+        answers = [by_cluster(await self._asker.query(asked, query), label) for query in asked.source.queries]
 
-    async def _query(self, route: Route, position: int, cluster: str) -> Series:
-        plan = self._plan
-        url = query_url(plan.source, plan.source.queries[position], route.source, self._now, cluster)
-        loop = asyncio.get_running_loop()
-        began, trouble = loop.time(), None
-        try:
-            token = await self._secrets.token(route.source_token)
-            tls: Certificates | None = await self._secrets.certificates(plan.policy.tls)
-            reply = await self._asks.http.get(url, plan.timeout, token=token, tls=tls, most=LARGEST_SERIES)
-            if reply.status not in (200, 400, 422, 503):
-                raise ScorerTrouble(Reason.SCORE_SOURCE_FAILED, f"{place(url)} answers {reply.status}")
-            series = read_series(reply.json(place(url)))
-            if isinstance(series, str):
-                raise ScorerTrouble(Reason.SCORE_SOURCE_FAILED, f"{place(url)}: {series}")
-            return series
-        except ScorerTrouble as error:
-            reason = error.reason
-            if reason not in (Reason.SCORER_SECRET_MISSING, Reason.SCORER_NOT_ALLOWED):
-                reason = Reason.SCORE_SOURCE_FAILED
-            # Prometheus is not the scorer: of other clusters it may know more.
-            trouble = ScorerTrouble(reason, error.detail)
-            raise trouble from error
-        finally:
-            self._asks.observe("source", loop.time() - began, trouble)
+        def of(cluster: str) -> list[Series]:
+            if not any(found for found, _ in answers) and (nameless := sum(count for _, count in answers)):
+                raise ScorerTrouble(
+                    Reason.SCORE_SOURCE_FAILED,
+                    f"{nameless} series of {place(url)} without label {label}: aggregate by ({label}), write "
+                    "${cluster} in the query or the host, or give each cluster a source in a ScorerPolicy",
+                )
+            return [found.get(cluster, []) for found, _ in answers]
 
+        return of
 
-def _first_words(answer: bytes) -> str:
-    text = " ".join(answer[:200].decode("utf-8", "replace").split())
-    return f": {text}" if text else ""
+    async def _documents(self, asked: Question) -> OfCluster:
+        document, url = await self._asker.document(asked, ""), asked.source.url
+        return lambda cluster: [document.of(cluster, url)]

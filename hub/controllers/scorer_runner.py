@@ -14,35 +14,29 @@ from typing import Any
 
 from hub.api.errors import InvalidObjectError
 from hub.api.reasons import Reason
-from hub.client.interface import KubeApi
+from hub.asking.http import Certificates, ScorerHttp, place
+from hub.asking.pace import due, pause, sync_pause
+from hub.asking.secrets import ScorerSecrets
+from hub.asking.trouble import ScorerTrouble
 from hub.controllers.logs import logger
-from hub.controllers.scorer_http import Certificates, ScorerHttp, place
-from hub.controllers.scorer_round import Asks, Assignment, Observer, Reports, ScorerRound
-from hub.controllers.scorer_secrets import ScorerSecrets
+from hub.controllers.scorer_round import Asks, Assignment, ScorerRound
 from hub.scoring.dynamic.document import ScorerDocument, read_document
-from hub.scoring.dynamic.pace import due, pause, sync_pause
 from hub.scoring.dynamic.spec import ScorerSpec
-from hub.scoring.dynamic.trouble import ScorerTrouble
 
 _log = logger(__name__)
 
 
 class ScorerRunner:
-    """`start` and `stop`; `retarget` (None: nobody is asked) at any time. `clock`: epoch seconds, for queries."""
+    """`start` and `stop`; `retarget` (None: nobody is asked) at any time."""
 
     def __init__(
         self,
-        api: KubeApi,
-        namespace: str,
-        http: ScorerHttp,
-        reports: Reports,
-        observe: Observer,
+        asks: Asks,
         *,
         sync_every: float,
         at_once: int,
-        clock: Callable[[], float],
     ) -> None:
-        self._asks = Asks(api, namespace, http, reports, observe, clock)
+        self._asks = asks
         self._sync_every = sync_every
         self._spec: ScorerSpec | None = None
         self._tls_of: Callable[[], Any] = lambda: None

@@ -10,12 +10,12 @@ from typing import Any
 from hub.api.conditions import with_condition
 from hub.api.reasons import Reason
 from hub.api.timestamps import format_duration, format_time, from_timestamp
+from hub.asking.trouble import ScorerTrouble
 from hub.placement.scorer_targets import ScorerTargets
 from hub.scoring.dynamic.document import ScorerDocument, synced_config
 from hub.scoring.dynamic.plan import ScorerPlan
-from hub.scoring.dynamic.policy import ScorerPolicy
+from hub.scoring.dynamic.policy import ADD_ON, ScorerPolicy
 from hub.scoring.dynamic.spec import ScorerSpec
-from hub.scoring.dynamic.trouble import ScorerTrouble
 from hub.scoring.dynamic.values import ScorerValues
 
 Json = dict[str, Any]
@@ -48,9 +48,9 @@ class ScorerState:
     synced_at: float | None = None
 
     @property
-    def by_agent(self) -> bool:
-        """Whether the agents in the clusters ask it, and not the hub."""
-        return self.plan is not None and self.plan.policy.by_agent
+    def scored_by(self) -> str:
+        """Who asks it; empty while nobody knows what."""
+        return self.plan.policy.scored_by if self.plan is not None else ""
 
     @property
     def name(self) -> str:
@@ -70,7 +70,7 @@ class ScorerState:
             sorted((name, trouble.reason.code) for name, trouble in self.troubles.items()),
             sorted(self.values.ended(now)),
             self.unpublished,
-            self.plan is not None and self.plan.policy.by_agent,
+            self.scored_by,
             len(self.concerned),
         )
 
@@ -143,8 +143,8 @@ class ScorerState:
         if self.problem is not None:
             reason, detail = self.problem
             return "False", reason, reason.message(source=self.name, detail=detail)
-        if self.plan is not None and self.plan.policy.by_agent:
-            detail = f"the agents of {len(self.concerned)} clusters are told to ask it"
+        if self.scored_by == ADD_ON:
+            detail = f"the add-ons of {len(self.concerned)} clusters are told to ask it"
             return "True", Reason.SCORER_ACCEPTED, Reason.SCORER_ACCEPTED.message(detail=detail)
         if fresh:
             return (

@@ -20,13 +20,14 @@ from hub.api.mergepatch import create_merge_patch
 from hub.api.reasons import Reason
 from hub.api.resource import SCORE_SOURCES
 from hub.api.timestamps import format_time, from_timestamp, parse_time
+from hub.asking.access import Access
 from hub.controllers.asking import Asking, SourceReport
 from hub.controllers.config import Scorers as ScorerConfig
 from hub.controllers.guard import Guarded, Watcher
 from hub.controllers.isolated import Bounds, Isolated, Loader
 from hub.controllers.logs import logger
 from hub.controllers.plugin_status import Installed
-from hub.controllers.source_clients import Access, SourceClients
+from hub.controllers.source_clients import SourceClients
 from hub.controllers.world import World
 from hub.controllers.writes import MergePatch, Write, WriteKey, Writes
 from hub.fleet.changes import FleetChange, ScoresGone, ScoresSeen

@@ -18,6 +18,7 @@ import orjson
 from hub.api import names
 from hub.api.conditions import condition_is
 from hub.api.errors import InvalidObjectError
+from hub.jobs.admission_checks import CheckState, read_checks, requeue_time
 from hub.jobs.attempt import Attempt
 from hub.jobs.memory import Memory, memory_of
 from hub.jobs.spec import JobKind, JobSpec, is_ours
@@ -95,7 +96,8 @@ class SeenWork:
 class SeenWorkload:
     """`owner` is the uid of the job it mirrors; empty when it is not ours. `suspended_by_job`: that it is not active is
     the job's own wish. `deactivated`: the reason for which the hub once deactivated it, and the epoch from which on
-    limits count since.
+    limits count since. `checks`: what admission checks have answered; `requeue_at`: before when (epoch seconds) it is
+    not to be queued again.
     """
 
     namespace: str
@@ -110,6 +112,8 @@ class SeenWorkload:
     reserved: bool = False
     suspended_by_job: bool = False
     deactivated: tuple[str, int] = ("", 0)
+    checks: tuple[CheckState, ...] = ()
+    requeue_at: float | None = None
 
     def status_object(self) -> Json:
         return _unpacked(self.status)
@@ -252,6 +256,8 @@ def read_workload(obj: Json, known: SeenWorkload | None = None) -> SeenWorkload:
         reserved=condition_is((status or {}).get("conditions"), "QuotaReserved"),
         suspended_by_job=names.SUSPENDED_BY_JOB in annotations,
         deactivated=(reason, int(epoch) if epoch.isdecimal() else 0),
+        checks=read_checks(status) if status and status.get("admissionChecks") and not finished else (),
+        requeue_at=requeue_time(status) if status and status.get("requeueState") and not finished else None,
     )
 
 

@@ -9,52 +9,23 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
-from hub.api.errors import QuarterdeckError
+from hub.asking.access import Access, SourceError
+from hub.asking.question import CLUSTER
 from hub.controllers.asking import cause
 from hub.scoring.answer import Answer, read_document, read_single, read_vector, together
 from hub.scoring.forecast import ForecastSpec, read_matrix
-from hub.scoring.source import CLUSTER, SourceQuery
+from hub.scoring.source import SourceQuery
 
 _LARGEST: Final = 32 << 20
 _AT_ONCE: Final = 8
 _ENOUGH_FAILURES: Final = 5
 """A source with one address that failed so often in a row is not asked about the rest of its clusters this time."""
-
-
-class SourceError(QuarterdeckError):
-    """A source answered, but nothing that can be used, or it may not be asked."""
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """`allow`: patterns of hosts that may be asked. `tokens`: pattern of a host → file with its bearer token."""
-
-    allow: tuple[str, ...] = ("*",)
-    tokens: Mapping[str, Path] = field(default_factory=dict)
-
-    def check(self, url: str) -> None:
-        """Raises `SourceError` for a host that may not be asked."""
-        host = urlsplit(url).hostname or ""
-        if not any(fnmatchcase(host, pattern) for pattern in self.allow):
-            raise SourceError(f"the hub may not ask {host}: its configuration allows {', '.join(self.allow) or 'none'}")
-
-    def token(self, url: str) -> str:
-        host = urlsplit(url).hostname or ""
-        for pattern, path in sorted(self.tokens.items()):
-            if fnmatchcase(host, pattern):
-                try:
-                    return path.read_text(encoding="utf-8").strip()
-                except OSError as error:
-                    raise SourceError(f"cannot read the token for {host}: {error.strerror}") from error
-        return ""
 
 
 class SourceClients:

@@ -31,9 +31,10 @@ class JobEntry:
     last that are gone, by epoch, until the job's status has it. `used`: the highest epoch that was ever given out here.
     `pause_until`: loop time before which nothing new is placed, after a refused write (`trouble`). `quarantined`: what
     it asked for when no decision about it was possible. `gone`: its deletion was seen, so it is certain. `hold`: why
-    nothing of it may be placed for now; `deactivate`: why its Workload is to be deactivated. `evicting`: slices that
-    were decided to go, by epoch, until their works say so. `up`: slices that were up once, and since when (epoch
-    seconds) they are not; `recovered`: some were down and are up again.
+    nothing of it may be placed for now; `awaits`: what keeps that of it which is reserved from being sent;
+    `deactivate`: why its Workload is to be deactivated. `evicting`: slices that were decided to go, by epoch, until
+    their works say so. `up`: slices that were up once, and since when (epoch seconds) they are not; `recovered`: some
+    were down and are up again.
     """
 
     ref: JobRef
@@ -61,6 +62,7 @@ class JobEntry:
     timer: asyncio.TimerHandle | None = None
     shape: TaskShape | None = None
     hold: Refusal | None = None
+    awaits: Refusal | None = None
     deactivate: Reason | None = None
     evicting: dict[int, Eviction] = field(default_factory=dict)
     up: dict[int, float | None] = field(default_factory=dict)
@@ -82,7 +84,10 @@ class JobEntry:
             if work.attempt is None:
                 continue
             known = found.get(work.epoch)
-            if known is None or known.gone or known.cluster == work.cluster:
+            if known is not None and work.attempt.reserved and not known.reserved:
+                # It was sent since.
+                continue
+            if known is None or known.gone or known.reserved or known.cluster == work.cluster:
                 found[work.epoch] = work.attempt
         return list(found.values())
 
@@ -97,9 +102,15 @@ class JobEntry:
         return self.used
 
     def doubles(self) -> list[SeenWork]:
-        """Works that the job cannot mean: a second one of an epoch."""
-        chosen = {(attempt.cluster, attempt.work) for attempt in self.attempts()}
-        return [work for work in self.works.values() if work.attempt is not None and work.key not in chosen]
+        """Works that the job cannot mean: a second one of an epoch. What was reserved is one once it was sent."""
+        attempts = self.attempts()
+        chosen = {(attempt.namespace, attempt.work) for attempt in attempts}
+        sent = {attempt.epoch for attempt in attempts if not attempt.reserved and attempt.epoch not in self.assumed}
+        return [
+            work
+            for work in self.works.values()
+            if work.attempt is not None and work.key not in chosen and (not work.attempt.reserved or work.epoch in sent)
+        ]
 
 
 class JobTable:
@@ -139,7 +150,10 @@ class JobTable:
             if where == cluster:
                 self.dirty[uid] = None
         for entry in self.entries.values():
-            if any(attempt.cluster == cluster for attempt in entry.assumed.values()):
+            if any(attempt.cluster == cluster for attempt in entry.assumed.values()) or any(
+                work.attempt is not None and work.attempt.reserved and work.attempt.cluster == cluster
+                for work in entry.works.values()
+            ):
                 self.dirty[entry.uid] = None
         self.on_mark()
 
@@ -209,7 +223,7 @@ class JobTable:
         entry.used = max(entry.used, work.epoch)
         self._by_work[work.key] = work.job.uid
         assumed = entry.assumed.get(work.epoch)
-        if assumed is not None and assumed.cluster == work.cluster:
+        if assumed is not None and assumed.namespace == work.cluster:
             # A map that was emptied keeps its room; of most jobs it stays empty from here on.
             entry.assumed = {epoch: other for epoch, other in entry.assumed.items() if epoch != work.epoch}
         self.mark(entry.uid)
@@ -265,6 +279,8 @@ class JobTable:
         entry = self.entries[self._by_work.pop(key)]
         work = entry.works.pop(key, None)
         if work is not None and work.attempt is not None and entry.seen is not None:
-            entry.departed[work.epoch] = replace(work.attempt, gone=True, active=0)
+            known = entry.departed.get(work.epoch)
+            if known is None or known.reserved or not work.attempt.reserved:
+                entry.departed[work.epoch] = replace(work.attempt, gone=True, active=0)
         self.mark(entry.uid)
         return entry

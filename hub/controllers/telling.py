@@ -33,7 +33,8 @@ class Telling:
         if state is None or seen is None:
             return
         phase = state.phase
-        live = _bits(attempt for attempt in state.attempts if attempt.live)
+        # What is only reserved is told of when it is sent.
+        live = _bits(attempt for attempt in state.attempts if attempt.live and not attempt.reserved)
         over = _bits(attempt for attempt in state.attempts if not attempt.live)
         before = self._known.get(entry.uid)
         self._known[entry.uid] = (phase, live, over)

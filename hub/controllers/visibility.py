@@ -24,11 +24,10 @@ from hub.api.timestamps import format_time, from_timestamp
 from hub.controllers.deciding import Deciding
 from hub.controllers.permission import Caller, Permission
 from hub.controllers.table import JobTable
-from hub.planner.cycle import plan
 from hub.planner.estimate import Estimate, estimate, estimate_document
-from hub.planner.explain import explain
 from hub.planner.line import InLine, in_line
 from hub.planner.plan import Snapshot
+from hub.planner.ways import Way
 
 Json = dict[str, Any]
 GROUP: Final = "visibility.kueue.x-k8s.io"
@@ -43,10 +42,19 @@ _Answer = Callable[[web.Request, Caller], Awaitable[Json]]
 
 
 class VisibilityPages:
-    """`routes` for the hub's server. Answers from what `deciding` reads; a standby has nothing in line."""
+    """`routes` for the hub's server. Answers from what `deciding` reads, `way` says how it decides from here on; a
+    standby has nothing in line. `identify` says who asks; by default a bearer token does."""
 
-    def __init__(self, deciding: Deciding, table: JobTable, permission: Permission) -> None:
-        self._deciding, self._table, self._permission = deciding, table, permission
+    def __init__(
+        self,
+        deciding: Deciding,
+        table: JobTable,
+        permission: Permission,
+        way: Callable[[], Way],
+        identify: Callable[[web.Request], Awaitable[Caller]] | None = None,
+    ) -> None:
+        self._deciding, self._table, self._permission, self._way = deciding, table, permission, way
+        self._identify = identify or self._by_token
 
     @property
     def routes(self) -> list[web.RouteDef]:
@@ -66,7 +74,7 @@ class VisibilityPages:
     def _page(self, answer: _Answer) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def page(request: web.Request) -> web.Response:
             try:
-                caller = await self._permission.caller(request.headers.get("Authorization", ""))
+                caller = await self._identify(request)
                 document, code = await answer(request, caller), 200
             except ApiError as error:
                 # The API's own trouble is not the caller's.
@@ -79,6 +87,9 @@ class VisibilityPages:
             return web.Response(body=orjson.dumps(document), status=code, content_type="application/json")
 
         return page
+
+    async def _by_token(self, request: web.Request) -> Caller:
+        return await self._permission.caller(request.headers.get("Authorization", ""))
 
     async def _group(self, request: web.Request, caller: Caller) -> Json:
         versions = [{"groupVersion": f"{GROUP}/{version}", "version": version} for version in VERSIONS]
@@ -130,11 +141,12 @@ class VisibilityPages:
     async def _summary(self, request: web.Request, snapshot: Snapshot, asked: Callable[[InLine], bool]) -> Json:
         offset, limit = _number(request, "offset", 0), _number(request, "limit", LIMIT)
         # Plugins are asked in the hub's own loop only; scores say where a job starts, hardly when.
-        still, refusals = replace(snapshot, scorers=()), self._deciding.refusals()
+        still, refusals, way = replace(snapshot, scorers=()), self._deciding.refusals(), self._way()
 
         def look() -> tuple[list[InLine], Mapping[str, _Insight]]:
-            page = [place for place in in_line(still, refusals) if asked(place)][offset : offset + min(limit, MOST)]
-            return page, _insights(still, [place.demand.key for place in page[:LOOKED_INTO]])
+            line = in_line(still, way.first_come(still), refusals)
+            page = [place for place in line if asked(place)][offset : offset + min(limit, MOST)]
+            return page, _insights(still, way, [place.demand.key for place in page[:LOOKED_INTO]])
 
         page, insights = await asyncio.to_thread(look)
         return {
@@ -187,8 +199,8 @@ class _Insight:
     change: str
 
 
-def _insights(snapshot: Snapshot, keys: Sequence[str]) -> Mapping[str, _Insight]:
-    return {key: _Insight(estimate(snapshot, key, plan), explain(snapshot, key).change) for key in keys}
+def _insights(snapshot: Snapshot, way: Way, keys: Sequence[str]) -> Mapping[str, _Insight]:
+    return {key: _Insight(estimate(snapshot, key, way.begin), way.explain(snapshot, key).change) for key in keys}
 
 
 def _below(resource: Resource) -> Resource:

@@ -15,6 +15,7 @@ from hub.api.resource import (
     ADMISSION_CHECKS,
     CLUSTER_CAPACITIES,
     CLUSTER_QUEUES,
+    CLUSTER_SCORINGS,
     COHORTS,
     DYNAMIC_SCORERS,
     DYNAMIC_SCORING_CONFIGS,
@@ -31,6 +32,7 @@ from hub.api.resource import (
     NAMESPACES,
     PLACEMENT_DECISIONS,
     PLACEMENTS,
+    PRIORITY_CLASSES,
     RESOURCE_FLAVORS,
     SCORE_SOURCES,
     SCORER_POLICIES,
@@ -53,6 +55,7 @@ from hub.controllers.scores import Scores
 from hub.controllers.seen import SeenJob, SeenWork, SeenWorkload, read_job, read_work, read_workload
 from hub.controllers.table import JobTable
 from hub.controllers.world import World
+from hub.queueing.worker_clusters import is_active
 
 Json = dict[str, Any]
 QUOTA_RESOURCES: Final = (
@@ -61,8 +64,8 @@ QUOTA_RESOURCES: Final = (
     CLUSTER_QUEUES,
     LOCAL_QUEUES,
     WORKLOAD_PRIORITY_CLASSES,
+    PRIORITY_CLASSES,
     NAMESPACES,
-    ADMISSION_CHECKS,
     MULTI_KUEUE_CONFIGS,
     MULTI_KUEUE_CLUSTERS,
 )
@@ -113,11 +116,13 @@ class Watching:
             make(api, DYNAMIC_SCORERS, self._on_scorer, status=True),
             make(api, SCORER_POLICIES, self._on_policy, status=True),
             make(api, DYNAMIC_SCORING_CONFIGS, self._on_scoring_config, status=True),
+            make(api, CLUSTER_SCORINGS, self._on_scoring, status=True),
             make(api, TASK_LOG_REQUESTS, self._on_request, status=True),
             make(api, MANAGED_CLUSTER_SETS, self._on_set),
             make(api, MANAGED_CLUSTER_SET_BINDINGS, self._on_binding),
             make(api, PLACEMENTS, self._on_placement, status=True),
             *(make(api, resource, self._on_quota) for resource in QUOTA_RESOURCES),
+            make(api, ADMISSION_CHECKS, self._on_check, status=True),
         )
 
     def store(self, resource: Resource) -> Mapping[str, Any]:
@@ -198,7 +203,7 @@ class Watching:
             entry = self._table.workload_seen(new)
             if entry is None or entry.workload is not new:
                 return
-            if old is None or old.uid != new.uid or (old.active, old.queue) != (new.active, new.queue):
+            if old is None or old.uid != new.uid or _said(old) != _said(new):
                 self._table.mark(entry.uid)
         elif old is not None:
             self._table.workload_gone(old.namespace, old.name, old.uid)
@@ -248,8 +253,14 @@ class Watching:
             self._world.quota_gone(kind, str(meta.get("namespace") or ""), meta["name"])
         else:
             self._world.quota_seen(obj)
-        if kind == WORKLOAD_PRIORITY_CLASSES.kind:
+        if kind in (WORKLOAD_PRIORITY_CLASSES.kind, PRIORITY_CLASSES.kind):
             self._table.mark_open()
+
+    def _on_check(self, obj: Json, gone: bool) -> None:
+        """Of what others report of it only matters whether it can be asked."""
+        known = self._world.quotas.object("AdmissionCheck", obj["metadata"]["name"])
+        if gone or known is None or _wish(known) != _wish(obj) or is_active(known) != is_active(obj):
+            self._on_quota(obj, gone)
 
     def _on_set(self, obj: Json, gone: bool) -> None:
         self._world.set_changed(object_key(obj), None if gone else obj)
@@ -306,11 +317,19 @@ class Watching:
         else:
             self._dynamic.roster.config_seen(obj)
 
+    def _on_scoring(self, obj: Json, gone: bool) -> None:
+        self._dynamic.scoring_seen(obj, gone=gone)
+
     def _on_request(self, obj: Json, gone: bool) -> None:
         if gone:
             self._garbage.request_gone(obj["metadata"]["namespace"], obj["metadata"]["name"])
         else:
             self._garbage.request_seen(obj)
+
+
+def _said(workload: SeenWorkload) -> tuple[Any, ...]:
+    """What of a Workload others decide."""
+    return workload.active, workload.queue, workload.reserved and bool(workload.checks), workload.checks
 
 
 def _drains(obj: Mapping[str, Any] | None) -> bool:

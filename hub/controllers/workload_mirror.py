@@ -1,7 +1,7 @@
 """Kueue's Workload of every job: made once, its status written late, so that a job that ends at once costs one of each.
 
-It follows the job and is never read for a decision. That an earlier job's Workload still has the name (it is being
-collected) is waited out.
+It follows the job; of what is in it only `spec.active` and the answers of admission checks decide anything. That an
+earlier job's Workload still has the name (it is being collected) is waited out.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from hub.api.errors import AlreadyExistsError
 from hub.api.mergepatch import create_merge_patch
 from hub.api.resource import WORKLOADS
 from hub.client.interface import Object
+from hub.controllers.checking import Checking
 from hub.controllers.logs import logger
 from hub.controllers.seen import read_workload
 from hub.controllers.table import JobEntry, JobTable
@@ -47,9 +48,11 @@ class WorkloadMirror:
         clock: Callable[[], float],
         now: Callable[[], float],
         *,
+        checking: Checking,
         waits: bool = False,
     ) -> None:
         """`waits`: whether it is watched that tasks are up in time."""
+        self._checking = checking
         self._waits = waits
         self._table, self._world, self._writes, self._tempo = table, world, writes, tempo
         self._clock, self._now = clock, now
@@ -72,6 +75,7 @@ class WorkloadMirror:
             delay = 0.0 if entry.deactivate is not None else _NEWS
             self._writes.submit(key, lambda: self._respecified(entry), delay=delay, on_done=self._answered)
         going = bool(state.live) and all(attempt.eviction is not None for attempt in state.live)
+        asked = self._checking.asked(state)
         told = (
             state.ended,
             bool(state.live),
@@ -81,6 +85,7 @@ class WorkloadMirror:
             self._pods_ready(entry),
             entry.hold,
             workload.uid,
+            (state.reserved, asked, tuple((one.name, one.state) for one in workload.checks)),
         )
         if told != entry.workload_said:
             entry.workload_said = told
@@ -91,9 +96,9 @@ class WorkloadMirror:
     def _pods_ready(self, entry: JobEntry) -> str:
         """Kueue's reason of the condition PodsReady."""
         state = entry.state
-        if not self._waits or state is None or not state.live:
+        if not self._waits or state is None or not state.live or state.reserved:
             return ""
-        if any(attempt.eviction is None and not is_up(attempt) for attempt in state.live):
+        if any(attempt.eviction is None and not attempt.reserved and not is_up(attempt) for attempt in state.live):
             return "WaitForRecovery" if any(since is not None for since in entry.up.values()) else "WaitForStart"
         return "Recovered" if entry.recovered else "Started"
 
@@ -122,7 +127,9 @@ class WorkloadMirror:
         if entry.workload_since is None or self._writes.closing:
             return 0.0
         going = any(attempt.eviction is not None for attempt in state.live)
-        delay = _END if state.ended or going else self._tempo.stretched(_NEWS)
+        # Others act on what is said of checks, and the job waits for them.
+        checks = entry.workload is not None and bool(entry.workload.checks or self._checking.asked(state))
+        delay = _END if state.ended or going or checks else self._tempo.stretched(_NEWS)
         return entry.workload_since + delay - self._clock()
 
     def _status(self, entry: JobEntry, key: WriteKey) -> Write | None:
@@ -134,10 +141,23 @@ class WorkloadMirror:
             return None
         entry.workload_since = None
         previous = workload.status_object()
-        ready = self._pods_ready(entry)
-        wanted = workload_status(seen.spec, state, previous, self._now(), hold=entry.hold, pods_ready=ready)
+        asked = self._checking.asked(state)
+        wanted = workload_status(
+            seen.spec,
+            state,
+            previous,
+            self._now(),
+            hold=entry.hold,
+            pods_ready=self._pods_ready(entry),
+            asked=asked,
+            ours=self._checking.ours(asked),
+        )
         patch = create_merge_patch(previous, wanted)
-        return None if patch is None else MergePatch({"metadata": {"uid": workload.uid}, "status": patch})
+        if patch is None:
+            return None
+        # Lists are replaced as a whole, and the checks' controllers or a successor may have written meanwhile.
+        metadata: Json = {"uid": workload.uid, "resourceVersion": str(workload.version)}
+        return MergePatch({"metadata": metadata, "status": patch})
 
     def _changes(self, entry: JobEntry, spec: JobSpec) -> Json:
         """What of the Workload's spec follows the job's; Kueue freezes the queue while quota is reserved.

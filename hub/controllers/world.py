@@ -190,7 +190,8 @@ class World:
 
     def priority_of(self, spec: JobSpec) -> int | str:
         if not spec.priority_class:
-            return 0
+            # A class that only the clusters know orders nothing here.
+            return self.quotas.pod_priorities.get(spec.pod_priority, self.quotas.default_priority)
         found = self.quotas.priorities.get(spec.priority_class)
         if found is None:
             known = ", ".join(sorted(self.quotas.priorities)) or "none is there"

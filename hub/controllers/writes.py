@@ -1,7 +1,8 @@
 """The only way in which this hub writes: through the patcher, and only while it leads.
 
 Whether it leads is asked at the moment of sending, not when something was decided: a hub that was replaced while its
-writes waited must not send them any more. What it would have written, its successor finds out for itself.
+writes waited must not send them any more. What it would have written, its successor finds out for itself. What is on
+its way already when another takes over carries its term, and is refused where it arrives.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from collections.abc import Callable
 from hub.api.errors import ApiError, NotFoundError
 from hub.client.interface import Object
 from hub.client.patcher import Create, Delete, MergePatch, OnDone, OnError, Patcher, Write, WriteKey
-from hub.controllers.metrics import HubMetrics
+from hub.controllers.fencing import in_term
+from hub.controllers.metrics.writes import WriteMetrics
 
 __all__ = ["Create", "Delete", "MergePatch", "Write", "WriteKey", "Writes"]
 
@@ -19,14 +21,24 @@ Desired = Callable[[], Write | None]
 
 
 class Writes:
-    """`submit` as the patcher's. Refusals are counted; "not found" is none: what was to be changed is gone."""
+    """`submit` as the patcher's. Refusals are counted; "not found" is none: what was to be changed is gone.
 
-    def __init__(self, patcher: Patcher, may_write: Callable[[], bool], metrics: HubMetrics) -> None:
+    `term` is the hub's present one; it goes with every decision.
+    """
+
+    def __init__(
+        self,
+        patcher: Patcher,
+        may_write: Callable[[], bool],
+        metrics: WriteMetrics,
+        term: Callable[[], int] = lambda: 0,
+    ) -> None:
         self.patcher = patcher
         # Set at an orderly end: what waits for its time is written now.
         self.closing = False
         self._may_write = may_write
         self._metrics = metrics
+        self._term = term
 
     @property
     def backlog(self) -> int:
@@ -42,7 +54,7 @@ class Writes:
         on_error: OnError | None = None,
     ) -> None:
         def checked() -> Write | None:
-            return desired() if self._may_write() else None
+            return in_term(key, desired(), self._term()) if self._may_write() else None
 
         def answered(answer: Object | None) -> None:
             if on_done is not None and self._may_write():
@@ -50,7 +62,7 @@ class Writes:
 
         def failed(key: WriteKey, error: Exception) -> None:
             if not isinstance(error, NotFoundError):
-                self._metrics.write_failures.labels(key.resource.plural).inc()
+                self._metrics.failures.labels(key.resource.plural).inc()
             if on_error is not None:
                 on_error(key, error)
 

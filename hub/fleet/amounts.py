@@ -141,19 +141,23 @@ def _plain(resource: str, quantity: str) -> int | None:
 
     Not kept anywhere: the memory of every machine is another number.
     """
-    shift = _SHIFTS.get(quantity[-2:], 0)
-    digits = quantity[:-2] if shift else quantity
-    cpu = resource == "cpu"
-    if not digits.isdigit():
-        digits = quantity[:-1]
-        if not cpu or quantity[-1:] != "m" or not digits.isdigit():
-            return None
-        cpu = False
     if len(quantity) > _PLAIN or not quantity.isascii():
         return None
-    found = int(digits) << shift
-    if cpu:
-        found *= 1000
+    if quantity.isdigit():
+        found = int(quantity)
+        if resource == "cpu":
+            found *= 1000
+    elif (shift := _SHIFTS.get(quantity[-2:])) is not None:
+        digits = quantity[:-2]
+        if not digits.isdigit():
+            return None
+        found = int(digits) << shift
+        if resource == "cpu":
+            found *= 1000
+    elif resource == "cpu" and quantity[-1:] == "m" and (digits := quantity[:-1]).isdigit():
+        found = int(digits)
+    else:
+        return None
     return found if found <= MAX_AMOUNT else None
 
 

@@ -23,6 +23,7 @@ from hub.fleet.changes import (
 from hub.fleet.cluster import Cluster
 from hub.fleet.facts import cluster_name, read_cluster
 from hub.fleet.keys import KeyMap
+from hub.fleet.roster import Roster
 from hub.fleet.scores import ScoreColumn
 from hub.fleet.site import read_site
 
@@ -30,29 +31,29 @@ _UNNAMED = "(unnamed)"
 
 
 class Draft:
-    """`touched`: positions that differ. `moved`: clusters came or went, so positions have changed."""
+    """`touched`: the clusters that differ, by position. `moved`: clusters came or went, so positions have changed."""
 
     __slots__ = (
-        "_came", "_index", "_went", "changed", "clusters", "hidden", "keys", "moved", "problems", "scores", "touched",
+        "_came", "_clusters", "_index", "_went", "changed", "hidden", "keys", "moved", "problems", "scores", "touched",
     )  # fmt: skip
 
     def __init__(
         self,
-        clusters: list[Cluster],
+        clusters: Roster,
         hidden: Mapping[str, Cluster],
         index: Mapping[str, int],
         keys: KeyMap,
         scores: Mapping[str, ScoreColumn],
         problems: Mapping[str, str],
     ) -> None:
-        self.clusters = clusters
         self.hidden = hidden
         self.keys = keys
         self.scores = scores
         self.problems = problems
-        self.touched: set[int] = set()
+        self.touched: dict[int, Cluster] = {}
         self.moved = False
         self.changed = False
+        self._clusters = clusters
         self._index = index
         self._came: dict[str, Cluster] = {}
         self._went: set[int] = set()
@@ -86,7 +87,8 @@ class Draft:
 
     def visible(self) -> list[Cluster]:
         """The clusters of the fleet in name order."""
-        found = [cluster for at, cluster in enumerate(self.clusters) if at not in self._went]
+        touched = self.touched
+        found = [touched.get(at, cluster) for at, cluster in enumerate(self._clusters) if at not in self._went]
         found.extend(self._came.values())
         found.sort(key=lambda cluster: cluster.name)
         return found
@@ -94,7 +96,7 @@ class Draft:
     def _get(self, name: str) -> Cluster | None:
         position = self._index.get(name)
         if position is not None and position not in self._went:
-            return self.clusters[position]
+            return self.touched.get(position) or self._clusters[position]
         return self._came.get(name) or self.hidden.get(name)
 
     def _put(self, cluster: Cluster) -> None:
@@ -104,10 +106,7 @@ class Draft:
         listed = position is not None and position not in self._went
         if listed and cluster.facts is not None:
             assert position is not None
-            if not self.touched:
-                self.clusters = self.clusters.copy()
-            self.touched.add(position)
-            self.clusters[position] = cluster
+            self.touched[position] = cluster
         else:
             self._move(cluster, position if listed else None)
         problem = cluster.problem

@@ -21,10 +21,12 @@ from hub.fleet.draft import Draft
 from hub.fleet.facts import ClusterFacts
 from hub.fleet.held import Held, Holding
 from hub.fleet.keys import KeyMap
+from hub.fleet.roster import Roster
 from hub.fleet.scores import ScoreColumn
 from hub.fleet.shape import TaskShape
 from hub.fleet.site import Site
 from hub.fleet.verdict import FitVerdict, explain_cluster
+from hub.fleet.versions import Versions
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -35,24 +37,20 @@ class Fleet:
     """Made by `Fleet.empty().apply(…)`; safe to read from several threads."""
 
     __slots__ = (
-        "_cache", "_clusters", "_digest", "_facts_versions", "_hidden", "_index", "_keys", "_object_versions",
-        "_scores", "_site_versions", "_versions", "names", "problems",
+        "_cache", "_clusters", "_digest", "_hidden", "_index", "_keys", "_scores", "_versions", "names", "problems",
     )  # fmt: skip
 
     names: tuple[str, ...]
     problems: Mapping[str, str]
     _cache: ColumnCache
-    _clusters: list[Cluster]
+    _clusters: Roster
     # Known by a report or by charges, but not (or no longer) as ManagedClusters.
     _hidden: Mapping[str, Cluster]
     _index: Mapping[str, int]
     _keys: KeyMap
     _scores: Mapping[str, ScoreColumn]
     _digest: str
-    _versions: Ints
-    _facts_versions: Ints
-    _object_versions: Ints
-    _site_versions: Ints
+    _versions: Versions
 
     @staticmethod
     def empty() -> Fleet:
@@ -60,14 +58,13 @@ class Fleet:
         fleet.names = ()
         fleet.problems = {}
         fleet._cache = ColumnCache()
-        fleet._clusters = []
+        fleet._clusters = Roster()
         fleet._hidden = {}
         fleet._index = {}
         fleet._keys = KeyMap()
         fleet._scores = {}
         fleet._digest = ""
-        nothing = np.zeros(0, np.int64)
-        fleet._versions = fleet._facts_versions = fleet._object_versions = fleet._site_versions = nothing
+        fleet._versions = Versions.of(())
         return fleet
 
     def apply(self, changes: Iterable[FleetChange]) -> Fleet:
@@ -83,42 +80,19 @@ class Fleet:
         fleet._scores = draft.scores
         fleet._digest = ""
         fleet.problems = draft.problems
+        fleet._hidden = draft.hidden
         if draft.moved:
-            clusters = fleet._clusters = draft.visible()
-            fleet._hidden = draft.hidden
+            clusters = draft.visible()
+            fleet._clusters = Roster(clusters)
             fleet.names = tuple(cluster.name for cluster in clusters)
             fleet._index = {name: position for position, name in enumerate(fleet.names)}
-            fleet._versions = np.fromiter((c.version for c in clusters), np.int64, len(clusters))
-            fleet._facts_versions = np.fromiter((c.facts_version for c in clusters), np.int64, len(clusters))
-            fleet._object_versions = np.fromiter((c.object_version for c in clusters), np.int64, len(clusters))
-            fleet._site_versions = np.fromiter((c.site_version for c in clusters), np.int64, len(clusters))
+            fleet._versions = Versions.of(clusters)
             return fleet
         fleet.names = self.names
         fleet._index = self._index
-        fleet._hidden = draft.hidden
-        fleet._clusters = draft.clusters
-        fleet._versions = self._versions
-        fleet._facts_versions = self._facts_versions
-        fleet._object_versions = self._object_versions
-        fleet._site_versions = self._site_versions
-        for position in draft.touched:
-            new, old = draft.clusters[position], self._clusters[position]
-            if new.version != old.version:
-                if fleet._versions is self._versions:
-                    fleet._versions = self._versions.copy()
-                fleet._versions[position] = new.version
-            if new.object_version != old.object_version:
-                if fleet._object_versions is self._object_versions:
-                    fleet._object_versions = self._object_versions.copy()
-                fleet._object_versions[position] = new.object_version
-            if new.facts_version != old.facts_version:
-                if fleet._facts_versions is self._facts_versions:
-                    fleet._facts_versions = self._facts_versions.copy()
-                fleet._facts_versions[position] = new.facts_version
-            if new.site_version != old.site_version:
-                if fleet._site_versions is self._site_versions:
-                    fleet._site_versions = self._site_versions.copy()
-                fleet._site_versions[position] = new.site_version
+        touched = draft.touched
+        fleet._clusters = self._clusters.with_changed(touched) if touched else self._clusters
+        fleet._versions = self._versions.after(touched, self._clusters) if touched else self._versions
         return fleet
 
     def __len__(self) -> int:
@@ -149,7 +123,7 @@ class Fleet:
         return self._cache.get(
             ("fit", shape),
             self.names,
-            self._versions,
+            self._versions.fits,
             lambda at: clusters[at].fit(shape),
             np.int64,
             lambda places: counts([clusters[at] for at in places], shape, empty=False),
@@ -161,7 +135,7 @@ class Fleet:
         return self._cache.get(
             ("capacity", shape),
             self.names,
-            self._site_versions,
+            self._versions.sites,
             lambda at: clusters[at].capacity(shape),
             np.int64,
             lambda places: counts([clusters[at] for at in places], shape, empty=True),
@@ -193,9 +167,9 @@ class Fleet:
     def held_otherwise(self, other: Fleet) -> list[str]:
         """The clusters, of this fleet or of the other, on which other charges may be held; in name order."""
         if self.names is other.names:
-            return [self.names[at] for at in np.flatnonzero(self._versions != other._versions).tolist()]
-        known = dict(zip(other.names, other._versions.tolist(), strict=True))
-        own = zip(self.names, self._versions.tolist(), strict=True)
+            return [self.names[at] for at in np.flatnonzero(self._versions.fits != other._versions.fits).tolist()]
+        known = dict(zip(other.names, other._versions.fits.tolist(), strict=True))
+        own = zip(self.names, self._versions.fits.tolist(), strict=True)
         differ = [name for name, version in own if known.pop(name, None) != version]
         return sorted([*differ, *known])
 
@@ -229,14 +203,14 @@ class Fleet:
         NaN where nothing is reported."""
         clusters = self._clusters
         return self._cache.get(
-            ("free", resource), self.names, self._versions, lambda at: clusters[at].free(resource), np.float64
+            ("free", resource), self.names, self._versions.fits, lambda at: clusters[at].free(resource), np.float64
         )
 
     def free_of(self, resources: tuple[str, ...]) -> Floats:
         """`free` of each of `resources`, a column each: one look where several are asked together."""
         clusters = self._clusters
         return self._cache.get(
-            ("free of", resources), self.names, self._versions,
+            ("free of", resources), self.names, self._versions.fits,
             lambda at: clusters[at].free_of(resources),
             np.dtype((np.float64, (len(resources),))),
         )  # fmt: skip
@@ -245,7 +219,7 @@ class Fleet:
         """`allocatable` of each of `resources`, a column each."""
         clusters = self._clusters
         return self._cache.get(
-            ("allocatable of", resources), self.names, self._site_versions,
+            ("allocatable of", resources), self.names, self._versions.sites,
             lambda at: [clusters[at].allocatable(resource) for resource in resources],
             np.dtype((np.float64, (len(resources),))),
         )  # fmt: skip
@@ -254,7 +228,7 @@ class Fleet:
         """What the nodes offer of `resource` in all, in the same units; NaN where nothing is reported."""
         clusters = self._clusters
         return self._cache.get(
-            ("allocatable", resource), self.names, self._site_versions,
+            ("allocatable", resource), self.names, self._versions.sites,
             lambda at: clusters[at].allocatable(resource), np.float64,
         )  # fmt: skip
 
@@ -262,7 +236,7 @@ class Fleet:
         """Wholly free GPUs of `model`; NaN where nothing is reported."""
         clusters = self._clusters
         return self._cache.get(
-            ("gpus", model), self.names, self._versions, lambda at: clusters[at].gpus_free(model), np.float64
+            ("gpus", model), self.names, self._versions.fits, lambda at: clusters[at].gpus_free(model), np.float64
         )
 
     def scores(self, source: str, now: float, grace: float = 0.0) -> Floats:
@@ -307,14 +281,14 @@ class Fleet:
         """
         clusters = self._clusters
         return self._cache.get(
-            ("facts", key), self.names, self._facts_versions, lambda at: of(_facts(clusters[at])), dtype
+            ("facts", key), self.names, self._versions.facts, lambda at: of(_facts(clusters[at])), dtype
         )
 
     def object_column(self, key: Hashable, of: Callable[[ClusterFacts], Any], dtype: DTypeLike) -> NDArray[Any]:
         """As `facts_column` for functions that read the whole ManagedCluster: computed again at each of its events."""
         clusters = self._clusters
         return self._cache.get(
-            ("object", key), self.names, self._object_versions, lambda at: of(_facts(clusters[at])), dtype
+            ("object", key), self.names, self._versions.objects, lambda at: of(_facts(clusters[at])), dtype
         )
 
     def derived(self, key: Hashable, columns: tuple[NDArray[Any], ...], of: Callable[[], NDArray[Any]]) -> NDArray[Any]:
@@ -326,31 +300,31 @@ class Fleet:
         latest = max((column.version for column in self._scores.values()), default=0)
         clusters = self._clusters
         # Both are counted one by one; the mask keeps a process of many months from running over.
-        versions = self._object_versions + ((latest << 8 | len(self._scores) & 0xFF) << 31 & (1 << 62) - 1)
+        versions = self._versions.objects + ((latest << 8 | len(self._scores) & 0xFF) << 31 & (1 << 62) - 1)
         return self._cache.get(("scored", key), self.names, versions, lambda at: of(_facts(clusters[at])), dtype)
 
     def site_column(self, key: Hashable, of: Callable[[Site | None], Any], dtype: DTypeLike) -> NDArray[Any]:
         """As `facts_column` for what the cluster reported of itself."""
         clusters = self._clusters
-        return self._cache.get(("site", key), self.names, self._site_versions, lambda at: of(clusters[at].site), dtype)
+        return self._cache.get(("site", key), self.names, self._versions.sites, lambda at: of(clusters[at].site), dtype)
 
     def same_ground(self, other: Fleet) -> bool:
         """Whether no ManagedCluster and no score differs: what rules and scores of clusters read. What is held on them,
         and what they report of their nodes, may."""
         return (
             self.names is other.names
-            and self._facts_versions is other._facts_versions
-            and self._object_versions is other._object_versions
+            and self._versions.facts is other._versions.facts
+            and self._versions.objects is other._versions.objects
             and self._scores is other._scores
         )
 
     def same_facts(self, other: Fleet) -> bool:
         """Whether no label, claim, taint, acceptance or availability of a cluster differs."""
-        return self.names is other.names and self._facts_versions is other._facts_versions
+        return self.names is other.names and self._versions.facts is other._versions.facts
 
     def same_sites(self, other: Fleet) -> bool:
         """Whether no cluster reports other nodes, images or prices."""
-        return self.names is other.names and self._site_versions is other._site_versions
+        return self.names is other.names and self._versions.sites is other._versions.sites
 
     def held_column(self, key: Hashable, of: Callable[[Held | None], Any], dtype: DTypeLike) -> NDArray[Any]:
         """As `facts_column` for what is held on each cluster's nodes; None: it has not reported them.
@@ -358,7 +332,7 @@ class Fleet:
         `of` must not change what it is given.
         """
         clusters = self._clusters
-        return self._cache.get(("held", key), self.names, self._versions, lambda at: of(clusters[at].held), dtype)
+        return self._cache.get(("held", key), self.names, self._versions.fits, lambda at: of(clusters[at].held), dtype)
 
     @property
     def digest(self) -> str:

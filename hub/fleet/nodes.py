@@ -1,7 +1,7 @@
 """The nodes of one cluster as columns: how many of a shape fit, and which nodes are taken first.
 
 Which nodes it may use at all is hub/fleet/admission.py. One table a capacity report; what is free now is kept beside it
-by hub/fleet/held.py and passed in. All amounts are int64 in `amount_of` units, GPUs are thousandths of each single GPU,
+by hub/fleet/room.py and passed in. All amounts are int64 in `amount_of` units, GPUs are thousandths of each single GPU,
 because halves on two GPUs are not one whole.
 """
 

@@ -43,7 +43,7 @@ class Toleration:
 MOST = 2**62
 _HASHED = (
     "requests", "gpu_share", "gpu_models", "gpu_min_memory", "node_selector", "tolerations", "images", "node_affinity",
-    "gpu_slot", "domain",
+    "gpu_slot", "domain", "parts",
 )  # fmt: skip
 
 
@@ -54,7 +54,8 @@ class TaskShape:
     `gpu_share` is thousandths of one GPU and excludes ``nvidia.com/gpu``; `gpu_min_memory` is bytes of each GPU.
     `node_affinity`: alternatives, one of which a node must meet; none: any node. `gpu_slot`: its one GPU was asked for
     by the resource's name only, so one that others have a slice of time of is as good. `domain`: a node label, whose
-    value must be the same on all nodes that tasks are put on together; empty: it does not matter.
+    value must be the same on all nodes that tasks are put on together; empty: it does not matter. `parts`: it is no
+    one pod but all of these, which get quota together and no place; `requests` is their sum.
     """
 
     requests: tuple[tuple[str, int], ...] = ()
@@ -67,6 +68,7 @@ class TaskShape:
     node_affinity: tuple[NodeTerm, ...] = ()
     gpu_slot: bool = False
     domain: str = ""
+    parts: tuple[Pods, ...] = ()
     # The key of every cache of fits: hashed once, not at each look.
     _hash: int = field(init=False, repr=False, compare=False, default=0)
 
@@ -110,6 +112,18 @@ class TaskShape:
         if self.gpu_min_memory:
             parts.append(f"≥ {Quantity(self.gpu_min_memory)} of GPU memory")
         return ", ".join(parts) or "nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class Pods:
+    """Some equal pods of a whole: `count` of `shape`, or no fewer than `least` where that would do (None: it would
+    not). Those of one `group` take their resources from the same flavors."""
+
+    name: str
+    shape: TaskShape
+    count: int
+    least: int | None = None
+    group: str = ""
 
 
 def on_domain(shape: TaskShape, domain: tuple[str, str] | None) -> TaskShape:

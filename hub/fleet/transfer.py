@@ -12,8 +12,6 @@ import itertools
 import pickle
 from typing import Any
 
-import numpy as np
-
 from hub.fleet import cluster as cluster_module
 from hub.fleet.cluster import Cluster
 from hub.fleet.columns import ColumnCache
@@ -21,7 +19,9 @@ from hub.fleet.facts import ClusterFacts
 from hub.fleet.fleet import Fleet
 from hub.fleet.keys import KeyMap
 from hub.fleet.nodes import NodeTable
+from hub.fleet.roster import Roster
 from hub.fleet.site import Site
+from hub.fleet.versions import Versions
 
 # Results, never facts: made anew where they are asked for.
 _LEFT_OUT = ("_fits", "_digest")
@@ -122,18 +122,14 @@ class Receiver:
         fleet.names = names
         fleet.problems = problems
         fleet._cache = self._cache
-        fleet._clusters = clusters
+        fleet._clusters = Roster(clusters)
         fleet._hidden = {}
         fleet._index = {name: position for position, name in enumerate(names)}
         fleet._keys = keys
         new = {name: ScoreColumn(*column) for name, column in scores.items()}
         fleet._scores = {name: new[name] if name in new else last._scores[name] for name in sources}
         fleet._digest = ""
-        count = len(clusters)
-        fleet._versions = np.fromiter((c.version for c in clusters), np.int64, count)
-        fleet._facts_versions = np.fromiter((c.facts_version for c in clusters), np.int64, count)
-        fleet._object_versions = np.fromiter((c.object_version for c in clusters), np.int64, count)
-        fleet._site_versions = np.fromiter((c.site_version for c in clusters), np.int64, count)
+        fleet._versions = Versions.of(clusters)
         return fleet
 
 

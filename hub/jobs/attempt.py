@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from hub.api import names
 from hub.api.indexset import IndexSet
 from hub.api.reasons import Reason
 
@@ -50,7 +51,8 @@ class Attempt:
     ended tasks that are recorded only, because a newer epoch had taken them over. `decision`: how its cluster was
     chosen, as it was noted then; empty once its work is gone. `admitted_at`: when it was sent. `eviction`: it was told
     to go; it ends as Evicted if it does not end by itself before.
-    `domain`: the node label, and its value, that all its pods ask for.
+    `domain`: the node label, and its value, that all its pods ask for. `reserved`: quota and place are its own, but
+    nothing of it is sent before admission checks have said yes.
     """
 
     epoch: int
@@ -80,6 +82,12 @@ class Attempt:
     domain: tuple[str, str] | None = None
     admitted_at: float | None = None
     eviction: Eviction | None = None
+    reserved: bool = False
+
+    @property
+    def namespace(self) -> str:
+        """Where its ManifestWork is."""
+        return names.HUB_NAMESPACE if self.reserved else self.cluster
 
     @property
     def live(self) -> bool:

@@ -15,12 +15,13 @@ from hub.jobs.attempt import Attempt
 Json = dict[str, Any]
 PODS_UP: Final = frozenset({"Started", "Recovered"})
 _PREEMPTED: Final = Reason.PREEMPTED.code
-_RESTARTED: Final = {
+RESTARTED: Final = {
+    Reason.ADMISSION_CHECK.code: ("BackoffFinished", "The workload backoff was finished"),
     Reason.PODS_READY_TIMEOUT.code: ("BackoffFinished", "The workload backoff was finished"),
     Reason.CLUSTER_QUEUE_STOPPED.code: ("ClusterQueueRestarted", "The ClusterQueue was restarted after being stopped"),
     Reason.LOCAL_QUEUE_STOPPED.code: ("LocalQueueRestarted", "The LocalQueue was restarted after being stopped"),
 }
-_REACTIVATED: Final = ("Reactivated", "The workload was reactivated")
+REACTIVATED: Final = ("Reactivated", "The workload was reactivated")
 
 
 class Conditions:
@@ -40,6 +41,13 @@ class Conditions:
     def reason(self, kind: str) -> str:
         found = find_condition(self._conditions, kind)
         return str(found.get("reason") or "") if found is not None else ""
+
+    def message(self, kind: str) -> str:
+        found = find_condition(self._conditions, kind)
+        return str(found.get("message") or "") if found is not None else ""
+
+    def drop(self, kind: str) -> None:
+        self._conditions = [condition for condition in self._conditions if condition.get("type") != kind]
 
     def put(self, kind: str, holds: bool, reason: str, message: str) -> None:
         self._conditions = with_condition(
@@ -73,6 +81,6 @@ class Conditions:
         if held:
             self.put("Requeued", False, cause, message)
         elif self.reason("Requeued") == cause and not self.true("Requeued") and cause != _PREEMPTED:
-            self.put("Requeued", True, *_RESTARTED.get(cause, _REACTIVATED))
+            self.put("Requeued", True, *RESTARTED.get(cause, REACTIVATED))
         elif not self.true("Requeued"):
             self.put("Requeued", True, cause, message)

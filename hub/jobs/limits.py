@@ -41,7 +41,9 @@ def overdue(attempt: Attempt, ready: PodsReady, down_since: float | None) -> flo
 
     `down_since`: since when it is not up any more, or None when it never was.
     """
-    if not attempt.live or attempt.eviction is not None or attempt.admitted_at is None or is_up(attempt):
+    if not attempt.live or attempt.reserved or attempt.eviction is not None or attempt.admitted_at is None:
+        return None
+    if is_up(attempt):
         return None
     if down_since is None:
         return attempt.admitted_at + ready.timeout
@@ -68,16 +70,23 @@ def requeues(attempts: Sequence[Attempt], since: int) -> tuple[int, float]:
 
 
 def requeue_at(count: int, stopped: float, ready: PodsReady) -> float:
-    """When it may try again: Kueue's min(base·2^(n−1), max) after it was stopped for the n-th time."""
-    return stopped + min(ready.backoff_base * 2.0 ** min(count - 1, 60), ready.backoff_max)
+    """When it may try again after it was stopped for the n-th time."""
+    return stopped + backoff(count, ready)
+
+
+def backoff(count: int, ready: PodsReady) -> float:
+    """Seconds after the n-th time in a row: Kueue's min(base·2^(n−1), max)."""
+    return min(ready.backoff_base * 2.0 ** min(count - 1, 60), ready.backoff_max)
 
 
 def held_time(attempts: Sequence[Attempt], since: int, now: float) -> float:
-    """Seconds in which at least one slice had quota."""
+    """Seconds in which at least one slice was admitted: time that it waits for admission checks does not count."""
     spans: list[tuple[float, float]] = []
     for attempt in attempts:
         begin = attempt.admitted_at
         end = now if attempt.live else attempt.finished_at
+        if attempt.reserved:
+            continue
         if attempt.epoch >= since and begin is not None and end is not None and end > begin:
             spans.append((begin, end))
     total, reached = 0.0, float("-inf")

@@ -51,7 +51,7 @@ def job_status(spec: JobSpec, state: JobState, previous: Mapping[str, Any], now:
     elif state.ended:
         for kind in ("FailureTarget", "Failed"):
             conditions = with_condition(conditions, kind, "True", _failure(spec, state), state.message, now=at)
-    elif state.live:
+    elif state.live and not state.reserved:
         if find_condition(conditions, _SUSPENDED) is not None:
             conditions = with_condition(conditions, _SUSPENDED, "False", "JobResumed", state.message, now=at)
     else:

@@ -79,6 +79,7 @@ class JobSpec:
     profile: str = ""
     data: tuple[tuple[str, int], ...] = ()
     priority_class: str = ""
+    pod_priority: str = ""
     indexed: bool = True
     per_index: bool = False
     retry: Retry = Retry()
@@ -157,6 +158,7 @@ class JobSpec:
             profile=own.profile if reference else "",
             data=own.data if reference else (),
             priority_class=str(spec.get("priorityClassName") or ""),
+            pod_priority=_pod_priority(template),
             retry=_retry(spec.get("retry") or {}),
             suspend=spec.get("suspend") is True,
             cancelled=_cancelled(annotations) or ("cancelled by its owner" if spec.get("cancel") is True else ""),
@@ -201,6 +203,7 @@ class JobSpec:
             shape=_shape(template, None),
             rule=with_profile(ClusterRule(namespace=str(meta.get("namespace") or "default")), annotations),
             priority_class=str((meta.get("labels") or {}).get(names.PRIORITY_CLASS) or ""),
+            pod_priority=_pod_priority(template),
             indexed=indexed,
             per_index=per_index is not None,
             retry=_job_retry(per_index, total, _seconds(spec, "maxFailedIndexes", low=0)),
@@ -254,6 +257,11 @@ def _identity(meta: Mapping[str, Any]) -> dict[str, Any]:
         "generation": int(meta.get("generation") or 0),
         "created": parse_time(str(created)).timestamp() if created else 0.0,
     }
+
+
+def _pod_priority(template: Mapping[str, Any]) -> str:
+    """The PriorityClass that its pods name."""
+    return str((template.get("spec") or {}).get("priorityClassName") or "")
 
 
 def _template(spec: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -69,6 +69,12 @@ class JobState:
         return tuple(attempt for attempt in self.attempts if attempt.live)
 
     @property
+    def reserved(self) -> bool:
+        """Whether it holds quota, and admission checks keep all of it from starting."""
+        live = self.live
+        return bool(live) and all(attempt.reserved for attempt in live)
+
+    @property
     def preemptions(self) -> int:
         """How often a slice of it made way for another job."""
         return dict(self.evictions).get(Reason.PREEMPTED.code, 0)

@@ -206,7 +206,10 @@ def _conditions(spec: JobSpec, state: JobState, previous: Sequence[Mapping[str, 
             queue = live[-1].queue
             clusters = ", ".join(sorted({attempt.cluster for attempt in live}))
             put("QuotaReserved", "True", Reason.QUOTA_RESERVED, Reason.QUOTA_RESERVED.message(queue=queue))
-            put("Admitted", "True", Reason.ADMITTED, Reason.ADMITTED.message(queue=queue, clusters=clusters))
+            if state.reserved:
+                put("Admitted", "False", Reason.UNSATISFIED_CHECKS, message)
+            else:
+                put("Admitted", "True", Reason.ADMITTED, Reason.ADMITTED.message(queue=queue, clusters=clusters))
         else:
             put("QuotaReserved", "False", reason, message)
             if "Admitted" in has:

@@ -26,6 +26,10 @@ Json = dict[str, Any]
 _INDEX_FIELD: Final = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
 _MIB: Final = 2**20
 DIVIDED: Final = GpuOffer()
+# What an API server puts on the template of a Job that it stores: true of that Job alone, refused in any other.
+_OF_ANOTHER_JOB: Final = frozenset(
+    {"controller-uid", "job-name", "batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-name"}
+)
 
 
 def pod_template(
@@ -47,11 +51,12 @@ def pod_template(
     if spec.gpu is not None:
         _ask_for_gpus(spec, pod, notes, offer)
     meta = own.get("metadata") or {}
+    labels = {key: value for key, value in (meta.get("labels") or {}).items() if key not in _OF_ANOTHER_JOB}
     return {
         **{key: value for key, value in own.items() if key not in ("metadata", "spec")},
         "metadata": {
             **meta,
-            "labels": {**(meta.get("labels") or {}), **spec.labels},
+            "labels": {**labels, **spec.labels},
             "annotations": {**(meta.get("annotations") or {}), **notes},
         },
         "spec": pod,

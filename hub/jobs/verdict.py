@@ -87,6 +87,8 @@ def waiting_for(
         if refusal is not None:
             return Verdict("Queued", refusal.reason, refusal.message)
         return _again(spec, known, ledger) or Verdict("Queued", Reason.QUEUED, Reason.QUEUED.message(queue=spec.queue))
+    if refusal is not None and refusal.reason is Reason.UNSATISFIED_CHECKS and all(a.reserved for a in live):
+        return Verdict("Queued", refusal.reason, refusal.message)
     clusters = ", ".join(sorted({attempt.cluster for attempt in live}))
     phase: Phase = "Admitted"
     reason, message = Reason.ADMITTED, Reason.ADMITTED.message(queue=live[-1].queue, clusters=clusters)

@@ -6,14 +6,16 @@ admission is the sum over the job's live slices and is not shrunk while quota is
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from hub.api import names
 from hub.api.quantity import Quantity
 from hub.api.reasons import Reason
-from hub.api.resource import FLEET_JOBS, JOBS, WORKLOAD_PRIORITY_CLASSES, WORKLOADS
+from hub.api.resource import FLEET_JOBS, JOBS, PRIORITY_CLASSES, WORKLOAD_PRIORITY_CLASSES, WORKLOADS
 from hub.fleet.shape import TaskShape
+from hub.jobs.admission_checks import again_at, answered, listed, read_checks, set_back
 from hub.jobs.attempt import Attempt
 from hub.jobs.kueue_conditions import PODS_UP, Conditions
 from hub.jobs.limits import held_time
@@ -30,6 +32,7 @@ _PODS_READY: Final = {
     "Started": "All pods reached readiness and the workload is running",
     "Recovered": "All pods reached readiness and the workload is running",
 }
+_UNSATISFIED: Final = "The workload waits for its admission checks"
 _EVICTIONS: Final = {
     Reason.SUSPENDED: "Deactivated",
     Reason.CLUSTER_LOST: "NodeFailures",
@@ -64,6 +67,12 @@ def workload_object(spec: JobSpec, priority: int = 0) -> Json:
             "kind": WORKLOAD_PRIORITY_CLASSES.kind,
             "name": spec.priority_class,
         }
+    elif spec.pod_priority:
+        wanted["priorityClassRef"] = {
+            "group": PRIORITY_CLASSES.group,
+            "kind": PRIORITY_CLASSES.kind,
+            "name": spec.pod_priority,
+        }
     return {
         "apiVersion": WORKLOADS.api_version,
         "kind": WORKLOADS.kind,
@@ -95,11 +104,14 @@ def workload_status(
     *,
     hold: Held | None = None,
     pods_ready: str = "",
+    asked: Sequence[str] = (),
+    ours: str = "",
 ) -> Json:
     """The status that the Workload is to have, given the one it has. `now` is epoch seconds.
 
     `hold`: why the job may not be placed for now. `pods_ready`: Kueue's reason of the condition PodsReady; empty where
-    nobody waits for that.
+    nobody waits for that. `asked`: names of the admission checks that what it holds needs; `ours` is the one of them
+    that the hub answers itself, by having placed the job.
     """
     said = Conditions(previous.get("conditions") or (), stamp(now), spec.generation or None)
     status: Json = {key: value for key, value in previous.items() if key not in ("conditions", "admission")}
@@ -116,6 +128,10 @@ def workload_status(
             status["admission"] = before
         if state.evictions and _last_eviction(state) is None:
             said.admitted_again(_newest_evicted(state))
+        if said.reason("Admitted") == Reason.UNSATISFIED_CHECKS.code and not all(a.reserved for a in state.attempts):
+            # It ran, and had ended before that could be said.
+            queue = (before or {}).get("clusterQueue") or ""
+            said.put("Admitted", True, "Admitted", f"The workload is admitted by ClusterQueue {queue}")
         if not said.true("Finished"):
             said.put("Finished", True, "Succeeded" if state.phase == "Succeeded" else "Failed", state.message)
     elif live:
@@ -123,15 +139,22 @@ def workload_status(
         status["admission"] = _admission(spec.shape, live, None if fewer else before)
         reserved = Reason.QUOTA_RESERVED.message(queue=queue)
         said.put("QuotaReserved", True, Reason.QUOTA_RESERVED.code, reserved)
-        said.put("Admitted", True, "Admitted", f"The workload is admitted by ClusterQueue {queue}")
+        if state.reserved:
+            said.put("Admitted", False, Reason.UNSATISFIED_CHECKS.code, _UNSATISFIED)
+        else:
+            said.put("Admitted", True, "Admitted", f"The workload is admitted by ClusterQueue {queue}")
         if said.true("Finished"):
             said.put("Finished", False, Reason.QUOTA_RESERVED.code, reserved)
         going = [attempt.eviction for attempt in live if attempt.eviction is not None]
         if len(going) == len(live):
             # As with Kueue it has its quota until what runs is gone.
             said.evicted(going[-1].cause, going[-1].reason, going[-1].message)
+            _set_checks_back(status, now)
         else:
             said.admitted_again(_newest_evicted(state))
+            _list_checks(status, asked, ours, live, now)
+            if asked:
+                _forget_requeue(status)
         if pods_ready:
             said.put("PodsReady", pods_ready in PODS_UP, pods_ready, _PODS_READY[pods_ready])
             if pods_ready in PODS_UP:
@@ -150,11 +173,47 @@ def workload_status(
         if pods_ready or said.true("PodsReady"):
             said.put("PodsReady", False, "WaitForStart", _PODS_READY["WaitForStart"])
         said.put("QuotaReserved", False, state.reason.code, state.message)
+        _set_checks_back(status, now)
+        if (
+            last is not None
+            and last.reason == Reason.ADMISSION_CHECK.code
+            and (hold is None or hold.reason is not Reason.CHECK_RETRY)
+        ):
+            _forget_requeue(status)
         if hold is not None and hold.reason is Reason.BACKING_OFF:
             facts = dict(hold.facts)
             status["requeueState"] = {"count": facts["count"], "requeueAt": facts["at"]}
     status["conditions"] = said.conditions
     return status
+
+
+def _list_checks(status: Json, asked: Sequence[str], ours: str, live: Sequence[Attempt], now: float) -> None:
+    """Every check that is asked, as it was answered."""
+    before = status.get("admissionChecks") or ()
+    entries = listed(before, asked, stamp(now))
+    if ours:
+        clusters = ", ".join(sorted({attempt.cluster for attempt in live}))
+        entries = answered(entries, ours, f"The hub has placed it on {clusters}", stamp(now))
+    if entries or before:
+        status["admissionChecks"] = entries
+
+
+def _set_checks_back(status: Json, now: float) -> None:
+    """With the quota go the answers about it; how long they asked to be left alone is kept."""
+    if not (before := status.get("admissionChecks")):
+        return
+    again = again_at(read_checks(status))
+    if again is not None and again > now:
+        status["requeueState"] = (status.get("requeueState") or {}) | {"requeueAt": stamp(math.ceil(again))}
+    status["admissionChecks"] = set_back(before, stamp(now))
+
+
+def _forget_requeue(status: Json) -> None:
+    left = {name: value for name, value in (status.get("requeueState") or {}).items() if name != "requeueAt"}
+    if left:
+        status["requeueState"] = left
+    else:
+        status.pop("requeueState", None)
 
 
 def eviction_stats(state: JobState) -> list[Json]:

@@ -57,11 +57,14 @@ def slice_to_work(
     decision: str = "",
     offer: GpuOffer = DIVIDED,
     domain: tuple[str, str] | None = None,
+    *,
+    reserved: bool = False,
 ) -> Json:
     """The ManifestWork, without status, for the namespace `cluster`. `flavors` are (resource, flavor).
 
     `decision` is kept for people who ask later why it is there; `offer` is what the cluster says of its GPUs. `domain`
-    is the node label, and its value, that all its pods must find.
+    is the node label, and its value, that all its pods must find. `reserved`: the same decision, kept in the hub's own
+    namespace, where no agent sees it, until admission checks let it through.
     """
     name = names.work_name(spec.name, spec.uid, epoch)
     labels = {**spec.labels, names.EPOCH: str(epoch)}
@@ -75,6 +78,8 @@ def slice_to_work(
         decided[names.DECISION] = decision
     if domain is not None:
         decided[names.TOPOLOGY_DOMAIN] = "=".join(domain)
+    if reserved:
+        decided[names.RESERVED_FOR] = cluster
     job: Json = {
         "completions": len(tasks),
         "parallelism": min(slots, len(tasks)),
@@ -113,10 +118,10 @@ def slice_to_work(
         "kind": MANIFEST_WORKS.kind,
         "metadata": {
             "name": name,
-            "namespace": cluster,
+            "namespace": names.HUB_NAMESPACE if reserved else cluster,
             "labels": labels,
             "annotations": {**notes, **decided},
-            "finalizers": [names.WORK_FINALIZER],
+            **({} if reserved else {"finalizers": [names.WORK_FINALIZER]}),
         },
         "spec": {"workload": {"manifests": [manifest]}, "manifestConfigs": [config]},
     }
@@ -134,6 +139,9 @@ def attempt_from_work(work: Mapping[str, Any]) -> Attempt:
     if not tasks:
         raise InvalidObjectError("names no task", field=f"metadata.annotations[{names.TASKS}]")
     size = len(tasks)
+    # Only there does it mean that: nobody who may write works of one cluster can hold back those of another.
+    away = meta.get("namespace") == names.HUB_NAMESPACE
+    reserved_for = str(notes.get(names.RESERVED_FOR) or "") if away else ""
     report = Report(tasks, size, feedback_values(work))
     refusal = None if report.values else refusal_of(work)
     succeeded = report.tasks_of("completedIndexes")
@@ -172,7 +180,7 @@ def attempt_from_work(work: Mapping[str, Any]) -> Attempt:
     return Attempt(
         epoch=epoch,
         attempt=_whole(notes.get(names.ATTEMPT, 1), names.ATTEMPT),
-        cluster=str(meta.get("namespace") or ""),
+        cluster=reserved_for or str(meta.get("namespace") or ""),
         tasks=tasks,
         slots=min(_whole(notes.get(names.SLOTS, size), names.SLOTS), size),
         work=str(meta.get("name") or ""),
@@ -194,6 +202,7 @@ def attempt_from_work(work: Mapping[str, Any]) -> Attempt:
         domain=_domain(str(notes.get(names.TOPOLOGY_DOMAIN) or "")),
         admitted_at=_created(meta),
         eviction=eviction,
+        reserved=bool(reserved_for),
     )
 
 

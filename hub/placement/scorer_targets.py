@@ -6,7 +6,7 @@ Here and not in hub/scoring, because it is label selectors. Its values are colum
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, Final
 from urllib.parse import quote
@@ -15,15 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hub.api.errors import InvalidObjectError
+from hub.asking.question import CLUSTER, Question, SecretKey, SourceQuestion
 from hub.fleet.amounts import entries, mapping
 from hub.fleet.fleet import Fleet
 from hub.placement.rule import Requirement
 from hub.placement.selectors import matches, parse_label_selector
 from hub.scoring.dynamic.plan import ScorerPlan
-from hub.scoring.dynamic.spec import SecretKey, is_address, read_path, read_token, text
+from hub.scoring.dynamic.spec import is_address, read_path, read_token, text
 from hub.scoring.interface import ScoreRequest
 from hub.scoring.normalise import Normaliser
-from hub.scoring.source import CLUSTER
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -125,12 +125,27 @@ def route(plan: ScorerPlan, targets: ScorerTargets, cluster: str, labels: Mappin
     endpoint = (scoring.host or plan.host) + (scoring.path or plan.path)
     asks_alone = CLUSTER in address or any(CLUSTER in query.promql for query in plan.source.queries)
     return Route(
-        _filled(address, cluster) if plan.source.queries else "",
+        _filled(address, cluster),
         source.token or plan.source.token,
         _filled(endpoint, cluster),
         scoring.token or plan.token,
         named or asks_alone,
     )
+
+
+def question(plan: ScorerPlan, at: Route, cluster: str) -> Question:
+    """What is asked about one cluster; `cluster` empty: the source is asked once for the whole fleet."""
+    source, queries, value = plan.source, plan.source.queries, None
+    if cluster:
+        # A cluster's name is a DNS label: nothing in it needs quoting in PromQL.
+        queries = tuple(replace(query, promql=query.promql.replace(CLUSTER, cluster)) for query in queries)
+    if source.values is not None:
+        value = source.values.values.get(cluster, source.values.default)
+    data = SourceQuestion(
+        source.kind, at.source, at.source_token, queries, source.range, source.step, source.fields, at.own,
+        plan.valid_for if source.kind == "HttpJson" else 0.0, value, source.program, source.metrics,
+    )  # fmt: skip
+    return Question(plan.score, at.scoring, data, at.token, plan.policy.tls, plan.timeout, plan.protocol)
 
 
 class DynamicScore:

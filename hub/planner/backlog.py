@@ -225,7 +225,7 @@ class Backlog:
         return (
             demand.namespace, demand.queue, demand.priority, self._number(demand.shape), self._number(demand.rule),
             groups, demand.slots, demand.gang, demand.problem, demand.active, demand.running, demand.place,
-            demand.expected, demand.placed,
+            demand.expected, demand.placed, demand.bounds,
         )  # fmt: skip
 
     def _number(self, value: Hashable) -> int:

@@ -8,7 +8,7 @@ earlier decision are kept where nothing about them changed (hub/planner/standing
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hub.placement.rule import ClusterRule
 from hub.planner.empty import Empty, Way
@@ -31,20 +31,28 @@ Ways = tuple[Way, ...]
 
 @dataclass(slots=True, eq=False)
 class Holder:
-    """One job that runs in one queue: its slices that stay, those on their way out, and its claim."""
+    """One job that runs in one queue: its slices that stay, those on their way out, and its claim.
+
+    `extra`: what an elastic job claims beyond its minimum.
+    """
 
     claim: Claim
     staying: list[HeldSlice] = field(default_factory=list)
     leaving: list[HeldSlice] = field(default_factory=list)
+    extra: Claim | None = None
 
     @property
     def slots(self) -> int:
-        return sum(held.slots for held in self.staying)
+        return sum(held.stays for held in self.staying)
+
+    @property
+    def entitled(self) -> int:
+        return self.claim.entitled + (self.extra.entitled if self.extra is not None else 0)
 
     @property
     def surplus(self) -> int:
         """Slots beyond what it is entitled to."""
-        return max(0, self.slots - self.claim.entitled)
+        return max(0, self.slots - self.entitled)
 
 
 class Claims:
@@ -66,12 +74,12 @@ class Claims:
         self._ways: dict[int, Ways] = {}
         self._possible: dict[tuple[object, ...], tuple[tuple[Amounts, ...], Ways]] = {}
         self._holders: dict[ClaimKey, Holder] = {}
-        # Whether it can matter to whom room belongs: somebody may take from others.
-        self.contested = standing.contested
         changed = standing.follow(snapshot.held, snapshot.demands, route)
         self.apart = standing.apart(snapshot.usage)
         changed |= self._paid_otherwise()
         touched = self._enroll(changed)
+        # Whether it can matter to whom room belongs: somebody may take from others, or is given back to.
+        self.contested = standing.contested or bool(standing.elastic)
         self.grants: list[Grant] = self._fill(touched)
 
     def of(self, job: str, queue: str) -> Claim | None:
@@ -82,6 +90,11 @@ class Claims:
     def claims(self) -> dict[ClaimKey, Claim]:
         return {key: wants.claim for key, wants in self._standing.wants.items() if wants.claim is not None}
 
+    @property
+    def extras(self) -> dict[ClaimKey, Claim]:
+        """What elastic jobs want beyond their minimum."""
+        return {key: wants.extra for key, wants in self._standing.wants.items() if wants.extra is not None}
+
     def holder(self, claim: Claim) -> Holder | None:
         """None: nothing of it runs."""
         key = claim.key, claim.queue
@@ -90,10 +103,30 @@ class Claims:
             held = self._standing.wants[key].held
             if not held:
                 return None
-            found = self._holders[key] = Holder(
-                claim, [one for one in held if not one.leaving], [one for one in held if one.leaving]
-            )
+            found = self._holder(key, self._standing.wants[key])
         return found
+
+    def holding(self, held: HeldSlice) -> Holder:
+        """Whose slice it is. Raises KeyError for a slice of a queue that is not known."""
+        key = held.key, held.queue
+        return self._holders.get(key) or self._holder(key, self._standing.wants[key])
+
+    def _holder(self, key: ClaimKey, wants: Wants) -> Holder:
+        assert wants.claim is not None, "who has no claim has no slice that counts"
+        found = self._holders[key] = Holder(
+            wants.claim,
+            [one for one in wants.held if not one.leaving],
+            [one for one in wants.held if one.leaving],
+            wants.extra,
+        )
+        return found
+
+    @property
+    def elastic(self) -> list[Holder]:
+        """Who runs and claims something beyond a minimum, in the order of jobs and queues."""
+        wants = self._standing.wants
+        keys = [key for key in sorted(self._standing.elastic) if wants[key].held]
+        return [self._holders.get(key) or self._holder(key, wants[key]) for key in keys]
 
     @property
     def held(self) -> Iterator[HeldSlice]:
@@ -103,15 +136,17 @@ class Claims:
     def beyond(self, tree: QuotaTree) -> Iterator[Holder]:
         """Who runs with more than he is entitled to, in the order of claims."""
         roll = self._standing.rolls.get(id(tree))
+        seen: set[int] = set()
         for claim in roll.claims if roll is not None else ():
             if claim.entitled < claim.count:
                 holder = self.holder(claim)
-                if holder is not None and holder.surplus:
+                if holder is not None and holder.surplus and id(holder) not in seen:
+                    seen.add(id(holder))
                     yield holder
 
     @property
     def leaving(self) -> list[HeldSlice]:
-        """Every slice that was told to go."""
+        """Every slice that was told to go, or to give slots back."""
         return sorted(self._standing.leaving.values(), key=lambda held: (held.key, held.epoch, held.work))
 
     def preferred(self, grant: Grant) -> Option | None:
@@ -138,7 +173,7 @@ class Claims:
             return set()
         for alike in moved:
             standing.amounts[alike] = self._possibly(alike)[0]
-        return {key for key, wants in standing.wants.items() if wants.alike in moved}
+        return {key for key, wants in standing.wants.items() if wants.alike in moved or wants.more_alike in moved}
 
     def _enroll(self, changed: set[ClaimKey]) -> bool:
         """Makes the claims anew that follow from what changed; whether any did."""
@@ -149,12 +184,17 @@ class Claims:
             wants = standing.wants[key]
             tree = standing.quotas.trees[key[1]]
             standing.trees[id(tree)] = tree
-            if wants.claim is not None:
-                gone.setdefault(id(tree), []).append(wants.claim)
+            gone.setdefault(id(tree), []).extend(wants.claims)
             wants.claim = self._claim(key, wants, tree)
+            wants.extra = self._extra(wants)
+            came.setdefault(id(tree), []).extend(wants.claims)
+            if wants.extra is not None:
+                standing.elastic.add(key)
+            else:
+                standing.elastic.discard(key)
             if wants.claim is not None:
-                came.setdefault(id(tree), []).append(wants.claim)
-            elif wants.demand is None and not wants.held:
+                continue
+            if wants.demand is None and not wants.held:
                 del standing.wants[key]
         for number in gone.keys() | came.keys():
             roll = standing.rolls.get(number)
@@ -181,15 +221,18 @@ class Claims:
 
     def _claim(self, key: ClaimKey, wants: Wants, tree: QuotaTree) -> Claim | None:
         demand, held = wants.demand, wants.held
-        waiting = min(demand.slots, demand.waiting) if demand is not None else 0
-        count = sum(one.slots for one in held) + max(0, waiting)
+        count = _count(wants)
         standing = self._standing
         if count <= 0:
             standing.ask(wants, ())
             return None
         one: Demand | HeldSlice = demand if demand is not None else held[0]
+        gang = one.gang
+        if one.bounds is not None:
+            # What it starts with, and is never made smaller than; the rest is its extra claim.
+            gang, count = True, max(1, min(count, one.bounds[0]))
         rule = (one.rule or _ANYWHERE) if one.place else None
-        number, together = standing.numbers.of, count if one.gang else 1
+        number, together = standing.numbers.of, count if gang else 1
         alike: tuple[object, ...] = (wants.queue.name, number(one.shape), number(rule), one.place, together)
         standing.ask(wants, alike)
         amounts = standing.amounts.get(alike)
@@ -203,12 +246,38 @@ class Claims:
             # It runs, whatever queues and clusters say now.
             amounts = (part(held[0], 1),)
             alike, known = (), amounts
-        kind = standing.kinds.setdefault((known, count if one.gang else 0), len(standing.kinds))
+        kind = standing.kinds.setdefault((known, count if gang else 0), len(standing.kinds))
         standing.alike.setdefault(kind, alike)
         # A job that was moved to another queue has claims in both.
         order = (-one.priority, one.created, one.key, f"{one.uid}/{key[1]}")
-        asks = demand is not None or any(one.leaving for one in held)
-        return Claim(key[0], order, tree.position[key[1]], amounts, count, one.gang, kind, key[1], asks)
+        asks = demand is not None or any(one.leaving or one.spare for one in held)
+        return Claim(key[0], order, tree.position[key[1]], amounts, count, gang, kind, key[1], asks)
+
+    def _extra(self, wants: Wants) -> Claim | None:
+        base = wants.claim
+        one: Demand | HeldSlice | None = wants.demand or next(iter(wants.held), None)
+        if base is None or one is None or one.bounds is None:
+            return None
+        more = min(_count(wants), one.bounds[1]) - base.count
+        if more <= 0:
+            return None
+        standing = self._standing
+        alike = (*wants.alike[:-1], 1)
+        standing.ask_more(wants, alike)
+        amounts = standing.amounts.get(alike)
+        if amounts is None:
+            before = standing.asked[wants.alike]
+            standing.asked[alike] = Asked(before.queue, before.one, before.rule, 1)
+            amounts = standing.amounts[alike] = self._possibly(alike)[0]
+        known: object = alike
+        if not amounts:
+            if not wants.held:
+                return None
+            amounts = (part(wants.held[0], 1),)
+            alike, known = (), amounts
+        kind = standing.kinds.setdefault((known, 0), len(standing.kinds))
+        standing.alike.setdefault(kind, alike)
+        return replace(base, options=amounts, count=more, gang=False, kind=kind, base=base)
 
     def _possibly(self, alike: tuple[object, ...]) -> tuple[tuple[Amounts, ...], Ways]:
         """What a slot takes in each way in which it could ever run."""
@@ -238,3 +307,10 @@ class Claims:
             if taken:
                 usage.add(position, ((key, value) for key, value in taken.items() if value > 0))
         return usage
+
+
+def _count(wants: Wants) -> int:
+    """Slots that it could use at once."""
+    demand = wants.demand
+    waiting = min(demand.slots, demand.waiting) if demand is not None else 0
+    return sum(one.slots + one.spare for one in wants.held) + max(0, waiting)

@@ -20,6 +20,7 @@ from operator import attrgetter
 from hub.api.reasons import Reason
 from hub.planner.claims import Claims
 from hub.planner.filling import Filling
+from hub.planner.growing import Growing
 from hub.planner.places import Option, Wish
 from hub.planner.plan import Admission, HeldSlice, Plan, Refusal, Snapshot
 from hub.planner.progress import Part, Progress, Take
@@ -27,7 +28,7 @@ from hub.planner.promises import Promises
 from hub.planner.refusals import shortage
 from hub.planner.standing import Standing
 from hub.planner.together import Together
-from hub.planner.turns import Return, Turn, turns
+from hub.planner.turns import Grow, Return, Turn, turns
 from hub.planner.views import View, Views
 from hub.queueing.demand import Demand
 from hub.queueing.fleet.rights import may_take
@@ -62,10 +63,11 @@ class Cycle:
         self._blocked: dict[str, str] = {}
         self._refused: dict[tuple[object, ...], Denial] = {}
         self.claims = Claims(snapshot, self.places, self.route, self.options, standing or Standing(snapshot.quotas))
-        self.turns: list[Turn | Return] = turns(self.claims, in_order(snapshot.demands), self.route)
+        self.turns: list[Turn | Return | Grow] = turns(self.claims, in_order(snapshot.demands), self.route)
         self._next = 0
         self._views = Views(View(self.ledger, self.places), self.claims.leaving)
         self._promises = Promises(snapshot, self.filling, self._views, self.claims)
+        self._growing = Growing(snapshot, self.filling, self._views, self._promises, snapshot.quotas.route)
         self._batches = Together(self)
 
     def run(self, until: str | None = None, through: str | None = None) -> None:
@@ -82,6 +84,8 @@ class Cycle:
             turn = self.turns[self._next]
             if isinstance(turn, Return):
                 self._promises.keep(turn)
+            elif isinstance(turn, Grow):
+                self._grow(turn)
             elif turn.demand.key == until:
                 return
             else:
@@ -108,7 +112,8 @@ class Cycle:
             if denial is not None:
                 refusals.append(Refusal(key, denial.reason, denial.facts))
         preemptions, wake_at = tuple(self._promises.preemptions), self._promises.wake_at
-        return Plan(tuple(admissions), tuple(refusals), preemptions, None if math.isinf(wake_at) else wake_at)
+        wakes = None if math.isinf(wake_at) else wake_at
+        return Plan(tuple(admissions), tuple(refusals), preemptions, wakes, self._growing.growths)
 
     def decide(self, turn: Turn) -> None:
         """Takes what the job can have, and notes why it has no more."""
@@ -125,12 +130,15 @@ class Cycle:
         if ahead is not None and ahead != demand.key:
             progress.denial = Denial(Reason.BEHIND_OLDER_JOB, (("queue", queue.name), ("ahead", ahead)))
             return
-        if demand.gang:
+        if demand.bounds is not None and not demand.active and (demand.gang or demand.least > 1):
+            self._elastic(turn, progress, queue)
+        elif demand.gang and demand.bounds is None:
             self._together(turn, progress, queue)
         else:
             self._apart(turn, progress, queue)
         denial = progress.denial
-        if denial is not None and queue.strict and denial.reason not in PASSES:
+        beyond = demand.bounds is not None and (demand.active > 0 or progress.slots > 0)
+        if denial is not None and queue.strict and denial.reason not in PASSES and not beyond:
             self._blocked[queue.name] = demand.key
 
     def placed(self, turn: Turn, take: Take) -> None:
@@ -149,6 +157,8 @@ class Cycle:
             return True
         # In a StrictFIFO queue it would hold up jobs that are not decided about yet.
         if queue.strict or demand.gang or len(demand.groups) > 1:
+            return False
+        if demand.bounds is not None:
             return False
         wish = Wish(demand, queue, demand.groups[0].avoid, 1, demand.running, demand.placed)
         return self._refusal_key(turn, wish)[0] in self._refused
@@ -200,6 +210,10 @@ class Cycle:
     def _apart(self, turn: Turn, progress: Progress, queue: ClusterQueue) -> None:
         """Each task on its own: as many as there is quota and room for."""
         slots = turn.slots
+        if turn.demand.bounds is not None:
+            # Its slices that run may have grown.
+            got = progress.slots + progress.promised + self._growing.got(turn.demand.key)
+            slots = min(slots, turn.demand.slots - got)
         for tasks in progress.parts:
             if slots <= 0:
                 return
@@ -217,24 +231,66 @@ class Cycle:
         avoid = tuple(sorted({name for group in demand.groups for name in group.avoid}))
         self._get(turn, progress, Wish(demand, queue, avoid, together, demand.running), together, progress.parts)
 
-    def _get(self, turn: Turn, progress: Progress, wish: Wish, wanted: int, parts: Sequence[Part]) -> int:
-        """How many slots the parts of the job got, or were promised."""
+    def _elastic(self, turn: Turn, progress: Progress, queue: ClusterQueue) -> None:
+        """As many as it starts with together on one cluster, or none; then more, those of a gang in the same place."""
+        demand, slots = turn.demand, turn.slots
+        if not progress.slots:
+            least = demand.least
+            if slots < least:
+                return
+            avoid = tuple(sorted({name for group in demand.groups for name in group.avoid}))
+            wish = Wish(demand, queue, avoid, least, demand.running, demand.placed)
+            later = min(demand.slots, demand.waiting) if demand.gang else 0
+            self._get(turn, progress, wish, least, progress.parts, later)
+            slots -= least
+        if not progress.slots or slots <= 0:
+            return
+        if demand.gang:
+            self._widen(progress, queue, min(slots, demand.slots - progress.slots))
+        else:
+            self._apart(replace(turn, slots=slots), progress, queue)
+
+    def _widen(self, progress: Progress, queue: ClusterQueue, wanted: int) -> None:
+        """More slots for what a gang was given, where that is."""
+        take = next(take for part in progress.parts for take in part.takes)
+        views, _ = self._views.for_run(self.snapshot.now, None)
+        slots = self.filling.widen(queue.name, take, wanted, views)
+        for part in progress.parts:
+            here = min(slots, len(part.group.tasks) - part.slots)
+            if here > 0:
+                part.add([replace(take, slots=here)])
+                slots -= here
+
+    def _grow(self, turn: Grow) -> None:
+        holder, claim = turn.holder, turn.holder.claim
+        held = next((one for one in holder.staying if one.bounds is not None), None)
+        if held is None or held.bounds is None or (not turn.entitled and self._blocked.get(held.queue)):
+            return
+        progress = self.progress.get(claim.key)
+        got = progress.slots + progress.promised if progress is not None else 0
+        has = sum(one.slots for one in (*holder.staying, *holder.leaving))
+        self._growing.grow(turn, held.bounds[1] - has - got - self._growing.got(claim.key))
+
+    def _get(
+        self, turn: Turn, progress: Progress, wish: Wish, wanted: int, parts: Sequence[Part], later: int = 0
+    ) -> int:
+        """How many slots the parts of the job got, or were promised. `later`: how many it may have in all there."""
         key, views, waves = self._refusal_key(turn, wish)
         known = self._refused.get(key)
         if known is not None:
             progress.denial = known
             return 0
-        takes = self.filling.take(wish, wanted, self.ways(wish, turn.option), views, waves)
+        takes = self.filling.take(wish, wanted, self.ways(wish, turn.option), views, waves, later)
         got = sum(take.slots for take in takes)
         progress.note(takes, self.places.names)
-        if wish.demand.gang:
+        if wish.demand.gang or wish.together > 1:
             for take in takes:
                 _share_out(take, parts)
         else:
             parts[0].add(takes)
         if got < wanted and turn.entitled and not self.filling.uneven(replace(wish, placed=progress.placed)):
             got += self._promises.promise(turn, progress, wish, wanted - got, parts[0])
-        if got < wanted and (wish.demand.gang or not parts[0].dealt):
+        if got < wanted and (wish.together > 1 or wish.demand.gang or not parts[0].dealt):
             short = replace(wish, placed=progress.placed)
             if turn.entitled and not progress.promised:
                 self._promises.reserve(turn, short)

@@ -25,8 +25,9 @@ from hub.planner.spreading import held_back
 from hub.planner.whatif import smallest_change
 from hub.queueing.amount import minus
 from hub.queueing.demand import Demand
-from hub.queueing.objects import ClusterQueue
-from hub.queueing.quotas import Denial
+from hub.queueing.ledger import QuotaLedger
+from hub.queueing.objects import ClusterQueue, FlavorResource
+from hub.queueing.quotas import Denial, Quotas
 from hub.scoring.combine import Ranking
 
 
@@ -52,7 +53,8 @@ def explain(snapshot: Snapshot, key: str) -> Explanation:
         wish = _wish(demand, queue)
         options = cycle.options(queue, demand)
         options = () if isinstance(options, Denial) else options
-        quota = tuple(_quota(cycle, queue, options))
+        wanted = dict.fromkeys(key for option in options for key, _ in option.choice.requests)
+        quota = tuple(quota_lines(snapshot.quotas, cycle.ledger, queue.name, wanted))
         flavors = tuple(_flavor(cycle, wish, option) for option in options)
         if demand.place:
             clusters, ranking = _clusters(cycle, wish, options)
@@ -122,14 +124,16 @@ def _wish(demand: Demand, queue: ClusterQueue) -> Wish:
     return Wish(demand, queue, avoid, together, demand.running, demand.placed)
 
 
-def _quota(cycle: Cycle, queue: ClusterQueue, options: Sequence[Option]) -> Iterable[QuotaLine]:
-    tree = cycle.snapshot.quotas.trees[queue.name]
-    wanted = dict.fromkeys(key for option in options for key, _ in option.choice.requests)
+def quota_lines(
+    quotas: Quotas, ledger: QuotaLedger, queue: str, wanted: Iterable[FlavorResource]
+) -> Iterable[QuotaLine]:
+    """From the queue up its cohorts, of each flavor and resource that is wanted."""
+    tree = quotas.trees[queue]
     for flavor, resource in wanted:
         key = (flavor, resource)
-        for number in tree.paths[tree.position[queue.name]]:
+        for number in tree.paths[tree.position[queue]]:
             node = tree.nodes[number]
-            used = cycle.ledger.usage_at(tree, number).get(key, 0)
+            used = ledger.usage_at(tree, number).get(key, 0)
             subtree = node.subtree.get(key, 0)
             owned = node.nominal.get(key, 0) if node.is_queue else subtree
             yield QuotaLine(
@@ -143,7 +147,7 @@ def _quota(cycle: Cycle, queue: ClusterQueue, options: Sequence[Option]) -> Iter
                 borrowing_limit=node.limits.get(key),
                 used=used,
                 borrowed=max(0, minus(used, owned)) if node.parent >= 0 else 0,
-                available=cycle.ledger.available_at(tree, number, key),
+                available=ledger.available_at(tree, number, key),
             )
 
 

@@ -6,6 +6,7 @@ It fills what it is asked to fill, in the views it is given; who is asked, and w
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from hub.api.reasons import Reason
 from hub.planner.places import Counts, Mask, Option, Places, Wish
@@ -61,7 +62,10 @@ class Filling:
             self._possible[key] = possible
         options = possible
         if len(options) > 1 and not wish.queue.fungibility.borrowing_stops:
-            options = tuple(sorted(options, key=lambda o: self.ledger.borrows(queue, o.choice.requests, wish.together)))
+            borrows = self.ledger.borrows
+            options = tuple(
+                sorted(options, key=lambda o: (o.choice.fewer, borrows(queue, o.choice.requests, wish.together)))
+            )
         if first is not None and first in options and options[0] is not first:
             options = (first, *(option for option in options if option is not first))
         return options
@@ -76,9 +80,18 @@ class Filling:
         )
 
     def take(
-        self, wish: Wish, wanted: int, options: tuple[Option, ...], views: Sequence[View], waves: int = WAVES
+        self,
+        wish: Wish,
+        wanted: int,
+        options: tuple[Option, ...],
+        views: Sequence[View],
+        waves: int = WAVES,
+        later: int = 0,
     ) -> list[Take]:
-        """Up to `wanted` slots, charged as they are taken: flavors in their order, the best clusters first."""
+        """Up to `wanted` slots, charged as they are taken: flavors in their order, the best clusters first.
+
+        `later`: to how many slots it could grow where it is: clusters with room for that, or most room, go first.
+        """
         demand, queue = wish.demand, wish.queue.name
         options = self._near(wish, options)
         takes: list[Take] = []
@@ -94,6 +107,8 @@ class Filling:
             else:
                 rooms = room(views, option)
                 fits = among & (rooms >= wish.together)
+                if later and fits.any():
+                    fits &= rooms >= min(later, int(rooms[fits].max()))
                 order, ranking = views[0].places.best_first(demand.rule, option, paid, fits)
                 parts = self._spread(wish, among, order, rooms, paid, takes, held)
                 for index, cluster in enumerate(order):
@@ -115,11 +130,20 @@ class Filling:
                     held.add(name)
                     paid -= slots
                     wanted -= slots
-                    if paid <= 0:
+                    if paid <= 0 or demand.gang:
                         break
-            if wanted <= 0:
+            if wanted <= 0 or (takes and demand.gang):
                 break
         return takes
+
+    def widen(self, queue: str, take: Take, wanted: int, views: Sequence[View]) -> int:
+        """Up to `wanted` slots more of what was taken, where it is and paid like it; how many that is."""
+        slots = affordable(views, queue, take.option.choice.requests, wanted)
+        if take.cluster >= 0:
+            slots = min(slots, int(room(views, take.option)[take.cluster]))
+        if slots > 0:
+            self._charge(views, queue, replace(take, slots=slots), [])
+        return max(0, slots)
 
     def uneven(self, wish: Wish) -> bool:
         """Whether it is the job's own spread that holds it back: nobody is sent away for that."""

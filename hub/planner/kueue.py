@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from hub.api.indexset import IndexSet
+from hub.api.reasons import Reason
 from hub.fleet.fleet import Fleet
 from hub.planner.allotting import Allotting
-from hub.planner.plan import Admission, HeldSlice, Plan, Preemption, Refusal, Snapshot
+from hub.planner.plan import Admission, HeldSlice, Plan, Preemption, Refusal, Slice, Snapshot
 from hub.queueing.demand import Demand
 from hub.queueing.kueue.history import History
 from hub.queueing.kueue.jobs import holder, waiting_workload
@@ -21,6 +23,8 @@ from hub.queueing.kueue.settings import Settings
 from hub.queueing.kueue.verdict import Admitted, Preempted, Verdict
 from hub.queueing.quotas import Quotas
 
+# Cycles that only refuse, one after the other: a line of so many different jobs is looked at to its end.
+_MOST_CYCLES: Final = 100_000
 _WHY: Final = {
     "InClusterQueue": "which goes before it in the ClusterQueue",
     "InCohortReclamation": "whose ClusterQueue takes back what it had lent",
@@ -44,25 +48,50 @@ class KueuePlanner:
         self._listed: tuple[HeldSlice, ...] | None = None
         self._homeless: set[str] = set()
         self._fleet: Fleet | None = None
-        self._said: dict[str, tuple[Verdict, Refusal]] = {}
+        self._said: dict[str, tuple[Verdict, str, Refusal]] = {}
+
+    @property
+    def settings(self) -> Settings:
+        return self._settings
+
+    @property
+    def history(self) -> History | None:
+        return self._history
+
+    @property
+    def sticky(self) -> frozenset[str]:
+        """Who stays at the head of its queue because its victims are on their way out."""
+        return frozenset(line.sticky for line in self._roster.lines.values() if line.sticky)
 
     def plan(self, snapshot: Snapshot) -> Plan:
         """What one cycle decides. `wake_at` is now while another cycle would decide more."""
+        return self._cycle(snapshot, 1)
+
+    def rounds(self, snapshot: Snapshot) -> Plan:
+        """As `plan`, of as many cycles as it takes until one has something to carry out."""
+        return self._cycle(snapshot, _MOST_CYCLES)
+
+    def _cycle(self, snapshot: Snapshot, most: int) -> Plan:
         try:
-            return self._cycle(snapshot)
+            return self._cycles(snapshot, most)
         except Exception:
             # What was begun is not to be gone on with.
             self.reset()
             raise
 
-    def _cycle(self, snapshot: Snapshot) -> Plan:
+    def _cycles(self, snapshot: Snapshot, most: int) -> Plan:
         self._follow(snapshot)
         outcome = self._scheduler.cycle(snapshot.now)
+        for _ in range(most - 1):
+            if outcome.admitted or outcome.preempted or not outcome.moved:
+                break
+            outcome = self._scheduler.cycle(snapshot.now)
         allotting = Allotting(snapshot)
         admissions = [found for one in outcome.admitted if (found := self._place(allotting, one)) is not None]
         preemptions = [part for one in outcome.preempted for part in self._preemptions(one)]
         waiting = self._roster.waiting
-        refusals = tuple(self._refusal(workload.key) for workload, _ in waiting)
+        heads: dict[str, str] = {}
+        refusals = tuple(self._refusal(workload.key, heads) for workload, _ in waiting)
         again = outcome.moved and any(not parked for _, parked in waiting)
         wake_at = snapshot.now if again else self._sampling(snapshot.now)
         return Plan(tuple(admissions), refusals, tuple(preemptions), wake_at)
@@ -123,6 +152,10 @@ class KueuePlanner:
     def _place(self, allotting: Allotting, one: Admitted) -> Admission | None:
         """What it gets; without a place it is parked, and others may have its quota."""
         demand, part = self._demands[one.workload.key], one.pod_sets[0]
+        if not demand.place:
+            given = tuple(sorted({(resource, flavor) for each in one.parts for resource, flavor, _ in each.amounts}))
+            tasks = IndexSet.span(demand.waiting)
+            return Admission(demand.key, one.queue, (Slice("", tasks, 1, demand.slots, given, parts=one.parts),))
         flavors = {resource: choice.flavor for resource, choice in part.flavors.items()}
         queue = self._roster.quotas.queues[one.queue]
         admission, why = allotting.allot(demand, queue, flavors, part.count)
@@ -141,12 +174,23 @@ class KueuePlanner:
                     part.key, part.uid, part.work, part.epoch, part.cluster, part.queue, one.preemptor, one.why, message
                 )
 
-    def _refusal(self, key: str) -> Refusal:
+    def _refusal(self, key: str, heads: dict[str, str]) -> Refusal:
+        """`heads`: who is asked next, by queue, as far as somebody wanted to know."""
         verdict = self._roster.verdicts[key]
+        ahead = self._ahead(verdict.queue, heads) if verdict.unasked else ""
         known = self._said.get(key)
-        if known is None or known[0] is not verdict:
-            known = self._said[key] = (verdict, _refusal(key, verdict))
-        return known[1]
+        if known is None or known[0] is not verdict or known[1] != ahead:
+            known = self._said[key] = (verdict, ahead, _refusal(key, verdict, ahead))
+        return known[2]
+
+    def _ahead(self, queue: str, heads: dict[str, str]) -> str:
+        """Who must have started before anybody behind is asked; empty: each has its turn in one of the next cycles."""
+        if not self._roster.quotas.queues[queue].strict:
+            return ""
+        if queue not in heads:
+            head = self._roster.lines[queue].head(self._roster.heaviness(queue))
+            heads[queue] = head.key if head is not None else ""
+        return heads[queue]
 
     def _sampling(self, now: float) -> float | None:
         """Past usage is measured at intervals, whatever happens."""
@@ -154,7 +198,10 @@ class KueuePlanner:
         return now + history.sampling if history is not None and history.half_life > 0 and self._slices else None
 
 
-def _refusal(key: str, verdict: Verdict) -> Refusal:
+def _refusal(key: str, verdict: Verdict, ahead: str) -> Refusal:
+    if ahead not in ("", key):
+        detail = Reason.BEHIND_OLDER_JOB.message(queue=verdict.queue, ahead=ahead)
+        return Refusal(key, verdict.reason, (("detail", detail),))
     if not verdict.obstacles:
         return Refusal(key, verdict.reason, verdict.facts)
     said = next((o for o in verdict.obstacles if o.reason is verdict.reason), verdict.obstacles[0])

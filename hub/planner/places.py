@@ -266,7 +266,7 @@ class Places:
 
     def keep(self, key: str, cluster: str, shape: TaskShape, count: int) -> None:
         """`count` tasks of what `key` held are still to be held."""
-        self.fleet = self.fleet.apply([Charge(f"cycle/kept/{key}", cluster, shape, count)])
+        self.fleet = self.fleet.apply([Charge(kept_name(key), cluster, shape, count)])
 
     def mask(self, clusters: Iterable[str]) -> Mask:
         wanted = set(clusters)
@@ -305,6 +305,11 @@ class Places:
         for variant, count in zip(variants, counts, strict=True):
             merged = count if variant.where is None else np.where(variant.where, count, merged)
         return merged
+
+
+def kept_name(key: str) -> str:
+    """What is still held of what `key` held is charged by."""
+    return f"cycle/kept/{key}"
 
 
 def shape_at(option: Option, cluster: int) -> TaskShape | None:

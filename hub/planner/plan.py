@@ -14,6 +14,7 @@ from hub.placement.rule import ClusterRule
 from hub.placement.sets import ClusterSets
 from hub.queueing.demand import Demand
 from hub.queueing.fleet.policy import FleetPolicy
+from hub.queueing.kueue.workload import Part
 from hub.queueing.quotas import FlavorResource, Quotas
 from hub.scoring.interface import WeightedScorer
 
@@ -31,6 +32,10 @@ class HeldSlice:
 
     `shape`, `rule` and `place` are what the job's Demand says (the shape without what flavors add): to what a job is
     entitled must not depend on whether it runs. `rule` None: not known. `local` is the name of its LocalQueue.
+
+    `bounds`: fewest and most slots of an elastic job (None: it is not). Of such a job's slice `spare` tasks wait for a
+    slot in it, and `kept` is to how many slots it was told to go down (None: it was not): it has the others until what
+    runs on them has stopped. `domain`: the node label and its value that its tasks find.
     """
 
     key: str
@@ -55,6 +60,17 @@ class HeldSlice:
     rule: ClusterRule | None = None
     place: bool = True
     local: str = ""
+    bounds: tuple[int, int] | None = None
+    spare: int = 0
+    kept: int | None = None
+    domain: tuple[str, str] | None = None
+
+    @property
+    def stays(self) -> int:
+        """Slots that it will still have when what was told to stop has stopped."""
+        if self.leaving:
+            return 0
+        return self.slots if self.kept is None else min(self.kept, self.slots)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +97,7 @@ class Slice:
     """Some tasks of one job for one cluster: becomes one ManifestWork. `flavors`: (resource, flavor), sorted.
 
     `decision`: how the cluster was chosen, as hub/planner/record.py writes it. `domain`: the node label and its value
-    that its tasks must find.
+    that its tasks must find. `parts`: of what is no task but several kinds of pods, what each kind has.
     """
 
     cluster: str
@@ -91,6 +107,7 @@ class Slice:
     flavors: tuple[tuple[str, str], ...]
     decision: str = ""
     domain: tuple[str, str] | None = None
+    parts: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +136,9 @@ class Refusal:
 class Preemption:
     """A slice that has to make way. `reason` is Kueue's word for why (InClusterQueue, InCohortReclamation, …).
 
-    `preemptor` is the job (``namespace/name``) that waits for it, `message` the sentence for people.
+    `preemptor` is the job (``namespace/name``) that waits for it, `message` the sentence for people. `shrinks`: it is
+    of an elastic job, which only gives slots back that are above its minimum: no preemption, and `kept` slots of it
+    stay (0: all of the slice is above the minimum, and it goes).
     """
 
     key: str
@@ -131,6 +150,21 @@ class Preemption:
     preemptor: str
     reason: str
     message: str
+    shrinks: bool = False
+    kept: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """A slice of an elastic job that gets more slots where it is: `slots` in all."""
+
+    key: str
+    uid: str
+    work: str
+    epoch: int
+    cluster: str
+    queue: str
+    slots: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,3 +178,4 @@ class Plan:
     refusals: tuple[Refusal, ...] = ()
     preemptions: tuple[Preemption, ...] = ()
     wake_at: float | None = None
+    growths: tuple[Growth, ...] = ()

@@ -13,10 +13,14 @@ from hub.queueing.quotas import Denial
 
 # A message names so many jobs, and counts the rest.
 _SHOWN: Final = 3
+SHRINKS: Final = "ElasticShrink"
+"""Why an elastic job gives slots back: none of Kueue's reasons for a preemption, for it is none."""
 
 
 def preemption(victim: Victim, wish: Wish) -> Preemption:
     held = victim.held
+    if victim.why is None:
+        return shrunk_for(victim, wish.demand.key)
     return Preemption(
         key=held.key,
         uid=held.uid,
@@ -27,6 +31,24 @@ def preemption(victim: Victim, wish: Wish) -> Preemption:
         preemptor=wish.demand.key,
         reason=victim.why,
         message=_sentence(victim, wish),
+    )
+
+
+def shrunk_for(victim: Victim, key: str) -> Preemption:
+    """An elastic job gives back what another elastic job is entitled to."""
+    held = victim.held
+    return Preemption(
+        key=held.key,
+        uid=held.uid,
+        work=held.work,
+        epoch=held.epoch,
+        cluster=held.cluster,
+        queue=held.queue,
+        preemptor=key,
+        reason=SHRINKS,
+        message=_given(victim, key),
+        shrinks=True,
+        kept=victim.kept,
     )
 
 
@@ -44,8 +66,16 @@ def _listed(keys: Sequence[str]) -> str:
     return ", ".join(keys[:_SHOWN]) + (f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else "")
 
 
+def _given(victim: Victim, key: str) -> str:
+    held = victim.held
+    given, least = held.slots - victim.kept, held.bounds[0] if held.bounds is not None else 1
+    slots = "1 slot goes" if given == 1 else f"{given} slots go"
+    return f"{slots} to {key}, which is entitled to what elastic jobs have above their minimum (here {least})"
+
+
 def _sentence(victim: Victim, wish: Wish) -> str:
     held, demand, queue = victim.held, wish.demand, wish.queue.name
+    assert victim.why is not None, "who only gives back is told otherwise"
     why = {
         "InClusterQueue": f"{demand.key} goes before it in ClusterQueue {queue} (priority {demand.priority}; "
         f"its own {held.priority})",

@@ -105,10 +105,13 @@ class Progress:
             counts = self._counts(part)
             for tasks, take in zip(deal(part.group.tasks, counts), part.takes, strict=True):
                 name = names[take.cluster] if take.cluster >= 0 else ""
-                flavors = take.option.choice.flavors
+                choice = take.option.choice
                 slices.append(
-                    Slice(name, tasks, part.group.attempt, take.slots, flavors, take.decision, take.option.domain)
-                )
+                    Slice(
+                        name, tasks, part.group.attempt, take.slots, choice.flavors, take.decision, take.option.domain,
+                        choice.parts,
+                    )
+                )  # fmt: skip
             left = left or sum(counts) < len(part.group.tasks)
         assert self.queue is not None or not slices, "only a queue gives anything"
         admission = None

@@ -16,6 +16,7 @@ from hub.planner.plan import Preemption, Snapshot
 from hub.planner.preempting import kept_for, preemption, waits_for
 from hub.planner.progress import Part, Progress
 from hub.planner.reservations import Reservations
+from hub.planner.shrinking import Need, Shrinking
 from hub.planner.turns import Return, Turn
 from hub.planner.victims import Victim, Victims
 from hub.planner.views import Views, affordable, part, room
@@ -28,6 +29,7 @@ class Promises:
     def __init__(self, snapshot: Snapshot, filling: Filling, views: Views, claims: Claims) -> None:
         self._filling, self._views = filling, views
         self._victims = Victims(snapshot, claims)
+        self._shrinking = Shrinking(snapshot, claims, self._victims)
         self._reservations = Reservations(snapshot, views)
         self._promised: dict[str, None] = {}
         self._leaving = [held.key for held in claims.leaving]
@@ -64,15 +66,25 @@ class Promises:
         options = self._filling.ways(wish, turn.option)
         among = self._filling.places.candidates(wish, options) if wish.demand.place else None
         view = self._views.later() if self._views.waits else self._views.now
-        found = self._victims.find(wish, options, view, among)
+        found = self._shrinking.find(wish, options, view, among)
         if found and self._views.shadows and not self._would_do(found, wish, options, among):
             return False
-        for victim in found:
-            self.preemptions.append(preemption(victim, wish))
+        self.send(found, (preemption(victim, wish) for victim in found))
+        return bool(found)
+
+    def shrink(self, need: Need, options: Sequence[Option]) -> list[Victim]:
+        """Which slots elastic jobs could give back for it."""
+        view = self._views.later() if self._views.waits else self._views.now
+        return self._shrinking.alone(need, options, view)
+
+    def send(self, found: Sequence[Victim], decided: Iterable[Preemption]) -> None:
+        """They are told to go, or to give back, in these words."""
+        for victim, one in zip(found, decided, strict=True):
+            # Who gives back for a second time in a cycle is told the whole of it once.
+            self.preemptions = [known for known in self.preemptions if known.work != one.work] + [one]
             self._views.release(victim.held, victim.kept)
             self._leaving.append(victim.held.key)
         self._victims.take(found)
-        return bool(found)
 
     def _would_do(self, found: Sequence[Victim], wish: Wish, options: Iterable[Option], among: Mask | None) -> bool:
         """Whether the job would start without the victims, promises to others kept."""

@@ -29,13 +29,21 @@ Apart = Mapping[str, Mapping[FlavorResource, int]]
 @dataclass(slots=True, eq=False)
 class Wants:
     """Of one job and one queue. `held` in the order of epochs. `claim` None: nothing could ever pay for it. `alike`:
-    equal for all that are paid and placed alike."""
+    equal for all that are paid and placed alike. `extra` and `more_alike`: of what an elastic job wants beyond its
+    minimum.
+    """
 
     queue: ClusterQueue
     demand: Demand | None = None
     held: list[HeldSlice] = field(default_factory=list)
     claim: Claim | None = None
+    extra: Claim | None = None
     alike: tuple[object, ...] = ()
+    more_alike: tuple[object, ...] = ()
+
+    @property
+    def claims(self) -> list[Claim]:
+        return [claim for claim in (self.claim, self.extra) if claim is not None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,6 +72,7 @@ class Standing:
         self.quotas = quotas if quotas is not None else Quotas()
         self.wants: dict[ClaimKey, Wants] = {}
         self.leaving: dict[str, HeldSlice] = {}
+        self.elastic: set[ClaimKey] = set()
         self.trees: dict[int, QuotaTree] = {}
         self.rolls: dict[int, Roll] = {}
         self.asked: dict[tuple[object, ...], Asked] = {}
@@ -122,12 +131,23 @@ class Standing:
     def ask(self, wants: Wants, alike: tuple[object, ...]) -> None:
         """`wants` is paid and placed as others of the same `alike`; empty: as nobody."""
         before, wants.alike = wants.alike, alike
+        self._use(alike, before)
+        before, wants.more_alike = wants.more_alike, ()
+        self._use((), before)
+
+    def ask_more(self, wants: Wants, alike: tuple[object, ...]) -> None:
+        before, wants.more_alike = wants.more_alike, alike
+        self._use(alike, before)
+
+    def _use(self, alike: tuple[object, ...], before: tuple[object, ...]) -> None:
         if alike:
             self._uses[alike] = self._uses.get(alike, 0) + 1
         if before:
             left = self._uses[before] = self._uses[before] - 1
             if not left:
-                del self._uses[before], self.asked[before], self.amounts[before]
+                del self._uses[before]
+                self.asked.pop(before, None)
+                self.amounts.pop(before, None)
 
     def _follow_held(self, held: tuple[HeldSlice, ...], changed: set[ClaimKey]) -> None:
         self._held = held
@@ -135,8 +155,8 @@ class Standing:
         for number in self._slices.keys() - now.keys():
             one = self._slices.pop(number)
             self._pay(one, -1)
-            if one.leaving:
-                self.leaving.pop(one.work, None)
+            if self.leaving.get(one.work) is one:
+                del self.leaving[one.work]
             wants = self.wants.get((one.key, one.queue))
             if wants is not None:
                 wants.held = [other for other in wants.held if other is not one]
@@ -144,7 +164,7 @@ class Standing:
         for number in now.keys() - self._slices.keys():
             one = self._slices[number] = now[number]
             self._pay(one, 1)
-            if one.leaving:
+            if one.stays < one.slots:
                 self.leaving[one.work] = one
             queue = self.quotas.queues.get(one.queue)
             if queue is None or one.queue not in self.quotas.trees or one.slots <= 0:

@@ -134,6 +134,7 @@ def _single(demand: Demand) -> bool:
         len(demand.groups) == 1
         and demand.place
         and not demand.gang
+        and demand.bounds is None
         and not demand.problem
         and min(demand.slots, demand.waiting) == 1
         and rule.limit is None

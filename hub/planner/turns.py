@@ -2,8 +2,8 @@
 
 A job that is entitled to more than it has comes once for each of its grants, so that two arrays that share a fleet grow
 together. What is beyond, and who is entitled to nothing, comes after all that, by priority, age and key: it may use
-what the entitled cannot use now. A StrictFIFO queue keeps its own order: who is behind somebody that is not entitled
-waits for that one's turn.
+what the entitled cannot use now; last comes what elastic jobs would have beyond their minimum. A StrictFIFO queue keeps
+its own order: who is behind somebody that is not entitled waits for that one's turn.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from hub.planner.places import Option
 from hub.planner.plan import HeldSlice
 from hub.planner.standing import ClaimKey
 from hub.queueing.demand import Demand
+from hub.queueing.fleet.claim import Order
 from hub.queueing.objects import ClusterQueue
 from hub.queueing.quotas import Denial
 
@@ -31,6 +32,15 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
+class Grow:
+    """Up to `slots` more for slices that an elastic job has already, where they are."""
+
+    holder: Holder
+    slots: int
+    entitled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Return:
     """`slots` that a job is entitled to and has to come back for: the slices that have them are on their way out."""
 
@@ -40,7 +50,7 @@ class Return:
 
 def turns(
     claims: Claims, ordered: list[Demand], route: Callable[[Demand], ClusterQueue | Denial]
-) -> list[Turn | Return]:
+) -> list[Turn | Return | Grow]:
     """`ordered`: by priority, age and key."""
     demands: dict[ClaimKey, Demand] = {}
     queues: dict[str, ClusterQueue] = {}
@@ -51,24 +61,39 @@ def turns(
             queues[demand.key] = queue
     first, taken = _entitled(claims, demands)
     late = _late(ordered, queues, taken)
-    found: list[Turn | Return] = [turn for turn in first if isinstance(turn, Return) or turn.demand.key not in late]
+    found: list[Turn | Return | Grow] = [
+        turn for turn in first if not isinstance(turn, Turn) or turn.demand.key not in late
+    ]
     later: dict[str, list[Turn]] = {}
     for turn in first:
         if isinstance(turn, Turn) and turn.demand.key in late:
             later.setdefault(turn.demand.key, []).append(turn)
+    last: list[Turn] = []
     for demand in ordered:
         found += later.get(demand.key, ())
         rest = min(demand.slots, demand.waiting) - taken.get(demand.key, 0)
         if rest > 0 or demand.key not in taken:
-            found.append(Turn(demand, rest))
-    return found
+            beyond = demand.bounds is not None and (demand.active > 0 or demand.key in taken)
+            (last if beyond else found).append(Turn(demand, rest))
+    return [*found, *last, *_growing(claims)]
 
 
-def _entitled(claims: Claims, demands: Mapping[ClaimKey, Demand]) -> tuple[list[Turn | Return], dict[str, int]]:
+def _growing(claims: Claims) -> list[Grow]:
+    """What nobody else takes."""
+    able = [holder for holder in claims.elastic if any(held.spare for held in holder.staying)]
+    return [Grow(holder, sum(held.spare for held in holder.staying)) for holder in sorted(able, key=_claimed)]
+
+
+def _claimed(holder: Holder) -> Order:
+    return holder.claim.order
+
+
+def _entitled(claims: Claims, demands: Mapping[ClaimKey, Demand]) -> tuple[list[Turn | Return | Grow], dict[str, int]]:
     """What of the grants is still to be had, and how many slots of each demand that is."""
-    found: list[Turn | Return] = []
+    found: list[Turn | Return | Grow] = []
     taken: dict[str, int] = {}
     back: set[ClaimKey] = set()
+    grown: dict[ClaimKey, int] = {}
     has: dict[ClaimKey, int] = {}
     for grant in claims.grants:
         key = grant.claim.key, grant.claim.queue
@@ -83,6 +108,13 @@ def _entitled(claims: Claims, demands: Mapping[ClaimKey, Demand]) -> tuple[list[
             slots -= used
         if slots <= 0:
             continue
+        if holder is not None and grant.claim.base is not None:
+            spare = sum(held.spare for held in holder.staying) - grown.get(key, 0)
+            more = min(slots, spare)
+            if more > 0:
+                grown[key] = grown.get(key, 0) + more
+                found.append(Grow(holder, more, entitled=True))
+                slots -= more
         demand = demands.get(key)
         if demand is not None:
             asked = min(slots, min(demand.slots, demand.waiting) - taken.get(demand.key, 0))
@@ -98,7 +130,7 @@ def _entitled(claims: Claims, demands: Mapping[ClaimKey, Demand]) -> tuple[list[
 
 def _missing(holder: Holder, demand: Demand | None) -> int:
     asked = min(demand.slots, demand.waiting) if demand is not None else 0
-    return max(0, holder.claim.entitled - holder.slots - asked)
+    return max(0, holder.entitled - holder.slots - asked)
 
 
 def _late(ordered: list[Demand], queues: Mapping[str, ClusterQueue], taken: Mapping[str, int]) -> set[str]:
@@ -109,8 +141,12 @@ def _late(ordered: list[Demand], queues: Mapping[str, ClusterQueue], taken: Mapp
         queue = queues.get(demand.key)
         if queue is None or not queue.strict:
             continue
+        wanted = min(demand.slots, demand.waiting)
+        if demand.bounds is not None:
+            # With its minimum it has all that anybody has to wait for.
+            wanted = 0 if demand.active else demand.least
         if queue.name in stuck:
             late.add(demand.key)
-        elif taken.get(demand.key, 0) < min(demand.slots, demand.waiting):
+        elif taken.get(demand.key, 0) < wanted:
             stuck.add(queue.name)
     return late

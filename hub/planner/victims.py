@@ -9,8 +9,8 @@ of it is kept for it. Nothing is decided about whom others wait for; the views a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from hub.planner.claims import Claims, Holder
@@ -31,11 +31,13 @@ COMPARED: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Victim:
-    """`kept`: slots of it that its job is entitled to, which must not be lost to it."""
+    """`kept`: slots of it that its job is entitled to, which must not be lost to it. `shrinks`: it is an elastic job's
+    (hub/planner/shrinking.py), and what it keeps goes on; then there is no `why`."""
 
     held: HeldSlice
-    why: Why
+    why: Why | None
     kept: int = 0
+    shrinks: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +63,20 @@ class Victims:
         self._by_tree: dict[int, list[_Candidate]] = {}
         self._queues: dict[int, list[ClusterQueue | None]] = {}
         self._gone: set[str] = set()
-        self._holders: dict[str, Holder] = {}
         self.wake_at = math.inf
 
-    def find(self, wish: Wish, options: Sequence[Option], view: View, among: Mask | None) -> list[Victim]:
+    def find(
+        self, wish: Wish, options: Sequence[Option], view: View, among: Mask | None, spared: Container[str] = ()
+    ) -> list[Victim]:
         """Who has to go so that `wish.together` tasks fit in `view`; nobody: it cannot be had so.
 
-        `among`: the clusters that may be asked; None: no place is asked for.
+        `among`: the clusters that may be asked; None: no place is asked for. `spared`: works that stay.
         """
         queue = wish.queue
         if not may_take(queue):
             return []
         tree = self._snapshot.quotas.trees[queue.name]
-        candidates = self._allowed(tree, wish)
+        candidates = [one for one in self._allowed(tree, wish) if one.held.work not in spared]
         for option in options if candidates else ():
             search = _Search(self, wish, option, view, tree, candidates)
             found = search.best(among)
@@ -84,10 +87,13 @@ class Victims:
     def take(self, victims: Iterable[Victim]) -> None:
         """They are on their way out from now on."""
         for victim in victims:
-            holder = self._holders[victim.held.work]
-            holder.staying.remove(victim.held)
-            holder.leaving.append(victim.held)
+            holder = self._claims.holding(victim.held)
             self._gone.add(victim.held.work)
+            holder.staying = [held for held in holder.staying if held.work != victim.held.work]
+            if victim.shrinks and victim.kept:
+                holder.staying.append(replace(victim.held, kept=victim.kept, spare=0))
+            else:
+                holder.leaving.append(victim.held)
 
     def queues(self, tree: QuotaTree) -> list[ClusterQueue | None]:
         found = self._queues.get(id(tree))
@@ -116,13 +122,11 @@ class Victims:
         found = self._by_tree.get(id(tree))
         if found is None:
             budget = self._snapshot.policy.budget
-            beyond = list(self._claims.beyond(tree))
-            self._holders |= {held.work: holder for holder in beyond for held in holder.staying}
             found = [
                 _Candidate(self._rank(held), held, holder)
-                for holder in beyond
+                for holder in self._claims.beyond(tree)
                 for held in holder.staying
-                if held.amounts and (budget is None or held.preempted < budget)
+                if held.amounts and held.kept is None and (budget is None or held.preempted < budget)
             ]
             found.sort(key=lambda candidate: candidate.rank)
             self._by_tree[id(tree)] = found

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from hub.planner.places import Counts, Option, Places
+from hub.planner.places import Counts, Option, Places, kept_name
 from hub.planner.plan import HeldSlice
 from hub.planner.split import WAVES
 from hub.queueing.fleet.claim import Option as Amounts
@@ -28,20 +28,22 @@ class View:
 
     def __init__(self, ledger: QuotaLedger, places: Places, due: float = NOW) -> None:
         self.ledger, self.places, self.due = ledger, places, due
-        self.released: set[str] = set()
+        # Slots that are left of slices that are to go, by work.
+        self.released: dict[str, int] = {}
 
     def apart(self, due: float = NOW) -> View:
         other = View(self.ledger.apart(), self.places.apart(), due)
-        other.released = set(self.released)
+        other.released = dict(self.released)
         return other
 
     def release(self, held: HeldSlice, kept: int = 0) -> None:
-        """As if the slice were gone but for `kept` of its slots."""
-        if held.work in self.released:
+        """As if the slice were gone but for `kept` of its slots. What is gone stays so."""
+        before = self.released.get(held.work)
+        if before is not None and before <= kept:
             return
-        self.released.add(held.work)
-        self.ledger.remove(held.queue, held.amounts)
-        self.places.release((held.work,))
+        self.released[held.work] = kept
+        self.ledger.remove(held.queue, held.amounts if before is None else part(held, before))
+        self.places.release((held.work,) if before is None else (kept_name(held.work),))
         if kept:
             self.ledger.add(held.queue, part(held, kept))
             if held.place and held.cluster in self.places.fleet:
@@ -61,7 +63,7 @@ class Views:
         self.shadows: list[View] = []
         self._later: View | None = None
         for held in leaving:
-            self.later().release(held)
+            self.later().release(held, held.stays)
 
     @property
     def waits(self) -> bool:

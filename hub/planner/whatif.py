@@ -26,10 +26,23 @@ _LEAST_TRIES: Final = 8
 _STEPS: Final = {"cpu": 1, "memory": 2**20, "ephemeral-storage": 2**20}
 
 
-def smallest_change(snapshot: Snapshot, demand: Demand, refusal: Refusal) -> Edit | None:
+Slots = Callable[[Snapshot, str], int]
+"""How many slots a job would get, by its key."""
+
+
+def slots_in_cycle(snapshot: Snapshot, key: str) -> int:
+    """In one cycle of mode fleet."""
+    cycle = Cycle(snapshot)
+    cycle.run(through=key)
+    return cycle.slots(key)
+
+
+def smallest_change(
+    snapshot: Snapshot, demand: Demand, refusal: Refusal, slots: Slots = slots_in_cycle, *, budget: int = _BUDGET
+) -> Edit | None:
     """The least change found with which the job gets more; None: none of those that were tried."""
     jobs = len(snapshot.demands) + len(snapshot.held)
-    trial = _Trial(snapshot, demand, max(_LEAST_TRIES, _BUDGET // (jobs + 1)))
+    trial = _Trial(snapshot, demand, slots, max(_LEAST_TRIES, budget // (jobs + 1)))
     if refusal.reason in (Reason.WAITING_FOR_QUOTA, Reason.EXCEEDS_MAX_QUOTA):
         return trial.first(job_edits(snapshot, demand, refusal)) or _more_quota(trial, refusal)
     edits: dict[Reason, Callable[[Snapshot, Demand, Refusal], Iterator[Edit]]] = {
@@ -44,6 +57,7 @@ def smallest_change(snapshot: Snapshot, demand: Demand, refusal: Refusal) -> Edi
 class _Trial:
     snapshot: Snapshot
     demand: Demand
+    slots: Slots
     tries: int
     baseline: int = -1
 
@@ -61,9 +75,7 @@ class _Trial:
 
     def _slots(self, snapshot: Snapshot, demand: Demand) -> int:
         demands = tuple(demand if known.key == demand.key else known for known in snapshot.demands)
-        cycle = Cycle(replace(snapshot, demands=demands))
-        cycle.run(through=demand.key)
-        return cycle.slots(demand.key)
+        return self.slots(replace(snapshot, demands=demands), demand.key)
 
 
 def _more_quota(trial: _Trial, refusal: Refusal) -> Edit | None:

@@ -6,7 +6,7 @@ changing slowest. Whether there is quota or room is asked elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, product
 from math import prod
@@ -14,12 +14,15 @@ from typing import Final
 
 from hub.api import names
 from hub.api.reasons import Reason
-from hub.fleet.shape import TaskShape, Toleration
+from hub.fleet.shape import Pods, TaskShape, Toleration
+from hub.queueing.kueue.workload import Part
 from hub.queueing.objects import ClusterQueue, Flavor, FlavorResource
 from hub.queueing.quotas import Denial, Quotas
 
 # Sixteen groups of 64 flavors would be more combinations than atoms; the first so many are tried.
 MAX_COMBINATIONS: Final = 512
+# So many numbers of pods between all and the fewest that would do.
+_STEPS: Final = 32
 _FORBIDS = ("NoSchedule", "NoExecute")
 
 
@@ -28,13 +31,16 @@ class FlavorChoice:
     """One way to pay for a task.
 
     `flavors`: (resource, flavor), sorted. `requests`: what one task takes of each. `labels` and `tolerations`: what the
-    flavors add to where it may run.
+    flavors add to where it may run. `parts`: what each kind of pod gets of it, where there are several; `fewer` is
+    then how far it is from all of them.
     """
 
     flavors: tuple[tuple[str, str], ...]
     requests: tuple[tuple[FlavorResource, int], ...]
     labels: tuple[tuple[str, str], ...] = ()
     tolerations: tuple[Toleration, ...] = ()
+    parts: tuple[Part, ...] = ()
+    fewer: int = 0
 
 
 def counted(queue: ClusterQueue, shape: TaskShape) -> dict[str, int]:
@@ -51,6 +57,8 @@ def counted(queue: ClusterQueue, shape: TaskShape) -> dict[str, int]:
 
 def choices(quotas: Quotas, queue: ClusterQueue, shape: TaskShape) -> tuple[FlavorChoice, ...] | Denial:
     """At least one choice, or a `NoMatchingFlavor` denial that says of each flavor why not."""
+    if shape.parts:
+        return _several(quotas, queue, shape.parts)
     amounts = counted(queue, shape)
     uncovered = [resource for resource in amounts if queue.group_of(resource) is None]
     if uncovered:
@@ -77,6 +85,70 @@ def choices(quotas: Quotas, queue: ClusterQueue, shape: TaskShape) -> tuple[Flav
     combinations = islice(product(*options), min(prod(map(len, options)), MAX_COMBINATIONS))
     found = tuple(choice for combination in combinations if (choice := _choice(combination, amounts)) is not None)
     return found or _denial(queue, next(iter(amounts)), "the labels of its flavors contradict each other")
+
+
+def _several(quotas: Quotas, queue: ClusterQueue, parts: Sequence[Pods]) -> tuple[FlavorChoice, ...] | Denial:
+    """Every kind of pod by itself, all of them together; first whole, then with ever fewer of those that may be fewer.
+
+    Of many steps down to the least, some are tried, evenly spread.
+    """
+    ways: list[list[tuple[tuple[Pods, FlavorChoice], ...]]] = []
+    for members in _groups(parts):
+        found = choices(quotas, queue, members[0].shape if len(members) == 1 else _sum(members))
+        if isinstance(found, Denial):
+            names_ = ", ".join(pods.name for pods in members)
+            facts = dict(found.facts)
+            return Denial(found.reason, tuple((facts | {"detail": f"pod set {names_}: {facts['detail']}"}).items()))
+        ways.append([tuple((pods, choice) for pods in members) for choice in found])
+    spare = sum(pods.count - pods.least for pods in parts if pods.least is not None)
+    combinations = list(islice(product(*ways), MAX_COMBINATIONS))
+    steps = min(spare, max(0, MAX_COMBINATIONS // len(combinations) - 1), _STEPS)
+    result = []
+    for step in range(steps + 1):
+        fewer = spare * step // steps if steps else 0
+        for combination in combinations:
+            given = [one for members in combination for one in members]
+            result.append(_whole(queue, given, fewer, spare))
+    return tuple(result)
+
+
+def _groups(parts: Sequence[Pods]) -> list[list[Pods]]:
+    found: dict[str, list[Pods]] = {}
+    for number, pods in enumerate(parts):
+        found.setdefault(pods.group or f"/{number}", []).append(pods)
+    return list(found.values())
+
+
+def _sum(members: Sequence[Pods]) -> TaskShape:
+    """What asks for whatever any of them does; nothing is counted by it."""
+    requests: dict[str, int] = {}
+    selector: dict[str, str] = {}
+    for pods in members:
+        for resource, amount in pods.shape.requests:
+            requests[resource] = requests.get(resource, 0) + amount * pods.count
+        selector.update(pods.shape.node_selector)
+    tolerations = set(members[0].shape.tolerations).intersection(*(pods.shape.tolerations for pods in members))
+    share = max(pods.shape.gpu_share for pods in members)
+    return TaskShape(
+        requests=tuple(sorted(requests.items())),
+        gpu_share=0 if names.GPU in requests else share,
+        node_selector=tuple(sorted(selector.items())),
+        tolerations=tuple(sorted(tolerations)),
+    )
+
+
+def _whole(queue: ClusterQueue, given: Sequence[tuple[Pods, FlavorChoice]], fewer: int, spare: int) -> FlavorChoice:
+    """Kueue's way down: each gives up its part of the `spare` pods, in proportion."""
+    parts, requests = [], dict[FlavorResource, int]()
+    for pods, choice in given:
+        count = pods.count - ((pods.count - pods.least) * fewer // spare if pods.least is not None and spare else 0)
+        flavors, each = dict(choice.flavors), counted(queue, pods.shape)
+        amounts = tuple((resource, flavors[resource], value * count) for resource, value in each.items())
+        parts.append(Part(pods.name, count, amounts))
+        for resource, flavor, value in amounts:
+            requests[flavor, resource] = requests.get((flavor, resource), 0) + value
+    flavors_of_all = tuple(sorted({(resource, flavor) for part in parts for resource, flavor, _ in part.amounts}))
+    return FlavorChoice(flavors_of_all, tuple(sorted(requests.items())), parts=tuple(parts), fewer=fewer)
 
 
 def obstacle(flavor: Flavor, shape: TaskShape) -> str:

@@ -34,6 +34,9 @@ class Demand:
     `placed`: how many of them each of these clusters holds, where the rule spreads them; else empty. `domains`: node
     labels, of which a gang prefers all its nodes to have one value, the first most; what it needs is in its shape.
 
+    `bounds`: fewest and most slots of an elastic job: it starts with as many as the first together on one cluster, and
+    what it has beyond them is for whoever is entitled. None: it is not elastic.
+
     Kueue's rules ask besides how few slots it starts with (`minimum`; None: all that it may have), and since when it is
     `queued`, where that is not its creation.
     """
@@ -58,6 +61,7 @@ class Demand:
     minimum: int | None = 1
     queued: float | None = None
     domains: tuple[str, ...] = ()
+    bounds: tuple[int, int] | None = None
 
     @property
     def order(self) -> tuple[int, float, str, str]:
@@ -68,3 +72,10 @@ class Demand:
     def waiting(self) -> int:
         groups = self.groups
         return len(groups[0].tasks) if len(groups) == 1 else sum(len(group.tasks) for group in groups)
+
+    @property
+    def least(self) -> int:
+        """How many slots it must get together to start; 1 where each may start alone, or something of it runs."""
+        if self.bounds is None or self.active:
+            return 1
+        return max(1, min(self.bounds[0], self.slots, self.waiting))

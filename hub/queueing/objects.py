@@ -50,6 +50,14 @@ class Flavor:
 
 
 @dataclass(frozen=True, slots=True)
+class PodPriority:
+    """A PriorityClass of pods. `default`: of all pods that name none."""
+
+    value: int
+    default: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Quota:
     """Amounts; a limit of None is no limit."""
 
@@ -171,6 +179,10 @@ def read_priority(obj: Mapping[str, Any]) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not -(2**31) <= value < 2**31:
         raise InvalidObjectError(f"found {value!r}; expected an integer of 32 bits", field="value")
     return value
+
+
+def read_pod_priority(obj: Mapping[str, Any]) -> PodPriority:
+    return PodPriority(read_priority(obj), obj.get("globalDefault") is True)
 
 
 def read_namespace(obj: Mapping[str, Any]) -> Mapping[str, str]:

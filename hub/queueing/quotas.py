@@ -15,7 +15,7 @@ from hub.api.errors import InvalidObjectError
 from hub.api.reasons import Reason
 from hub.placement.selectors import matches
 from hub.queueing import objects
-from hub.queueing.objects import ClusterQueue, Cohort, Flavor, FlavorResource, LocalQueue
+from hub.queueing.objects import ClusterQueue, Cohort, Flavor, FlavorResource, LocalQueue, PodPriority
 from hub.queueing.tree import QuotaTree, build_tree
 from hub.queueing.worker_clusters import (
     Check,
@@ -59,7 +59,19 @@ class _Broken:
     detail: str
 
 
-_Read = Flavor | Cohort | ClusterQueue | LocalQueue | Check | WorkerList | Worker | Mapping[str, str] | int | _Broken
+_Read = (
+    Flavor
+    | Cohort
+    | ClusterQueue
+    | LocalQueue
+    | Check
+    | WorkerList
+    | Worker
+    | PodPriority
+    | Mapping[str, str]
+    | int
+    | _Broken
+)
 
 _READERS: Mapping[str, Callable[[Mapping[str, Any]], _Read]] = {
     "ResourceFlavor": objects.read_flavor,
@@ -67,6 +79,7 @@ _READERS: Mapping[str, Callable[[Mapping[str, Any]], _Read]] = {
     "ClusterQueue": objects.read_cluster_queue,
     "LocalQueue": objects.read_local_queue,
     "WorkloadPriorityClass": objects.read_priority,
+    "PriorityClass": objects.read_pod_priority,
     "Namespace": objects.read_namespace,
     "AdmissionCheck": read_check,
     "MultiKueueConfig": read_worker_list,
@@ -74,7 +87,7 @@ _READERS: Mapping[str, Callable[[Mapping[str, Any]], _Read]] = {
 }
 _NAMESPACED = ("LocalQueue",)
 # Kinds that no tree is made of.
-_APART = frozenset({"LocalQueue", "WorkloadPriorityClass", "Namespace"})
+_APART = frozenset({"LocalQueue", "WorkloadPriorityClass", "PriorityClass", "Namespace"})
 
 
 def quota_kinds() -> frozenset[str]:
@@ -85,7 +98,9 @@ def quota_kinds() -> frozenset[str]:
 class Quotas:
     """`trees`: by ClusterQueue, the tree it is in (queues whose limits are unknown are in none).
 
-    `workers`: by ClusterQueue, on which clusters its jobs may run, where its owner says so.
+    `workers`: by ClusterQueue, on which clusters its jobs may run, where its owner says so. `checks`: AdmissionChecks.
+    `priorities`: of WorkloadPriorityClasses, `pod_priorities`: of PriorityClasses, `default_priority`: of pods that
+    name none.
     `inactive`: by ClusterQueue, why it takes no jobs. `problems`: by ``Kind/name``, what could not be read or agreed.
     """
 
@@ -95,8 +110,11 @@ class Quotas:
     local_queues: Mapping[tuple[str, str], LocalQueue] = field(default_factory=dict)
     namespaces: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     priorities: Mapping[str, int] = field(default_factory=dict)
+    pod_priorities: Mapping[str, int] = field(default_factory=dict)
+    default_priority: int = 0
     trees: Mapping[str, QuotaTree] = field(default_factory=dict)
     workers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    checks: Mapping[str, Check] = field(default_factory=dict)
     inactive: Mapping[str, Inactive] = field(default_factory=dict)
     problems: Mapping[str, str] = field(default_factory=dict)
     _read: Mapping[ObjectKey, tuple[Mapping[str, Any], _Read]] = field(default_factory=dict, repr=False)
@@ -147,6 +165,26 @@ class Quotas:
         """Why this object could not be read; None when it could."""
         found = self._read.get(_key(kind, obj))
         return found[1].detail if found is not None and isinstance(found[1], _Broken) else None
+
+    def asks(self, queue: str, flavors: Iterable[str]) -> tuple[str, ...]:
+        """Names of the admission checks that must be Ready before what was given of these flavors may start.
+
+        The check of MultiKueue is among them where the queue has one.
+        """
+        found = self.queues.get(queue)
+        if found is None or not found.check_rules:
+            return ()
+        used = set(flavors)
+        return tuple(rule.name for rule in found.check_rules if not rule.flavors or used & set(rule.flavors))
+
+    def strangers(self, queue: str, flavors: Iterable[str]) -> tuple[str, ...]:
+        """Of those that it `asks`, the ones that the hub cannot answer itself."""
+        asked = self.asks(queue, flavors)
+        return tuple(name for name in asked if name not in self.checks or not self.checks[name].ours)
+
+    def priority_of(self, kind: str, name: str) -> int | None:
+        """Of a class by its kind, WorkloadPriorityClass or PriorityClass; None: there is none of that name."""
+        return (self.pod_priorities if kind == "PriorityClass" else self.priorities).get(name)
 
     def route(self, namespace: str, local_queue: str) -> ClusterQueue | Denial:
         """The ClusterQueue that pays for jobs of this LocalQueue, or why none does."""
@@ -202,6 +240,8 @@ def _assemble(
     local_queues: dict[tuple[str, str], LocalQueue] = {}
     namespaces: dict[str, Mapping[str, str]] = {}
     priorities: dict[str, int] = {}
+    pod_priorities: dict[str, int] = {}
+    default: int | None = None
     broken: dict[ObjectKey, str] = {}
     checks: dict[str, Check] = {}
     lists: dict[str, WorkerList] = {}
@@ -226,6 +266,11 @@ def _assemble(
             named[value.name] = value
         elif isinstance(value, int):
             priorities[key[2]] = value
+        elif isinstance(value, PodPriority):
+            pod_priorities[key[2]] = value.value
+            if value.default:
+                # Of several, Kubernetes takes the lowest, too.
+                default = value.value if default is None else min(default, value.value)
         else:
             namespaces[key[2]] = value
     problems = {"/".join(filter(None, key)): detail for key, detail in broken.items()}
@@ -237,7 +282,7 @@ def _assemble(
             name: Inactive("Unknown", detail) for name, detail in lost.items()
         }
         answers = {name: clusters_of(queue, checks, lists, named) for name, queue in queues.items() if queue.checks}
-        workers = {name: found for name, found in answers.items() if not isinstance(found, Unanswered)}
+        workers = {name: found for name, found in answers.items() if isinstance(found, tuple)}
         for name, queue in queues.items():
             if name not in inactive and (why := _unusable(queue, flavors, broken, answers.get(name))):
                 inactive[name] = why
@@ -251,8 +296,11 @@ def _assemble(
         local_queues=local_queues,
         namespaces=namespaces,
         priorities=priorities,
+        pod_priorities=pod_priorities,
+        default_priority=default or 0,
         trees=trees,
         workers=workers,
+        checks=checks,
         inactive=inactive,
         problems=dict(sorted(problems.items())),
         _read=read,

@@ -14,13 +14,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from hub.api.errors import InvalidObjectError
-from hub.api.timestamps import format_duration, parse_time
+from hub.api.timestamps import format_duration
+from hub.asking.document import SKEW, Fields, apart, members, number, shown, value_of
 
 LAST: Final = "lastValue"
 """The forecast that any other has to beat."""
-SKEW: Final = 60.0
-"""Seconds by which a source's clock may differ from the hub's before it is said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +87,9 @@ def read_vector(result: object, cluster_label: str, aggregation: str = "", now: 
             unlabelled += 1
             continue
         sample = series.get("value")
-        value = _number(sample[1] if isinstance(sample, list | tuple) and len(sample) > 1 else None)
+        value = number(sample[1] if isinstance(sample, list | tuple) and len(sample) > 1 else None)
         if value is None:
-            complaints.append(f"{cluster}: {_shown(sample)} is not a number")
+            complaints.append(f"{cluster}: {shown(sample)} is not a number")
             # A number beside it would be half of the truth.
             found.setdefault(cluster, []).append(math.nan)
         else:
@@ -151,16 +149,6 @@ def merged(qualities: Sequence[tuple[Quality, int]]) -> Quality | None:
     return Quality(largest.method, error, last, max(q.tries for q, _ in tried))
 
 
-@dataclass(frozen=True, slots=True)
-class Fields:
-    """Where a JSON document has what: dotted paths; `items` empty is the document itself, `time` empty: no times."""
-
-    items: str = ""
-    cluster: str = "cluster"
-    value: str = "value"
-    time: str = ""
-
-
 def read_document(
     document: object, fields: Fields, aggregation: str, now: float, valid_for: float, only: str = ""
 ) -> Answer:
@@ -168,30 +156,21 @@ def read_document(
 
     A value whose own time is older than `valid_for`, or ahead of `now`, is unknown: its age cannot be known.
     """
-    items = _at(document, fields.items)
-    where = fields.items or "the document"
-    members: list[tuple[object, object]]
-    if only:
-        members = [(only, items)]
-    elif isinstance(items, Mapping):
-        members = list(items.items())
-    elif isinstance(items, Sequence) and not isinstance(items, str | bytes):
-        members = [(_at(member, fields.cluster), member) for member in items]
-    else:
-        return Answer({}, (f"{where} is neither a list nor a map but {type(items).__name__}",))
+    listed = members(document, fields, only)
+    if isinstance(listed, str):
+        return Answer({}, (listed,))
     found: dict[str, list[float]] = {}
     complaints: list[str] = []
     nameless = 0
-    for cluster, member in members:
+    for cluster, member in listed:
         if not isinstance(cluster, str) or not cluster:
             nameless += 1
             continue
-        raw = _at(member, fields.value) if isinstance(member, Mapping) else member
-        value = _number(raw)
-        wrong = f"{_shown(raw)} is not a number" if value is None else _age_problem(member, fields, now, valid_for)
-        if wrong:
-            complaints.append(f"{cluster}: {wrong}")
-        found.setdefault(cluster, []).append(math.nan if value is None or wrong else value)
+        value = value_of(member, fields, now, valid_for)
+        if isinstance(value, str):
+            complaints.append(f"{cluster}: {value}")
+            value = math.nan
+        found.setdefault(cluster, []).append(value)
     values, doubled = _one_each(found, aggregation)
     complaints += [f"{cluster} is there several times: choose an aggregation" for cluster in doubled]
     if nameless:
@@ -223,55 +202,7 @@ def _vector_skew(result: Sequence[Any], now: float | None) -> str:
         return ""
     for series in result:
         sample = series.get("value") if isinstance(series, Mapping) else None
-        at = _number(sample[0]) if isinstance(sample, list | tuple) and sample else None
+        at = number(sample[0]) if isinstance(sample, list | tuple) and sample else None
         if at is not None and abs(at - now) > SKEW:
-            return f"its clock is {_apart(at - now)} the hub's: set both by NTP"
+            return f"its clock is {apart(at - now)} the hub's: set both by NTP"
     return ""
-
-
-def _age_problem(member: object, fields: Fields, now: float, valid_for: float) -> str:
-    if not fields.time:
-        return ""
-    raw = _at(member, fields.time)
-    at = _number(raw) if not isinstance(raw, str) else None
-    if isinstance(raw, str):
-        try:
-            at = parse_time(raw).timestamp()
-        except InvalidObjectError:
-            at = _number(raw)
-    if at is None:
-        return f"{fields.time} {_shown(raw)} is not a time"
-    if at > now + SKEW:
-        return f"its time is {_apart(at - now)} the hub's: one of the clocks is wrong"
-    if now - at > valid_for:
-        return f"it is {format_duration(now - at)} old"
-    return ""
-
-
-def _apart(seconds: float) -> str:
-    return f"{format_duration(abs(seconds))} {'ahead of' if seconds > 0 else 'behind'}"
-
-
-def _at(document: object, path: str) -> object:
-    for part in filter(None, path.split(".")):
-        if isinstance(document, Mapping):
-            document = document.get(part)
-        elif isinstance(document, list | tuple) and part.isdecimal() and int(part) < len(document):
-            document = document[int(part)]
-        else:
-            return None
-    return document
-
-
-def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _shown(value: object) -> str:
-    return repr(value[1] if isinstance(value, list | tuple) and len(value) > 1 else value)[:60]

@@ -14,13 +14,13 @@ from hub.api import names
 from hub.api.errors import InvalidObjectError
 from hub.api.quantity import Quantity
 from hub.api.timestamps import parse_duration
+from hub.asking.document import Fields
+from hub.asking.question import CLUSTER
 from hub.fleet.amounts import mapping
-from hub.scoring.answer import AGGREGATIONS, Fields
+from hub.scoring.answer import AGGREGATIONS
 from hub.scoring.forecast import METHODS, MOST_POINTS, ForecastSpec
 from hub.scoring.normalise import KINDS, Normaliser
 
-CLUSTER: Final = "${cluster}"
-"""What a cluster's name stands for in queries and addresses."""
 SHORTEST: Final = 1.0
 """Seconds: nobody is asked more often."""
 _KINDS = ("promQL", "httpJson", "static", "report")
@@ -78,7 +78,7 @@ def parse_source(spec: Mapping[str, Any]) -> SourceSpec:
     query = static = None
     report = ""
     if present[0] == "static":
-        static = _static(mapping(spec["static"], "spec.static"))
+        static = read_static(mapping(spec["static"], "spec.static"), "spec.static")
     elif present[0] == "report":
         report = _report(spec["report"])
     else:
@@ -169,13 +169,14 @@ def _seconds(spec: Mapping[str, Any], name: str, default: float, *, where: str =
         raise InvalidObjectError(str(error), field=f"{where}.{name}") from error
 
 
-def _static(static: Mapping[str, Any]) -> StaticValues:
+def read_static(static: Mapping[str, Any], field: str) -> StaticValues:
+    """Values that are written in an object, at `field`. Raises `InvalidObjectError` by field."""
     values = {
-        str(cluster): read_quantity(value, f"spec.static.values.{cluster}")
-        for cluster, value in sorted(mapping(static.get("values"), "spec.static.values").items())
+        str(cluster): read_quantity(value, f"{field}.values.{cluster}")
+        for cluster, value in sorted(mapping(static.get("values"), f"{field}.values").items())
     }
     default = static.get("default")
-    return StaticValues(values, None if default is None else read_quantity(default, "spec.static.default"))
+    return StaticValues(values, None if default is None else read_quantity(default, f"{field}.default"))
 
 
 def _report(report: Any) -> str:

@@ -12,7 +12,6 @@ from hub.api.indexset import IndexSet
 from hub.api.resource import PLACEMENT_DECISIONS, PLACEMENTS
 from hub.api.timestamps import format_time, from_timestamp
 from hub.jobs.attempt import Attempt
-from hub.planner.explain import explain
 from hub.planner.explanation import Explanation, QuotaLine
 from hub.planner.plan import Snapshot
 from hub.planner.record import describe
@@ -51,7 +50,7 @@ def explanation_document(objects: Objects, state: State, key: str) -> Json | Non
         if waiting.demand is None:
             document["workload"] = {"phase": "Suspended", "message": "spec.active is false"}
         else:
-            document["workload"] = {"phase": "Pending"} | decision_document(explain(snapshot, key), origins)
+            document["workload"] = {"phase": "Pending"} | decision_document(state.way.explain(snapshot, key), origins)
     for placement in objects.of(PLACEMENTS):
         meta = placement["metadata"]
         if f"{meta.get('namespace') or 'default'}/{meta['name']}" == key:
@@ -64,7 +63,7 @@ def _job(state: State, snapshot: Snapshot, job: Job, origins: Origins) -> Json:
     now = job.entry.state
     if now is None:
         return {"kind": job.seen.ref.kind, "phase": "Pending", "reason": "InvalidSpec", "message": job.trouble}
-    found = explain(snapshot, job.key) if any(d.key == job.key for d in snapshot.demands) else None
+    found = state.way.explain(snapshot, job.key) if any(d.key == job.key for d in snapshot.demands) else None
     if found is not None:
         # The hub tells a job why it waits as soon as it has decided; so does this.
         now = state.told(job, found.refusal)
@@ -106,7 +105,7 @@ def _job(state: State, snapshot: Snapshot, job: Job, origins: Origins) -> Json:
                 place=state.placing,
             )
             hypothetical = replace(snapshot, demands=(*snapshot.demands, more))
-            document["oneMoreTask"] = decision_document(explain(hypothetical, more.key), origins)
+            document["oneMoreTask"] = decision_document(state.way.explain(hypothetical, more.key), origins)
     return document
 
 

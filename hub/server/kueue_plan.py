@@ -5,7 +5,7 @@ Quota only: what a workload is given says nothing of clusters, and jobs of the h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, Literal
 
@@ -16,20 +16,24 @@ from hub.api.quantity import Quantity
 from hub.api.reasons import Reason
 from hub.api.timestamps import parse_time
 from hub.controllers.foreign_workload import mirrored
+from hub.planner.course import waiting_again
+from hub.planner.plan import HeldSlice
 from hub.queueing.amount import quantity
 from hub.queueing.kueue.assignment import PodSetAssignment
 from hub.queueing.kueue.cycle import Scheduler
 from hub.queueing.kueue.history import LocalKey, Past
+from hub.queueing.kueue.jobs import holder, waiting_workload
 from hub.queueing.kueue.roster import Roster
 from hub.queueing.kueue.settings import Settings
 from hub.queueing.kueue.verdict import Admitted, Outcome
 from hub.queueing.kueue.workload import Held, Workload
 from hub.queueing.objects import ClusterQueue, FlavorResource
 from hub.queueing.quotas import Quotas
+from hub.server.departures import Departure
 from hub.server.explanation_document import explanation_document, find_job
 from hub.server.kueue_explanation import conclude, grown, look, smallest_change
 from hub.server.kueue_pods import PodDefaults
-from hub.server.kueue_workloads import job_workload, read_kueue_workload
+from hub.server.kueue_workloads import read_kueue_workload
 from hub.server.placements import placement_documents
 from hub.server.plan_document import SETTLE, by_name, job_row, moment_of, queue_rows
 from hub.server.reading import ONLY_KUEUE, Objects, Source
@@ -54,6 +58,7 @@ class KueuePlan:
         quotas = state.world.quotas
         waiting: list[Workload] = []
         held: list[Held] = []
+        self._resting: set[str] = set()
         self._apart: list[Json] = []
         self._reserved: dict[str, str] = {}
         self.notes: set[str] = set()
@@ -83,14 +88,15 @@ class KueuePlan:
                 queue = self._queue_of(quotas, demand.namespace, demand.queue)
                 self._apart.append(_waits(demand.key, queue, Reason.INVALID_SPEC, demand.problem, parked=True))
             else:
-                waiting.append(job_workload(demand))
+                waiting.append(waiting_workload(demand))
+        held += [self._holder(slices) for _, slices in sorted(state.job_slices().items())]
         self._roster = Roster(
             quotas,
             settings,
             waiting=waiting,
             held=held,
             inactive=inactive_queues(quotas, objects.of("AdmissionCheck")),
-            usage=state.job_usage(),
+            usage=state.out_of_reach(),
             past=_past(objects),
             now=state.now,
         )
@@ -107,13 +113,15 @@ class KueuePlan:
         done: list[Json] = []
         settled = False
         for number in range(1, (SETTLE if cycles == "settle" else cycles) + 1):
+            due = state.due()
+            self._wake()
             outcome = self._scheduler.cycle(state.now)
-            done.append(self._cycle(number, outcome))
-            self._reserved |= {entry.workload.key: entry.queue for entry in outcome.admitted}
-            for gone in outcome.preempted:
-                self._reserved.pop(gone.held.key, None)
+            gone = {entry.held.key for entry in outcome.preempted}
+            leaving = [one for one in due if one.key not in gone]
+            done.append(self._cycle(number, outcome, leaving))
+            self._follow(outcome, leaving)
             state.now += 1.0
-            settled = not outcome.moved
+            settled = not outcome.moved and not leaving
             if settled and cycles == "settle":
                 break
         state.now -= 1.0
@@ -136,12 +144,56 @@ class KueuePlan:
             "ignored": sorted(objects.ignored - ONLY_KUEUE),
         }
 
-    def _cycle(self, number: int, outcome: Outcome) -> Json:
+    def _follow(self, outcome: Outcome, leaving: Sequence[Departure]) -> None:
+        """What the cycle comes to for those that are not on the roster, and for whoever has to go."""
+        state = self._state
+        for entry in outcome.preempted:
+            self._reserved.pop(entry.held.key, None)
+            state.departures.gone(entry.held.key)
+        for admitted in outcome.admitted:
+            key = admitted.workload.key
+            self._reserved[key] = admitted.queue
+            if key in state.foreign and not admitted.checks:
+                state.departures.admitted(state.foreign[key], admitted.queue, state.now)
+        back: dict[str, Workload | None] = {}
+        state.depart(leaving)
+        for one in leaving:
+            held = self._roster.holder(one.key)
+            if held is None:
+                continue
+            if one.key in state.foreign:
+                back[one.key] = _waits_again(held.workload, one, state.now)
+                if one.why.deactivated:
+                    self._apart.append(_waits(one.key, one.queue, Reason.SUSPENDED, one.why.message, parked=True))
+            else:
+                back[one.key] = None
+                self._resting.add(one.key)
+            self._reserved.pop(one.key, None)
+        self._roster.leave(back)
+
+    def _wake(self) -> None:
+        """Jobs of the hub that were sent away are in their queue again once their limits let them."""
+        for key in sorted(self._resting):
+            demand = self._state.demand_of(key)
+            if demand is not None:
+                self._resting.discard(key)
+                self._roster.add(waiting_workload(demand))
+
+    def _holder(self, slices: Sequence[HeldSlice]) -> Held:
+        """As whom a job of the hub would have to go: the whole of it waits again then."""
+        demand = self._state.demand_of(slices[0].key)
+        for one in slices:
+            demand = waiting_again(one, demand)
+        assert demand is not None, "a holder holds something"
+        return replace(holder(slices), workload=waiting_workload(demand))
+
+    def _cycle(self, number: int, outcome: Outcome, leaving: Iterable[Departure]) -> Json:
         # Victims of this cycle are in their queue again for the next one.
         gone = {entry.held.key for entry in outcome.preempted}
         pending = self._apart + [
             self._pending(w.key, parked) for w, parked in self._roster.waiting if w.key not in gone
         ]
+        pending += [self._held_back(job) for job in self._state.jobs.values() if job.entry.hold is not None]
         return {
             "cycle": number,
             "admitted": [self._admitted(entry) for entry in outcome.admitted],
@@ -154,6 +206,7 @@ class KueuePlan:
                 }
                 for entry in outcome.preempted
             ],
+            "evicted": [one.document() for one in leaving],
             "pending": sorted(pending, key=lambda row: str(row["workload"])),
         }
 
@@ -174,6 +227,13 @@ class KueuePlan:
     def _pending(self, key: str, parked: bool) -> Json:
         verdict = self._roster.verdicts[key]
         return _waits(key, verdict.queue, verdict.reason, verdict.message, parked=parked)
+
+    def _held_back(self, job: Job) -> Json:
+        spec, hold = job.seen.spec, job.entry.hold
+        assert spec is not None, "only of a job that can be read limits are known"
+        assert hold is not None, "asked only of one that is held back"
+        queue = self._queue_of(self._state.world.quotas, spec.namespace, spec.queue)
+        return _waits(job.key, queue, hold.reason, hold.message, parked=True)
 
     def _note_deactivated(self, obj: Object, quotas: Quotas) -> None:
         queue = self._queue_of(quotas, obj["metadata"]["namespace"], (obj.get("spec") or {}).get("queueName"))
@@ -234,6 +294,13 @@ def _with_queue(objects: Objects, queue: str, quota: FlavorResource, more: int) 
         for source in objects.sources(resource.CLUSTER_QUEUES)
     ]
     return replace(objects, by_kind=objects.by_kind | {resource.CLUSTER_QUEUES.kind: sources})
+
+
+def _waits_again(workload: Workload, one: Departure, now: float) -> Workload | None:
+    if one.why.deactivated:
+        return None
+    again = replace(workload, not_before=one.why.back_at, failed_checks=False)
+    return replace(again, queued=now) if one.why.to_the_end else again
 
 
 def _waits(key: str, queue: str, reason: Reason, message: str, *, parked: bool) -> Json:

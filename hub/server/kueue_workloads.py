@@ -16,7 +16,6 @@ from hub.api.errors import InvalidObjectError
 from hub.api.quantity import Quantity
 from hub.api.timestamps import parse_time
 from hub.fleet.shape import TaskShape, amount_of, task_shape
-from hub.queueing.demand import Demand
 from hub.queueing.kueue.settings import Settings
 from hub.queueing.kueue.transforms import Counted
 from hub.queueing.kueue.workload import ANYWHERE, Constraints, Held, NodeRequirement, Part, PodSet, Workload
@@ -54,28 +53,6 @@ def read_kueue_workload(
             parts=_parts(status),
         )
     return workload
-
-
-def job_workload(demand: Demand) -> Workload:
-    """A job of ours: one pod set of the tasks that may run at once; any number of them will do unless it is a gang."""
-    tasks = min(demand.waiting, demand.slots)
-    return Workload(
-        key=demand.key,
-        uid=demand.uid,
-        namespace=demand.namespace,
-        queue=demand.queue,
-        priority=demand.priority,
-        queued=demand.created,
-        pod_sets=(
-            PodSet(
-                name="main",
-                count=tasks,
-                requests=_requests(demand.shape),
-                minimum=None if demand.gang or tasks < 2 else 1,
-                constraints=_constraints(demand.shape, ()),
-            ),
-        ),
-    )
 
 
 def _workload(obj: Json, quotas: Quotas, settings: Settings, pods: PodDefaults) -> Workload:
@@ -127,7 +104,8 @@ def _priority(spec: Json, quotas: Quotas) -> int:
     if spec.get("priority") is not None:
         return int(spec["priority"])
     reference = spec.get("priorityClassRef") or {}
-    return quotas.priorities.get(str(reference.get("name") or ""), 0)
+    known = quotas.priority_of(str(reference.get("kind") or ""), str(reference.get("name") or ""))
+    return quotas.default_priority if known is None else known
 
 
 def _queued(conditions: Any, settings: Settings, created: float) -> float:

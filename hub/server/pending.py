@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hub.api.timestamps import format_duration
-from hub.planner.cycle import plan
 from hub.planner.estimate import Estimate, estimate, estimate_document
 from hub.planner.line import InLine, in_line
 from hub.server.snapshot import State
@@ -69,14 +68,14 @@ class PendingRow:
 def pending_rows(state: State) -> list[PendingRow]:
     """Everything that waits, first come first."""
     snapshot = state.snapshot()
-    refusals = {refusal.key: refusal for refusal in plan(snapshot).refusals}
-    return [_row(place) for place in in_line(snapshot, refusals)]
+    refusals = {refusal.key: refusal for refusal in state.way.outlook(snapshot).refusals}
+    return [_row(place) for place in in_line(snapshot, state.way.first_come(snapshot), refusals)]
 
 
 def with_starts(state: State, rows: Sequence[PendingRow], most: int) -> list[PendingRow]:
     """A start is estimated for the first `most` of `rows`: each costs several decisions."""
     snapshot = state.snapshot()
-    estimated = [replace(row, start=estimate(snapshot, row.key, plan)) for row in rows[:most]]
+    estimated = [replace(row, start=estimate(snapshot, row.key, state.way.begin)) for row in rows[:most]]
     return [*estimated, *rows[most:]]
 
 

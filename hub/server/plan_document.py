@@ -6,7 +6,7 @@ bytes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal
 
 from hub.api import names
@@ -22,6 +22,7 @@ from hub.queueing.ledger import QuotaLedger, Usage
 from hub.queueing.objects import ClusterQueue, FlavorResource
 from hub.queueing.quotas import Quotas
 from hub.queueing.shares import share
+from hub.server.departures import Departure
 from hub.server.placements import placement_documents
 from hub.server.reading import Objects
 from hub.server.snapshot import Job, State
@@ -52,12 +53,16 @@ def plan_document(objects: Objects, state: State, cycles: int | Literal["settle"
     done: list[Json] = []
     settled = False
     for number in range(1, (SETTLE if cycles == "settle" else cycles) + 1):
+        due = state.due()
         snapshot = state.snapshot()
         decided = plan(snapshot)
-        done.append(_cycle(number, state, snapshot, decided))
+        preempted = {entry.key for entry in decided.preemptions}
+        leaving = [one for one in due if one.key not in preempted]
+        done.append(_cycle(number, state, snapshot, decided, leaving))
         state.carry_out(decided)
+        state.depart(leaving)
         state.now += 1.0
-        settled = not decided.admissions and not decided.preemptions
+        settled = not decided.admissions and not decided.preemptions and not leaving
         if settled and cycles == "settle":
             break
     state.now -= 1.0
@@ -78,13 +83,22 @@ def plan_document(objects: Objects, state: State, cycles: int | Literal["settle"
     }
 
 
-def _cycle(number: int, state: State, snapshot: Snapshot, decided: Plan) -> Json:
+def _cycle(number: int, state: State, snapshot: Snapshot, decided: Plan, leaving: Iterable[Departure]) -> Json:
     demands = {demand.key: demand for demand in snapshot.demands}
     pending = [_pending(state, snapshot, demands[refusal.key], refusal) for refusal in decided.refusals]
     pending += [
         _pending(state, snapshot, None, Refusal(key, Reason.SUSPENDED))
         for key in sorted(state.workloads)
         if state.workloads[key].demand is None
+    ]
+    pending += [
+        _pending(state, snapshot, waiting.demand, backing_off(key, at - state.now))
+        for key, (at, waiting) in sorted(state.resting.items())
+    ]
+    pending += [
+        _pending(state, snapshot, None, job.entry.hold)
+        for job in sorted(state.jobs.values(), key=by_name)
+        if job.entry.hold is not None
     ]
     return {
         "cycle": number,
@@ -100,8 +114,13 @@ def _cycle(number: int, state: State, snapshot: Snapshot, decided: Plan) -> Json
             }
             for entry in decided.preemptions
         ],
+        "evicted": [one.document() for one in leaving],
         "pending": pending,
     }
+
+
+def backing_off(key: str, seconds: float) -> Refusal:
+    return Refusal(key, Reason.PENDING_EVALUATION, (("detail", f"backs off for another {seconds:.0f} s"),))
 
 
 def _admitted(state: State, snapshot: Snapshot, demand: Demand, entry: Admission) -> Json:

@@ -31,6 +31,7 @@ READ: Final[tuple[Resource, ...]] = (
     resource.CLUSTER_QUEUES,
     resource.LOCAL_QUEUES,
     resource.WORKLOAD_PRIORITY_CLASSES,
+    resource.PRIORITY_CLASSES,
     resource.ADMISSION_CHECKS,
     resource.MULTI_KUEUE_CONFIGS,
     resource.MULTI_KUEUE_CLUSTERS,

@@ -24,6 +24,7 @@ class Reserved:
         self.usage: dict[str, dict[FlavorResource, int]] = {}
         self._slices: dict[str, tuple[HeldSlice, Waiting]] = {}
         self._preempted: dict[str, int] = {}
+        self._lasting: dict[str, Holding] = {}
 
     @property
     def slices(self) -> tuple[HeldSlice, ...]:
@@ -35,6 +36,7 @@ class Reserved:
         if demand is None:
             # Nobody may start it again, so nothing is known of it but what it holds.
             change(self.usage, found.queue, found.amounts, 1)
+            self._lasting[found.key] = found
             return
         slots = max(1, found.slots)
         held = _held(demand, found.queue, found.amounts, slots, found.since)
@@ -45,7 +47,13 @@ class Reserved:
         assert demand is not None, "only what is in the queue is admitted"
         each = counted(queue, demand.shape)
         for number, part in enumerate(parts):
-            amounts = tuple(sorted(((flavor, r), each[r] * part.slots) for r, flavor in part.flavors))
+            found: dict[FlavorResource, int] = {}
+            for pods in part.parts:
+                for resource, flavor, value in pods.amounts:
+                    found[flavor, resource] = found.get((flavor, resource), 0) + value
+            for resource, flavor in () if part.parts else part.flavors:
+                found[flavor, resource] = each[resource] * part.slots
+            amounts = tuple(sorted(found.items()))
             held = _held(demand, queue.name, amounts, part.slots, now)
             work = held.work if not number else f"{held.work}/{number}"
             held = replace(held, work=work, cluster=part.cluster, preempted=self._preempted.get(demand.key, 0))
@@ -62,6 +70,17 @@ class Reserved:
             change(self.usage, held.queue, held.amounts, -1)
             self._preempted[held.key] = self._preempted.get(held.key, 0) + 1
             gone.append((work, waiting))
+        return gone
+
+    def take(self, key: str) -> list[tuple[str, Waiting]]:
+        """What of a Workload had quota, by name of the charge, and as what it waits."""
+        gone = [(work, waiting) for work, (held, waiting) in self._slices.items() if held.key == key]
+        for work, _ in gone:
+            held, _ = self._slices.pop(work)
+            change(self.usage, held.queue, held.amounts, -1)
+        if (lasting := self._lasting.pop(key, None)) is not None:
+            change(self.usage, lasting.queue, lasting.amounts, -1)
+            gone.append(("", lasting.waiting))
         return gone
 
     def _keep(self, held: HeldSlice, waiting: Waiting) -> None:
@@ -90,4 +109,5 @@ def _held(
         gang=True,
         rule=demand.rule,
         place=demand.place,
+        local=demand.queue,
     )

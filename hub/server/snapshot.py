@@ -12,44 +12,56 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from hub.api import resource
+from hub.api.conditions import find_condition
 from hub.api.errors import InvalidObjectError
 from hub.api.reasons import Reason
 from hub.api.timestamps import format_time, from_timestamp, parse_time
 from hub.controllers.foreign_workload import Holding, Waiting, mirrored, read_workload
 from hub.controllers.holdings import Holdings, holder_of
+from hub.controllers.limits import Evictions, Limits
+from hub.controllers.past_usage import read_past
 from hub.controllers.seen import JobRef, SeenJob, read_job, read_work
+from hub.controllers.seen import read_workload as read_mirror
 from hub.controllers.table import JobEntry
 from hub.controllers.world import World
 from hub.fleet.changes import Charge, Release, ScoresSeen
 from hub.fleet.shape import on_domain
+from hub.jobs.attempt import Attempt
 from hub.jobs.fold import demand_of, fold
 from hub.jobs.state import JobState
 from hub.jobs.works import attempt_from_work, slice_to_work
 from hub.placement.rule import ClusterRule
+from hub.planner.kueue_answers import KueueWay
 from hub.planner.plan import HeldSlice, Plan, Preemption, Refusal, Slice, Snapshot
+from hub.planner.ways import FleetWay, Way
 from hub.queueing.assign import flavored
 from hub.queueing.demand import Demand
-from hub.queueing.fleet.policy import FleetPolicy
-from hub.queueing.ledger import summed
+from hub.queueing.kueue.history import History
+from hub.queueing.ledger import change, summed
 from hub.queueing.objects import FlavorResource
 from hub.queueing.quotas import quota_kinds
 from hub.scoring.interface import WeightedScorer
 from hub.scoring.state import ScoreState
+from hub.server.departures import Departure, Departures
+from hub.server.leaving import Leaving
 from hub.server.placements import chosen_by_placement
 from hub.server.reading import Json, Objects, Source
 from hub.server.reserved import Reserved
+from hub.server.rules import Rules
 
 _FOR_EVER: Final = float("inf")
 
 
 @dataclass(slots=True)
 class Job:
-    """`trouble`: why it cannot be read; `refusal`: what the last cycle said of it."""
+    """`trouble`: why it cannot be read; `refusal`: what the last cycle said of it. `evictions`: slices that have to go
+    whoever else waits, for its queue is drained or its time is over."""
 
     entry: JobEntry
     seen: SeenJob
     trouble: str = ""
     refusal: Refusal | None = None
+    evictions: Evictions = ()
 
     @property
     def key(self) -> str:
@@ -68,30 +80,40 @@ class State:
         *,
         live: bool = False,
         scores: ScoreState | None = None,
-        policy: FleetPolicy | None = None,
+        rules: Rules | None = None,
     ) -> None:
         """`live`: the objects are a hub's, so an empty fleet is one; from files it means that only quota is decided.
-        `scores`: what that hub's scorers know; `scorers` are made of it then.
+        `scores`: what that hub's scorers know; `scorers` are made of it then. `rules`: how its queue decides.
 
         What is malformed is added to `objects.problems`; call `objects.check()` before anything is made of the state.
         """
         self.now = now
         self.scorers = tuple(scorers)
         self.scores = scores
-        self.policy = policy or FleetPolicy()
+        self.rules = rules or Rules()
         self.notes: set[str] = set()
         self.jobs: dict[str, Job] = {}
         self.workloads: dict[str, Waiting] = {}
+        # Workloads of others as they were read.
+        self.foreign: dict[str, Json] = {}
         self.world = World()
+        self.limits = Limits(self.world, self.rules.ready, self.rules.policy.notice, lambda: self.now)
+        self.departures = Departures(self.rules.ready)
+        # Workloads that may not be admitted before that moment (epoch seconds).
+        self.resting: dict[str, tuple[float, Waiting]] = {}
+        self._due: frozenset[str] = frozenset()
         self.placing = live or bool(objects.of(resource.MANAGED_CLUSTERS))
         self._holdings = Holdings(self.world)
         self._reserved = Reserved()
         self._read_world(objects)
         self._read_jobs(objects)
         self._read_workloads(objects)
+        self.way = self._way(objects) if self.rules.kueue else FleetWay()
 
     def snapshot(self) -> Snapshot:
         self.world.refresh()
+        for key in [key for key, (at, _) in self.resting.items() if at <= self.now]:
+            self.workloads[key] = self.resting.pop(key)[1]
         demands = self.demands()
         demands += [waiting.demand for waiting in self.workloads.values() if waiting.demand is not None]
         return Snapshot(
@@ -103,16 +125,31 @@ class State:
             sets=self.world.sets,
             scorers=self.scorers,
             held=self._held(),
-            policy=self.policy,
+            policy=self.rules.policy,
         )
 
     def demands(self) -> list[Demand]:
         """Of the hub's own jobs."""
         return [demand for job in self.jobs.values() if (demand := self._demand(job)) is not None]
 
-    def job_usage(self) -> dict[str, dict[FlavorResource, int]]:
-        """What the hub's own jobs hold, by ClusterQueue."""
-        return {queue: dict(used) for queue, used in self._holdings.usage.items()}
+    def job_slices(self) -> dict[str, list[HeldSlice]]:
+        """What of the hub's own jobs holds quota, by the job's key; none of it on clusters that are cut off."""
+        found: dict[str, list[HeldSlice]] = {}
+        for one in self._holdings.slices:
+            found.setdefault(one.key, []).append(one)
+        return found
+
+    def out_of_reach(self) -> dict[str, dict[FlavorResource, int]]:
+        """What the hub's own jobs hold besides: of what is cut off nobody can be sent away."""
+        left = {queue: dict(used) for queue, used in self._holdings.usage.items()}
+        for one in self._holdings.slices:
+            change(left, one.queue, one.amounts, -1)
+        return left
+
+    def demand_of(self, key: str) -> Demand | None:
+        """What of one of the hub's own jobs waits."""
+        job = next((job for job in self.jobs.values() if job.key == key), None)
+        return self._demand(job) if job is not None else None
 
     def held_by(self, job: Job) -> dict[FlavorResource, int]:
         """What quota one of the hub's own jobs holds."""
@@ -130,6 +167,44 @@ class State:
         """What is held, by ClusterQueue."""
         return summed(self._holdings.usage, self._reserved.usage)
 
+    def due(self) -> list[Departure]:
+        """Who has to give quota back now whoever else waits, by key; it counts as on its way out from here on."""
+        self.world.refresh()
+        for job in self.jobs.values():
+            self._fold(job)
+        found = [Departure(job.key, *_told(job.evictions)) for job in self.jobs.values() if job.evictions]
+        found += self.departures.due(self.world.quotas, self.now)
+        self._due = frozenset(one.key for one in found)
+        return sorted(found, key=lambda one: one.key)
+
+    def depart(self, gone: Iterable[Departure]) -> None:
+        """They have given it back, and wait again as far as they may."""
+        jobs = {job.key: job for job in self.jobs.values()}
+        for one in gone:
+            job = jobs.get(one.key)
+            if job is not None:
+                for attempt, cause in job.evictions:
+                    _end(job, attempt, cause.reason.code, cause.message, self.now)
+                self._fold(job)
+                continue
+            self.departures.gone(one.key)
+            for work, waiting in self._reserved.take(one.key):
+                self.world.charge([Release(work)])
+                self._rest(waiting, one)
+        self._due = frozenset()
+
+    def _rest(self, waiting: Waiting, one: Departure) -> None:
+        demand = waiting.demand
+        if demand is None or one.why.deactivated:
+            self.workloads[waiting.key] = replace(waiting, demand=None)
+            return
+        if one.why.to_the_end:
+            waiting = replace(waiting, demand=replace(demand, queued=self.now))
+        if one.why.back_at > self.now:
+            self.resting[waiting.key] = (one.why.back_at, waiting)
+        else:
+            self.workloads[waiting.key] = waiting
+
     def carry_out(self, decided: Plan) -> None:
         """Assumes every slice, and remembers of every job why it waits."""
         by_key = {job.key: job for job in self.jobs.values()}
@@ -141,6 +216,7 @@ class State:
         for work, waiting in self._reserved.leave(decided.preemptions):
             self.world.charge([Release(work)])
             self.workloads[waiting.key] = waiting
+            self.departures.gone(waiting.key)
         for admission in decided.admissions:
             job = by_key.get(admission.key)
             if job is not None:
@@ -213,6 +289,10 @@ class State:
             job = self.jobs.get(found.job.uid) if found is not None else None
             if found is not None and job is not None:
                 job.entry.works[found.key] = found
+        for workload in objects.of(resource.WORKLOADS):
+            mirror = read_mirror(dict(self.dated(workload, "Workload")))
+            if mirror.owner in self.jobs:
+                self.jobs[mirror.owner].entry.workload = mirror
         for job in self.jobs.values():
             self._fold(job)
 
@@ -227,8 +307,11 @@ class State:
             except InvalidObjectError as error:
                 objects.problem(source, error)
                 continue
+            if found is not None:
+                self.foreign[found.key] = obj
             if isinstance(found, Holding):
                 self._reserved.read(found)
+                self.departures.holds(obj, found.queue)
             elif found is not None:
                 self.workloads[found.key] = found
                 self.notes |= {f"Workload {found.key}: {note}" for note in found.notes}
@@ -250,6 +333,12 @@ class State:
             return
         lost = self.world.lost if self.placing else frozenset[str]()
         state = fold(spec, job.entry.attempts(), lost=lost, now=self.now, memory=job.seen.memory, refusal=job.refusal)
+        standing = self.limits.standing(job.entry, spec, state)
+        job.entry.hold = standing.hold
+        job.evictions = tuple(told for told in standing.evict if told[0].eviction is None)
+        if standing.hold is not None:
+            memory = job.seen.memory
+            state = fold(spec, job.entry.attempts(), lost=lost, now=self.now, memory=memory, refusal=standing.hold)
         job.entry.state = state
         rule, priority = self.world.rule_of(spec), self.world.priority_of(spec)
         holder = holder_of(
@@ -258,11 +347,12 @@ class State:
             state.preemptions,
             rule if isinstance(rule, ClusterRule) else None,
         )
-        self._holdings.update(holder, state.attempts)
+        told = {attempt.epoch for attempt, _ in job.evictions} if job.key in self._due else ()
+        self._holdings.update(holder, state.attempts, told)
 
     def _demand(self, job: Job) -> Demand | None:
         spec, state = job.seen.spec, job.entry.state
-        if spec is None or state is None or job.seen.deleting:
+        if spec is None or state is None or job.seen.deleting or job.entry.hold is not None:
             return None
         rule, priority = self.world.rule_of(spec), self.world.priority_of(spec)
         problem = next((value for value in (rule, priority) if isinstance(value, str)), "")
@@ -272,7 +362,10 @@ class State:
             priority if isinstance(priority, int) else 0,
             rule if isinstance(rule, ClusterRule) else None,
         )
-        return replace(demand, problem=problem) if demand is not None and problem else demand
+        queued = self.limits.queued(state)
+        if demand is None or not (problem or queued is not None):
+            return demand
+        return replace(demand, problem=problem, queued=queued)
 
     def _start(self, job: Job, queue: str, parts: Iterable[Slice]) -> None:
         spec = job.seen.spec
@@ -289,6 +382,7 @@ class State:
         demand = waiting.demand
         assert demand is not None, "only what is in the queue is admitted"
         self._reserved.admit(waiting, self.world.quotas.queues[queue], parts, self.now)
+        self.departures.admitted(self.foreign[waiting.key], queue, self.now)
         for held in self._reserved.slices:
             part = next((part for part in parts if part.cluster and part.cluster == held.cluster), None)
             if held.key == demand.key and part is not None:
@@ -296,8 +390,23 @@ class State:
                 shape = on_domain(flavored(self.world.quotas, demand.shape, part.flavors, labels), part.domain)
                 self.world.charge([Charge(held.work, part.cluster, shape, part.slots)])
 
+    def _way(self, objects: Objects) -> Way:
+        settings = self.rules.settings
+        history = None
+        if settings.history is not None:
+            history = History(settings.history, read_past(objects.of(resource.LOCAL_QUEUES)), self.now)
+        # Who preempts stays at the head of its queue; that it does is what it was told last.
+        waits = Reason.WAITING_FOR_PREEMPTED
+        sticky = {job.key for job in self.jobs.values() if job.seen.memory.reason is waits}
+        for obj in objects.of(resource.WORKLOADS):
+            held = find_condition((obj.get("status") or {}).get("conditions"), "QuotaReserved") or {}
+            if held.get("reason") == waits.code:
+                sticky.add(f"{obj['metadata'].get('namespace') or 'default'}/{obj['metadata']['name']}")
+        return KueueWay(settings, history, frozenset(sticky))
+
     def _held(self) -> tuple[HeldSlice, ...]:
-        held = (*self._holdings.slices, *self._reserved.slices)
+        others = [replace(one, leaving=True) if one.key in self._due else one for one in self._reserved.slices]
+        held = (*self._holdings.slices, *others)
         return held if self.placing else tuple(replace(one, place=False) for one in held)
 
 
@@ -305,14 +414,24 @@ def _stop(job: Job, preemption: Preemption) -> None:
     """As if its site had stopped it at once: its tasks wait again."""
     entry = job.entry
     attempt = next((known for known in entry.attempts() if known.epoch == preemption.epoch), None)
-    if attempt is None:
-        return
-    entry.assumed.pop(preemption.epoch, None)
-    for key in [key for key, work in entry.works.items() if work.epoch == preemption.epoch]:
+    if attempt is not None:
+        _end(job, attempt, Reason.PREEMPTED.code, preemption.message, attempt.finished_at)
+
+
+def _end(job: Job, attempt: Attempt, reason: str, message: str, at: float | None) -> None:
+    entry = job.entry
+    entry.assumed.pop(attempt.epoch, None)
+    for key in [key for key, work in entry.works.items() if work.epoch == attempt.epoch]:
         del entry.works[key]
-    entry.departed[preemption.epoch] = replace(
-        attempt, state="Evicted", active=0, gone=True, reason=Reason.PREEMPTED.code, message=preemption.message
+    entry.departed[attempt.epoch] = replace(
+        attempt, state="Evicted", active=0, gone=True, reason=reason, message=message, finished_at=at
     )
+
+
+def _told(evictions: Evictions) -> tuple[str, Leaving]:
+    """What is said of a job whose slices have to go: their queue, and the first of their reasons."""
+    attempt, cause = evictions[0]
+    return attempt.queue, Leaving(cause.reason.code, cause.message)
 
 
 def addon_columns(scores: Iterable[Json], now: float) -> dict[str, dict[str, float]]:

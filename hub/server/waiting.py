@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from hub.api.reasons import Reason
-from hub.planner.explain import explain
 from hub.planner.explanation import Explanation, QuotaLine
 from hub.queueing.amount import readable
 from hub.queueing.objects import FlavorResource
@@ -41,7 +40,7 @@ def why_sections(state: State, key: str) -> list[Section] | None:
     if row is None:
         return None
     snapshot = state.snapshot()
-    found = explain(snapshot, wanted)
+    found = state.way.explain(snapshot, wanted)
     (row,) = with_starts(state, [row], 1)
     sections = [Section("", facts=_facts(state, row, rows, found))]
     short = _short_of(found)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hub.api import resource
-from hub.api.crd import crd, file_of, render, schema_of, write
+from hub.api.crd import KUSTOMIZATION, crd, file_of, kustomization, render, schema_of, write
 from hub.api.fleetjob import FleetJob
 from hub.api.installed import installed_crds
 from hub.api.kinds import KINDS
@@ -52,7 +52,9 @@ def test_the_written_files_are_what_the_models_say(kind):
 
 
 def test_nothing_else_is_in_the_folder():
-    assert {path.name for path in CRDS.iterdir()} == {file_of(crd(kind)) for kind in KINDS}
+    definitions = [crd(kind) for kind in KINDS]
+    assert {path.name for path in CRDS.iterdir()} == {KUSTOMIZATION, *map(file_of, definitions)}
+    assert (CRDS / KUSTOMIZATION).read_text() == kustomization(definitions)
 
 
 @pytest.mark.parametrize("schema", schemas())

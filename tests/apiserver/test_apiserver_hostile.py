@@ -66,9 +66,3 @@ async def test_yaml_that_explodes_is_refused(send: Send) -> None:
     status, answer = await send("PATCH", path, LAUGHS, Content_Type="application/apply-patch+yaml")
     assert status == 400
     assert "aliases" in str(answer["message"])
-
-
-async def test_nobody_becomes_somebody_else(send: Send) -> None:
-    status, answer = await send("GET", "/api/v1/namespaces", Impersonate_User="bob")
-    assert status == 403
-    assert "does not impersonate" in str(answer["message"])

@@ -45,7 +45,7 @@ def running(data: Path, *more: str, listen: str = "127.0.0.1:0") -> Iterator[tup
 
 def write_tokens(data: Path) -> None:
     data.mkdir(exist_ok=True)
-    (data / "tokens.json").write_text(json.dumps({"secret-token": {"user": "admin", "groups": []}}))
+    (data / "tokens.json").write_text(json.dumps({"secret-token": {"user": "admin", "groups": ["system:masters"]}}))
 
 
 def test_it_makes_a_token_where_there_is_none_and_prints_none(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ async def raw(server: ApiServer) -> AsyncIterator[aiohttp.ClientSession]:
 
 def tokens_file(directory: Path) -> Path:
     path = directory / "tokens.json"
-    path.write_text('{"t": {"user": "u", "groups": []}}')
+    path.write_text('{"t": {"user": "u", "groups": ["system:masters"]}}')
     return path
 
 

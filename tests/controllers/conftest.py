@@ -1,10 +1,11 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from controllers_scene import Scene
 from controllers_scorer import FakePrometheus, Scorer
+from controllers_web import Web, serving
 
 from hub.apiserver.server import ApiServer
 from hub.controllers.bootstrap import bootstrap
@@ -31,3 +32,9 @@ async def scorer() -> AsyncIterator[Scorer]:
     server = await Scorer().start()
     yield server
     await server.stop()
+
+
+@pytest.fixture
+def web() -> Iterator[Web]:
+    with serving() as server:
+        yield server

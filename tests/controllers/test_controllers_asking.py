@@ -8,16 +8,18 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+from controllers_web import Web, serving
 
 from hub.api.errors import InvalidObjectError
+from hub.asking.access import Access
 from hub.cli.up.prometheus import prometheus_process
 from hub.controllers.asking import Asking, SourceReport
-from hub.controllers.source_clients import Access, SourceClients
+from hub.controllers.source_clients import SourceClients
 from hub.fleet.changes import FleetChange, ScoresGone, ScoresSeen
 from hub.scoring.answer import read_vector
 from hub.scoring.source import SourceQuery, parse_source
@@ -203,37 +205,6 @@ def test_a_source_that_fails_is_asked_ever_less_often_and_a_new_question_at_once
         scores.scores.stop()
 
 
-class _Answers(BaseHTTPRequestHandler):
-    """Whatever the test wrote down for a path: (status, headers, body)."""
-
-    def do_GET(self) -> None:
-        self.server.seen.append((self.path, dict(self.headers)))  # type: ignore[attr-defined]
-        status, headers, body = self.server.answers(self.path)  # type: ignore[attr-defined]
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def do_POST(self) -> None:
-        self.do_GET()
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def web() -> Iterator[Any]:
-    server: Any = ThreadingHTTPServer(("127.0.0.1", 0), _Answers)
-    server.seen, server.answers = [], lambda path: (404, {}, b"")
-    server.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-
-
 def _spec(**spec: Any) -> SourceQuery:
     query = parse_source(spec).query
     assert query is not None
@@ -248,9 +219,9 @@ def _asked(query: SourceQuery, **options: Any) -> tuple[dict[str, float], Source
     return dict(seen[-1].values) if seen else {}, scores.said[-1][1]
 
 
-def test_a_json_document_gives_values(web: Any) -> None:
+def test_a_json_document_gives_values(web: Web) -> None:
     body = b'{"data": [{"site": "harbour", "watts": {"now": 12.5}}, {"site": "foundry", "watts": {"now": null}}]}'
-    web.answers = lambda path: (200, {}, body)
+    web.answers = lambda path, asked: (200, {}, body)
     query = _spec(httpJson={"url": web.url, "items": "data", "cluster": "site", "value": "watts.now"})
     values, report = _asked(query)
     assert values == {"harbour": 12.5}
@@ -258,8 +229,8 @@ def test_a_json_document_gives_values(web: Any) -> None:
     assert "foundry: None is not a number" in report.message
 
 
-def test_one_request_a_cluster_and_one_that_fails_costs_that_cluster(web: Any) -> None:
-    web.answers = lambda path: (200, {}, b'{"value": 7}') if path == "/harbour" else (500, {}, b"")
+def test_one_request_a_cluster_and_one_that_fails_costs_that_cluster(web: Web) -> None:
+    web.answers = lambda path, asked: (200, {}, b'{"value": 7}') if path == "/harbour" else (500, {}, b"")
     values, report = _asked(_spec(httpJson={"url": web.url + "/${cluster}"}))
     assert values == {"harbour": 7.0}
     assert "foundry: 127.0.0.1 answers 500" in report.message
@@ -275,8 +246,8 @@ def test_one_request_a_cluster_and_one_that_fails_costs_that_cluster(web: Any) -
         ((200, {}, b"[]"), "the answer is empty"),
     ],
 )
-def test_a_document_that_is_none_is_said(web: Any, answer: Any, said: str) -> None:
-    web.answers = lambda path: answer
+def test_a_document_that_is_none_is_said(web: Web, answer: Any, said: str) -> None:
+    web.answers = lambda path, asked: answer
     values, report = _asked(_spec(httpJson={"url": web.url}))
     assert values == {}
     assert report.reason == "ScoreSourceFailed"
@@ -293,32 +264,32 @@ def test_a_document_that_is_none_is_said(web: Any, answer: Any, said: str) -> No
         (b'{"data":{"result":[{"metric":{"cluster":"a"},"value":[1000,"+Inf"]}]}}', "a: '+Inf' is not a number"),
     ],
 )
-def test_a_prometheus_that_answers_200_with_nonsense_feeds_nothing(web: Any, body: bytes, said: str) -> None:
-    web.answers = lambda path: (200, {}, body)
+def test_a_prometheus_that_answers_200_with_nonsense_feeds_nothing(web: Web, body: bytes, said: str) -> None:
+    web.answers = lambda path, asked: (200, {}, body)
     values, report = _asked(_spec(promQL="up"), url=web.url)
     assert values == {}
     assert said in report.message
 
 
-def test_a_clock_that_is_an_hour_off_is_named_and_the_values_count(web: Any) -> None:
+def test_a_clock_that_is_an_hour_off_is_named_and_the_values_count(web: Web) -> None:
     body = b'{"data":{"result":[{"metric":{"cluster":"a"},"value":[4600,"2"]}]}}'
-    web.answers = lambda path: (200, {}, body)
+    web.answers = lambda path, asked: (200, {}, body)
     values, report = _asked(_spec(promQL="up"), url=web.url)
     assert values == {"a": 2.0}
     assert "its clock is 1h ahead of the hub's" in report.message
 
 
-def test_hosts_that_are_not_allowed_are_not_asked(web: Any) -> None:
+def test_hosts_that_are_not_allowed_are_not_asked(web: Web) -> None:
     values, report = _asked(_spec(httpJson={"url": web.url}), access=Access(("*.example",)))
     assert values == {}
     assert "may not ask 127.0.0.1" in report.message
     assert web.seen == []
 
 
-def test_a_token_is_read_at_every_request_and_goes_to_its_host_only(web: Any, tmp_path: Path) -> None:
+def test_a_token_is_read_at_every_request_and_goes_to_its_host_only(web: Web, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("first\n")
-    web.answers = lambda path: (200, {}, b'{"a": 1}')
+    web.answers = lambda path, asked: (200, {}, b'{"a": 1}')
     scores = Scores(access=Access(tokens={"127.0.*": token, "localhost": tmp_path / "absent"}))
     scores.scores.set_source("s", _spec(httpJson={"url": web.url}))
     scores.scores.refresh()
@@ -336,30 +307,17 @@ def test_without_a_prometheus_a_query_says_what_to_set() -> None:
         assert "set prometheus.url" in report.message
 
 
-class _Site(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        body = b"# TYPE DCGM_FI_DEV_GPU_UTIL gauge\n" + self.server.text.encode()  # type: ignore[attr-defined]
-        self.send_response(200)
-        self.send_header("Content-Type", "text/plain; version=0.0.4")
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture
 def sites() -> Iterator[dict[str, str]]:
-    servers = {}
-    for name, busy in (("harbour", 10), ("foundry", 90)):
-        server = HTTPServer(("127.0.0.1", 0), _Site)
-        server.text = f'DCGM_FI_DEV_GPU_UTIL{{gpu="0"}} {busy}\nDCGM_FI_DEV_GPU_UTIL{{gpu="1"}} {busy}\n'  # type: ignore[attr-defined]
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        servers[name] = server
-    yield {name: f"127.0.0.1:{server.server_address[1]}" for name, server in servers.items()}
-    for server in servers.values():
-        server.shutdown()
-        server.server_close()
+    with ExitStack() as stack:
+        targets = {}
+        for name, busy in (("harbour", 10), ("foundry", 90)):
+            site = stack.enter_context(serving())
+            values = "".join(f'DCGM_FI_DEV_GPU_UTIL{{gpu="{gpu}"}} {busy}\n' for gpu in (0, 1))
+            text = f"# TYPE DCGM_FI_DEV_GPU_UTIL gauge\n{values}".encode()
+            site.answers = lambda path, asked, text=text: (200, {"Content-Type": "text/plain; version=0.0.4"}, text)
+            targets[name] = site.url.removeprefix("http://")
+        yield targets
 
 
 @pytest.mark.prometheus

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import threading
 import time
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-import pytest
 from controllers_scene import Scene, until
+from controllers_web import JSON, Answer, Web, vector
 from test_controllers_placements import bind, chosen, place, placement_writes, said
 
 from hub.api import names
@@ -19,61 +15,30 @@ from hub.api.resource import ADDON_PLACEMENT_SCORES, SCORE_SOURCES
 Json = dict[str, Any]
 
 
-class _Prometheus(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        body: bytes = self.server.body()  # type: ignore[attr-defined]
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    do_POST = do_GET  # noqa: N815 - as the library calls it
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def prometheus() -> Iterator[ThreadingHTTPServer]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Prometheus)
-    server.body = lambda: vector(ash="9", elm="3")  # type: ignore[attr-defined]
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
-
-
 def series(cluster: str, value: str, ago: float = 0.0) -> Json:
     return {"metric": {"cluster": cluster}, "value": [time.time() - ago, value]}
 
 
-def answer(result: Any) -> bytes:
-    return json.dumps({"status": "success", "data": {"resultType": "vector", "result": result}}).encode()
-
-
-def vector(**values: str) -> bytes:
-    return answer([series(cluster, value) for cluster, value in values.items()])
+def values(**values: str) -> Answer:
+    return vector([series(cluster, value) for cluster, value in values.items()])
 
 
 NONSENSE: list[tuple[str, Any, str]] = [
-    ("JSON of another kind", lambda: b'{"hello": "there"}', "not what was asked for"),
-    ("no numbers", lambda: vector(ash="NaN", elm="NaN"), "not a number"),
-    ("infinite", lambda: vector(ash="-Inf", elm="+Inf"), "not a number"),
-    ("one that is no number", lambda: vector(ash="NaN", elm="3"), "ash: 'NaN' is not a number"),
-    ("one that is there twice", lambda: answer([series("ash", "1"), series("ash", "2"), series("elm", "3")]),
+    ("JSON of another kind", lambda: (200, JSON, b'{"hello": "there"}'), "not what was asked for"),
+    ("no numbers", lambda: values(ash="NaN", elm="NaN"), "not a number"),
+    ("infinite", lambda: values(ash="-Inf", elm="+Inf"), "not a number"),
+    ("one that is no number", lambda: values(ash="NaN", elm="3"), "ash: 'NaN' is not a number"),
+    ("one that is there twice", lambda: vector([series("ash", "1"), series("ash", "2"), series("elm", "3")]),
      "ash has several series"),
-    ("a clock an hour off", lambda: answer([series("ash", "9", 3600), series("elm", "3", 3600)]), "1h behind"),
+    ("a clock an hour off", lambda: vector([series("ash", "9", 3600), series("elm", "3", 3600)]), "1h behind"),
 ]  # fmt: skip
 
 
-async def test_the_last_good_decision_stays_and_the_reason_names_the_source(
-    scene: Scene, prometheus: ThreadingHTTPServer
-) -> None:
+async def test_the_last_good_decision_stays_and_the_reason_names_the_source(scene: Scene, web: Web) -> None:
     await bind(scene)
-    url = f"http://127.0.0.1:{prometheus.server_address[1]}"
+    web.answers = lambda path, asked: values(ash="9", elm="3")
     hub = await scene.hub(
-        prometheus={"url": url, "interval": 0.05}, scorers={"publish": {"every": 0.05, "validFor": 3600}}
+        prometheus={"url": web.url, "interval": 0.05}, scorers={"publish": {"every": 0.05, "validFor": 3600}}
     )
     for name in ("ash", "elm"):
         await scene.agent(name)
@@ -99,8 +64,8 @@ async def test_the_last_good_decision_stays_and_the_reason_names_the_source(
     await said(scene, "AllDecisionsScheduled")
     await until(lambda: hub.placements.backlog == 0)
     written = placement_writes(scene.line_of(hub))
-    for what, body, words in NONSENSE:
-        prometheus.body = body  # type: ignore[attr-defined]
+    for what, nonsense, words in NONSENSE:
+        web.answers = lambda path, asked, nonsense=nonsense: nonsense()
 
         async def named(words: str = words) -> bool:
             status = (await scene.api.get(SCORE_SOURCES, "load")).get("status") or {}
@@ -109,7 +74,7 @@ async def test_the_last_good_decision_stays_and_the_reason_names_the_source(
 
         await until(named, what=f"{what}: {words}")
         await chosen(scene, "ash")
-        prometheus.body = lambda: vector(ash="9", elm="3")  # type: ignore[attr-defined]
+        web.answers = lambda path, asked: values(ash="9", elm="3")
 
         async def well() -> bool:
             return not ((await scene.api.get(SCORE_SOURCES, "load")).get("status") or {}).get("reason")
@@ -117,5 +82,5 @@ async def test_the_last_good_decision_stays_and_the_reason_names_the_source(
         await until(well, what=f"well again after {what}")
     assert placement_writes(scene.line_of(hub)) == written
     # What is right is still believed.
-    prometheus.body = lambda: vector(ash="1", elm="3")  # type: ignore[attr-defined]
+    web.answers = lambda path, asked: values(ash="1", elm="3")
     await chosen(scene, "elm")

@@ -13,7 +13,7 @@ from hub.api.conditions import condition_is, find_condition
 from hub.api.indexset import IndexSet
 from hub.api.resource import LEASES, MANAGED_CLUSTERS, MANIFEST_WORKS, NAMESPACES
 from hub.client.patcher import Patcher
-from hub.controllers.metrics import HubMetrics
+from hub.controllers.metrics.all import HubMetrics
 from hub.controllers.registrar import Registrar
 from hub.controllers.writes import Writes
 from hub.registration.acceptance import AcceptRule
@@ -168,7 +168,7 @@ class Times:
 
 
 def registrar(scene: Scene, times: Times) -> Registrar:
-    writes = Writes(Patcher(Line(scene.api)), lambda: times.leads, HubMetrics())
+    writes = Writes(Patcher(Line(scene.api)), lambda: times.leads, HubMetrics().writes)
     return Registrar(
         writes, AcceptRule(("*",)), Heartbeats(1.0),
         clock=lambda: times.mono, now=lambda: 1.7e9, leads=lambda: times.leads,

@@ -306,7 +306,7 @@ async def test_the_frameworks_own_agents_are_told_what_to_ask_where_they_are_to(
     scorer.config["source"] = source(prometheus, "a;b")
     policy = policy_object(
         "load",
-        scoredBy="Agent",
+        scoredBy="AddOn",
         clusters={"deny": ["oak"]},
         overrides=[{"clusters": ["elm"], "source": {"host": "http://own.example:9090", "auth": token("elm")}}],
     )

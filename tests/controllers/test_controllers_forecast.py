@@ -16,7 +16,8 @@ from controllers_scene import Scene, until
 from hub.api import names
 from hub.api.conditions import find_condition
 from hub.api.resource import SCORE_SOURCES
-from hub.controllers.source_clients import Access, SourceClients
+from hub.asking.access import Access
+from hub.controllers.source_clients import SourceClients
 from hub.scoring.answer import LAST
 from hub.scoring.source import parse_source
 

@@ -208,7 +208,7 @@ async def test_queues_count_them_and_the_hubs_own_jobs_share_with_them(scene: Sc
     await queue.add("second", 3)
     await queue.is_false("second", "QuotaReserved")
     assert sorted(hub.foreign.counts()) == [
-        ("default", "team", False, {}),
-        ("default", "team", True, {("any", "cpu"): 3000}),
+        ("default", "team", False, {}, False),
+        ("default", "team", True, {("any", "cpu"): 3000}, False),
     ]
     assert [place.key for place in hub.deciding.snapshot().demands] == ["default/second"]

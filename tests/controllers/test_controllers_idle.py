@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs
 
-import orjson
 import pytest
 from controllers_scene import Scene, Told, until
+from controllers_web import Answer, Web, vector
 
 from hub.api import names
 from hub.api.resource import EVENTS
@@ -119,35 +116,23 @@ def test_nonsense_is_no_measurement() -> None:
 
 
 @pytest.fixture
-def prometheus() -> Iterator[tuple[str, dict[str, str]]]:
+def prometheus(web: Web) -> tuple[str, dict[str, str]]:
     """Says of every work what the test has put there; keeps the last query."""
     use: dict[str, str] = {}
 
-    class Answer(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-            query = parse_qs(body).get("query") or parse_qs(self.path.partition("?")[2]).get("query") or [""]
-            use["query"] = query[0]
-            found = [
+    def answers(path: str, asked: bytes) -> Answer:
+        query = parse_qs(asked.decode()).get("query") or parse_qs(path.partition("?")[2]).get("query") or [""]
+        use["query"] = query[0]
+        return vector(
+            [
                 {"metric": {"cluster": "ash", "work": work}, "value": [1, value]}
                 for work, value in use.items()
                 if work != "query"
             ]
-            text = orjson.dumps({"status": "success", "data": {"resultType": "vector", "result": found}})
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(text)))
-            self.end_headers()
-            self.wfile.write(text)
+        )
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}", use
-    server.shutdown()
-    server.server_close()
+    web.answers = answers
+    return web.url, use
 
 
 async def test_an_idle_slice_is_warned_evicted_and_runs_again(

@@ -7,14 +7,14 @@ import json
 import shutil
 import socket
 import subprocess
-import threading
 from collections.abc import AsyncIterator, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from controllers_scene import Scene, until
+from controllers_web import serving
 
 from hub.api import names
 from hub.api.resource import CLUSTER_QUEUES, LEASES, LOCAL_QUEUES, RESOURCE_FLAVORS, SCORE_SOURCES
@@ -32,31 +32,22 @@ Json = dict[str, Any]
 LOADS = {"ash": 0.123456, "elm": 0.71, "fir": 0.5}
 
 
-class _Load(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        body = f"site_load {self.server.load}\n".encode()  # type: ignore[attr-defined]
-        self.send_response(200)
-        self.send_header("Content-Type", "text/plain; version=0.0.4")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture
 def prometheus(tmp_path: Path) -> Iterator[str]:
     binary = shutil.which("prometheus")
     if binary is None:
         pytest.skip("no prometheus on PATH")
-    servers = {}
-    for name, load in LOADS.items():
-        server = HTTPServer(("127.0.0.1", 0), _Load)
-        server.load = load  # type: ignore[attr-defined]
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        servers[name] = server
-    targets = {name: f"127.0.0.1:{server.server_address[1]}" for name, server in servers.items()}
+    with ExitStack() as stack:
+        targets = {}
+        for name, load in LOADS.items():
+            site = stack.enter_context(serving())
+            text = f"site_load {load}\n".encode()
+            site.answers = lambda path, asked, text=text: (200, {"Content-Type": "text/plain; version=0.0.4"}, text)
+            targets[name] = site.url.removeprefix("http://")
+        yield from _scraping(binary, tmp_path, targets)
+
+
+def _scraping(binary: str, tmp_path: Path, targets: dict[str, str]) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -67,9 +58,6 @@ def prometheus(tmp_path: Path) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(20)
-        for server in servers.values():
-            server.shutdown()
-            server.server_close()
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ from hub.controllers import logs
 from hub.controllers.bootstrap import bootstrap, covers
 from hub.controllers.config import HubConfig, load_config, parse_config
 from hub.controllers.identity import Identity
-from hub.controllers.metrics import HubMetrics
+from hub.controllers.metrics.all import HubMetrics
 from hub.controllers.metrics_server import MetricsServer
 from hub.controllers.readings import health, refresh
 from hub.controllers.tempo import LONGEST, Tempo

@@ -13,12 +13,12 @@ from hub.api.conditions import find_condition
 from hub.api.errors import NotFoundError
 from hub.api.resource import ADDON_PLACEMENT_SCORES, NAMESPACES, SCORE_SOURCES
 from hub.api.timestamps import parse_time
+from hub.asking.access import Access
 from hub.client.patcher import Patcher
 from hub.controllers.config import Publish, Scorers
-from hub.controllers.metrics import HubMetrics
+from hub.controllers.metrics.all import HubMetrics
 from hub.controllers.publishing import Publishing
 from hub.controllers.scores import Scores
-from hub.controllers.source_clients import Access
 from hub.controllers.world import World
 from hub.controllers.writes import Writes
 from hub.fleet.changes import ClusterSeen
@@ -34,7 +34,7 @@ class Stage:
         self.now = time.time()
         self.world = World()
         self.patcher = Patcher(Line(scene.api))
-        writes = Writes(self.patcher, lambda: True, HubMetrics())
+        writes = Writes(self.patcher, lambda: True, HubMetrics().writes)
         self.scores = Scores(self.world, writes, Scorers(), now=lambda: self.now, on_change=lambda: None)
         self.scores.start("", 60.0, Access())
         config = Publish(**publish)

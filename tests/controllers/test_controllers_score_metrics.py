@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-import pytest
 from controllers_scene import Scene, until
+from controllers_web import JSON, Web
 
 from hub.api.errors import NotFoundError
 from hub.api.resource import ADDON_PLACEMENT_SCORES, SCORE_SOURCES
@@ -18,40 +15,18 @@ from hub.controllers.readings import refresh
 Json = dict[str, Any]
 
 
-class _Json(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        body = self.server.text.encode()  # type: ignore[attr-defined]
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def answers() -> Iterator[ThreadingHTTPServer]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Json)
-    server.text = '{"data": [{"cluster": "ash", "value": 7}]}'  # type: ignore[attr-defined]
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
-
-
 def metric(hub: Hub, name: str, **labels: str) -> float | None:
     refresh(hub)
     return hub.metrics.registry.get_sample_value(name, labels)
 
 
-async def test_a_source_an_add_on_and_what_is_published(scene: Scene, answers: ThreadingHTTPServer) -> None:
+async def test_a_source_an_add_on_and_what_is_published(scene: Scene, web: Web) -> None:
     hub = await scene.hub(scorers={"publish": {"every": 0.05}})
     for name in ("ash", "elm"):
         await scene.agent(name)
     await scene.available("ash", "elm")
-    url = f"http://127.0.0.1:{answers.server_address[1]}/"
-    spec = {"url": url, "items": "data"}
+    web.answers = lambda path, asked: (200, JSON, b'{"data": [{"cluster": "ash", "value": 7}]}')
+    spec = {"url": f"{web.url}/", "items": "data"}
     source = {
         "apiVersion": SCORE_SOURCES.api_version,
         "kind": "ScoreSource",
@@ -88,7 +63,7 @@ async def test_a_source_an_add_on_and_what_is_published(scene: Scene, answers: T
     assert 0 <= written < 60
     assert metric(hub, "quarterdeck_publish_seconds_count")
     # It answers, but with nothing that is a number: its last values stay, and the failure is counted.
-    answers.text = '{"data": [{"cluster": "ash", "value": "NaN"}]}'  # type: ignore[attr-defined]
+    web.answers = lambda path, asked: (200, JSON, b'{"data": [{"cluster": "ash", "value": "NaN"}]}')
     await until(lambda: metric(hub, "quarterdeck_scorer_failures_total", scorer="load"))
     await until(lambda: metric(hub, "quarterdeck_scorer_ready", scorer="load") == 0)
     hub.world.refresh()

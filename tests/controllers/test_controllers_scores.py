@@ -21,12 +21,12 @@ from hub.api.resource import (
     SCORE_SOURCES,
 )
 from hub.api.timestamps import format_time, from_timestamp
+from hub.asking.access import Access
 from hub.client.patcher import Patcher
 from hub.controllers.asking import SourceReport
 from hub.controllers.config import Scorers
-from hub.controllers.metrics import HubMetrics
+from hub.controllers.metrics.all import HubMetrics
 from hub.controllers.scores import Scores
-from hub.controllers.source_clients import Access
 from hub.controllers.world import World
 from hub.controllers.writes import Writes
 from hub.fleet.changes import ClusterSeen, ScoresSeen
@@ -68,7 +68,7 @@ def scores_of(scene: Scene, weights: dict[str, float] | None = None) -> tuple[Sc
     world, changed = World(), list[int]()
     for name in ("ash", "elm"):
         world.note(ClusterSeen({"metadata": {"name": name}, "spec": {"hubAcceptsClient": True}}))
-    writes = Writes(Patcher(Line(scene.api)), lambda: True, HubMetrics())
+    writes = Writes(Patcher(Line(scene.api)), lambda: True, HubMetrics().writes)
     made = Scores(world, writes, Scorers(weights=weights or {}), now=time.time, on_change=lambda: changed.append(1))
     return made, world, changed
 

@@ -60,7 +60,7 @@ async def pages(scene: Scene, api_server: ApiServer, api: Session) -> AsyncItera
         hub.metrics.registry,
         lambda: None,
         lambda: "",
-        VisibilityPages(hub.deciding, hub.table, permission).routes,
+        VisibilityPages(hub.deciding, hub.table, permission, hub.way).routes,
     ) as server:
         yield Pages(server.url, api_server.token, hub)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hub.controllers.metrics import HubMetrics
+from hub.controllers.metrics.all import HubMetrics
 
 RULES = Path(__file__).resolve().parents[2] / "manifests" / "prometheus" / "quarterdeck-queue-rules.yaml"
 

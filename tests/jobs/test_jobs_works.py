@@ -311,3 +311,25 @@ def test_what_was_sent_comes_back(members: set[int], data: st.DataObject) -> Non
 
 def test_exit_codes_are_sorted_and_merged() -> None:
     assert parse_exit_codes("137=4;1=3,17;1=5") == ((1, tasks("3,5,17")), (137, tasks("4")))
+
+
+def test_what_an_api_server_put_on_the_template_of_the_jobs_own_object_stays_there() -> None:
+    """Of the Job in the work it would be refused: these labels name the object that carries them."""
+    own = {"controller-uid": "u", "job-name": "n", "batch.kubernetes.io/controller-uid": "u", "team": "vision"}
+    template = {
+        "metadata": {"labels": {**own, "batch.kubernetes.io/job-name": "n"}},
+        "spec": {"containers": [{"name": "main", "image": "busybox"}]},
+    }
+    job = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "n", "namespace": "default", "uid": "u", "labels": {names.QUEUE_NAME: "default"}},
+        "spec": {"suspend": True, "completions": 2, "template": template},
+    }
+    spec = JobSpec.from_job(job)
+    work = slice_to_work(spec, "ash", IndexSet.span(2), 1, 2, (), "default", 1)
+    (manifest,) = work["spec"]["workload"]["manifests"]
+    labels = manifest["spec"]["template"]["metadata"]["labels"]
+    assert labels["team"] == "vision"
+    assert not {key for key in labels if "controller-uid" in key or (key.endswith("/job-name") and "batch" in key)}
+    assert "job-name" not in labels

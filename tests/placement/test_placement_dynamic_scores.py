@@ -12,15 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub.api.errors import InvalidObjectError
+from hub.asking.answer import Result, ScorerAnswer
+from hub.asking.question import NamedQuery, SecretKey
 from hub.fleet.changes import ClusterSeen, ScoresSeen
 from hub.fleet.fleet import Fleet
 from hub.fleet.shape import TaskShape
 from hub.placement.scorer_targets import DynamicScore, column_name, parse_targets, route
 from hub.scoring.combine import rank
-from hub.scoring.dynamic.answer import Result, ScorerAnswer
-from hub.scoring.dynamic.plan import ScorerPlan, SourcePlan, make_plan
-from hub.scoring.dynamic.policy import NamedQuery, parse_policy
-from hub.scoring.dynamic.spec import SecretKey, parse_scorer
+from hub.scoring.dynamic.data import SourcePlan
+from hub.scoring.dynamic.plan import ScorerPlan, make_plan
+from hub.scoring.dynamic.policy import parse_policy
+from hub.scoring.dynamic.spec import parse_scorer
 from hub.scoring.dynamic.values import ScorerValues
 from hub.scoring.interface import ScoreRequest, WeightedScorer
 
@@ -142,7 +144,7 @@ def test_h_the_first_override_that_says_it_counts(
 
 def test_h_a_clusters_name_in_a_query_asks_it_alone_and_overrides_bring_their_token() -> None:
     found = plan()
-    asks = SourcePlan("http://p", "/q", (NamedQuery("", 'x{c="${cluster}"}'),), 60, 15)
+    asks = SourcePlan("Prometheus", "http://p", "/q", (NamedQuery("", 'x{c="${cluster}"}'),), 60, 15)
     targets = parse_targets(
         {"overrides": [{"clusters": ["*"], "source": {"auth": {"tokenSecretRef": {"name": "n", "key": "k"}}}}]}
     )

@@ -83,4 +83,4 @@ def test_both_modes_are_compared_on_what_both_can_decide() -> None:
     outcome = look(range(12))
     assert outcome.broken is None
     assert outcome.fleet.cases == outcome.kueue.cases == 3
-    assert "12 cases" in report(outcome, 1.0)
+    assert "15 cases (3 clusters, arrays," in report(outcome, 1.0)

@@ -100,7 +100,7 @@ def test_a_cluster_that_is_not_named_says_so() -> None:
     ("rules", "more", "code", "said"),
     [
         (None, [], "AdmissionCheckNotFound", "AdmissionCheck workers does not exist"),
-        (None, [check(controller="example.com/other")], "AdmissionCheckNotFound", "controller example.com/other"),
+        (None, [check(controller="example.com/other")], "AdmissionCheckInactive", "its controller (example.com/other)"),
         (None, [check()], "AdmissionCheckInactive", "MultiKueueConfig eu, which does not exist"),
         (None, [check(config="")], "AdmissionCheckInactive", "MultiKueueConfig (none), which does not exist"),
         (None, [check(), config("eu", "x", "y")], "AdmissionCheckInactive", "none of the MultiKueueClusters"),

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.scoring.answer import Fields, read_document, read_single, read_vector
+from hub.asking.document import Fields
+from hub.scoring.answer import read_document, read_single, read_vector
 
 
 def series(cluster: str | None, value: Any) -> dict[str, Any]:

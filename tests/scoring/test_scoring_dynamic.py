@@ -13,16 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.api.errors import InvalidObjectError
-from hub.scoring.dynamic.answer import Result, ScorerAnswer, read_answer
+from hub.asking.answer import Result, ScorerAnswer, read_answer
+from hub.asking.pace import SLOWEST, due, pause, sync_pause
+from hub.asking.question import NamedQuery, SecretKey, SourceQuestion
+from hub.asking.request import body, by_cluster, query_url, read_series
+from hub.asking.trouble import ScorerTrouble
+from hub.placement.scorer_targets import ScorerTargets, question, route
 from hub.scoring.dynamic.document import read_document, synced_config
-from hub.scoring.dynamic.pace import SLOWEST, due, pause, sync_pause
 from hub.scoring.dynamic.plan import ScorerPlan, make_plan
-from hub.scoring.dynamic.policy import NamedQuery, ScorerPolicy, Settling, parse_policy
+from hub.scoring.dynamic.policy import ScorerPolicy, Settling, parse_policy
 from hub.scoring.dynamic.published import HIGHEST, LOWEST, dimension, named, object_name, roll_up, whole_score
-from hub.scoring.dynamic.request import body, by_cluster, query_url, read_series
 from hub.scoring.dynamic.settling import Settled, settle
-from hub.scoring.dynamic.spec import SecretKey, parse_scorer
-from hub.scoring.dynamic.trouble import ScorerTrouble
+from hub.scoring.dynamic.spec import parse_scorer
 from hub.scoring.dynamic.values import ScorerValues
 
 SPEC: dict[str, Any] = {
@@ -180,23 +182,24 @@ def test_a_policy_that_cannot_work_names_its_field(policy: dict[str, Any], field
 
 
 def test_a_query_is_as_the_framework_sends_it() -> None:
-    source = plan().source
-    url = query_url(source, NamedQuery("", 'x{c="${cluster}"}'), source.host + source.path, 1718600000.9, "ash")
+    made = plan()
+    source = question(made, route(made, ScorerTargets(), "ash", {}), "ash").source
+    url = query_url(source, NamedQuery("", 'x{c="ash"}'), 1718600000.9)
     parts = urlsplit(url)
     assert f"{parts.scheme}://{parts.netloc}{parts.path}" == "http://q.example/x/api/v1/query_range"
     assert parse_qs(parts.query) == {
         "query": ['x{c="ash"}'], "start": ["1718596400"], "end": ["1718600000"], "step": ["30"],
     }  # fmt: skip
-    instant = query_url(source, NamedQuery("now", "y", instant=True), source.host + source.path, 5.0)
+    instant = query_url(source, NamedQuery("now", "y", instant=True), 5.0)
     assert instant == "http://q.example/x/api/v1/query?query=y&time=5"
 
 
 def test_a_request_is_all_series_in_order_and_numbers_stay_text() -> None:
     first, second = {"metric": {"a": "1"}, "values": [[1718600000, "1.10"]]}, {"metric": {}, "values": []}
-    queries = (NamedQuery("", "a"), NamedQuery("", "b"))
-    assert body([[first], [second]], queries, 1, "ash") == orjson.dumps({"data": [first, second]})
+    asked = SourceQuestion("Prometheus", queries=(NamedQuery("", "a"), NamedQuery("", "b")))
+    assert body([[first], [second]], asked.names, 1, "ash") == orjson.dumps({"data": [first, second]})
     assert body([], (), 1, "ash") == b'{"data":[]}'
-    longer = orjson.loads(body([[first], []], (NamedQuery("load", "a"), queries[1]), 2, "ash"))
+    longer = orjson.loads(body([[first], []], ("load", asked.names[1]), 2, "ash"))
     assert longer == {"data": [first], "named": {"load": [first], "1": []}, "cluster": "ash"}
 
 

@@ -115,7 +115,7 @@ class LocalFleet:
     def _api_process(self, port: int, hub_port: int) -> ProcessSpec:
         argv = (
             *(sys.executable, "-m", "hub.apiserver", "--data", str(self.paths.api)),
-            *("--listen", f"127.0.0.1:{port}", "--self-signed"),
+            *("--listen", f"127.0.0.1:{port}", "--self-signed", "--authorization-mode", "AlwaysAllow"),
             *("--aggregate", f"visibility.kueue.x-k8s.io=http://127.0.0.1:{hub_port}"),
         )
         return ProcessSpec("api", argv, self.paths.log("api"))

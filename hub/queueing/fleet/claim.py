@@ -19,10 +19,12 @@ from hub.queueing.objects import FlavorResource
 
 Order = tuple[int, float, str, str]
 """Minus the priority, creation, key, uid."""
+Rank = tuple[bool, Order]
+"""In which order claims of one queue come: what is beyond a minimum is last."""
 Option = tuple[tuple[FlavorResource, int], ...]
 """What one slot takes, one way to pay for it."""
 
-_ORDER: Final = attrgetter("order")
+_RANK: Final = attrgetter("rank")
 # With more changes than this at once sorting anew is quicker than finding the place of each.
 _FEW: Final = 64
 
@@ -34,7 +36,8 @@ class Claim:
     `position`: of the queue in its tree, `queue` its name. `options`: in the owner's order. `kind`: equal for claims
     that fit alike.
     `asks`: whether somebody wants to know when its slots come; where not, only how many they are is said.
-    `entitled` is the outcome, in slots; `most` is what it had at any time on the way there.
+    `entitled` is the outcome, in slots; `most` is what it had at any time on the way there. `base`: what the same job
+    must have first; this is what it takes beyond, and comes after all of its queue that is not such.
     """
 
     key: str
@@ -48,6 +51,16 @@ class Claim:
     asks: bool = True
     entitled: int = 0
     most: int = 0
+    base: Claim | None = None
+
+    @property
+    def rank(self) -> Rank:
+        return self.base is not None, self.order
+
+    @property
+    def idle(self) -> bool:
+        """Whether what it would add to is not there."""
+        return self.base is not None and self.base.entitled < self.base.count
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +78,7 @@ class Roll:
     __slots__ = ("asks", "claims", "count", "kind", "options", "position", "whole")
 
     def __init__(self, claims: Iterable[Claim] = ()) -> None:
-        self.claims: list[Claim] = sorted(claims, key=_ORDER)
+        self.claims: list[Claim] = sorted(claims, key=_RANK)
         self.options: dict[int, tuple[Option, ...]] = {}
         self._columns()
 
@@ -80,18 +93,18 @@ class Roll:
             lost = set(map(id, gone))
             self.claims = [claim for claim in self.claims if id(claim) not in lost] if lost else self.claims
             self.claims += came
-            self.claims.sort(key=_ORDER)
+            self.claims.sort(key=_RANK)
             self._columns()
             return
         for claim in gone:
-            at = bisect_left(self.claims, claim.order, key=_ORDER)
+            at = bisect_left(self.claims, claim.rank, key=_RANK)
             while self.claims[at] is not claim:
                 at += 1
             del self.claims[at]
             for name in _COLUMNS:
                 setattr(self, name, np.delete(getattr(self, name), at))
         for claim in came:
-            at = bisect_left(self.claims, claim.order, key=_ORDER)
+            at = bisect_left(self.claims, claim.rank, key=_RANK)
             self.claims.insert(at, claim)
             for name, value in zip(_COLUMNS, _row(claim), strict=True):
                 setattr(self, name, np.insert(getattr(self, name), at, value))

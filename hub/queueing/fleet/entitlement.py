@@ -23,7 +23,7 @@ from typing import Final, Protocol
 import numpy as np
 
 from hub.queueing.fleet.ahead import STEP, Ints, Lines, Winners, ahead
-from hub.queueing.fleet.claim import Claim, Grant, Option, Order, Roll
+from hub.queueing.fleet.claim import Claim, Grant, Option, Rank, Roll
 from hub.queueing.objects import ClusterQueue
 from hub.queueing.tree import QuotaTree
 from hub.queueing.usage import TreeUsage, fits
@@ -89,7 +89,7 @@ def fill(trees: Iterable[Tree], *, fair: bool, space: Space | None = None) -> li
 
 def _between(runs: Sequence[_Run], *, fair: bool) -> None:
     """Whose turn it is among the trees."""
-    heap: list[tuple[Order, int, Iterator[Order]]] = []
+    heap: list[tuple[Rank, int, Iterator[Rank]]] = []
     for number, run in enumerate(runs):
         steps = run.steps(fair=fair)
         for order in steps:
@@ -116,7 +116,7 @@ class _Run:
         self._usage = tree.usage.apart()
         self.lines = self._line_up(without)
 
-    def steps(self, *, fair: bool) -> Iterator[Order]:
+    def steps(self, *, fair: bool) -> Iterator[Rank]:
         """Says who is next before it takes."""
         for line in self.lines:
             line.aim()
@@ -129,7 +129,7 @@ class _Run:
                 return
             asked *= 2
 
-    def _ask(self, most: int | None, *, fair: bool) -> Generator[Order, None, bool]:
+    def _ask(self, most: int | None, *, fair: bool) -> Generator[Rank, None, bool]:
         """`most` heads or all; whether any are left."""
         usage, grants = self._usage, self._grants
         lines = [line for line in self.lines if line.head is not None]
@@ -137,7 +137,7 @@ class _Run:
             return (yield from _alone(lines, grants, most))
         return (yield from (_fair(usage, lines, grants, most) if fair else _classical(lines, grants, most)))
 
-    def _unasked(self, *, fair: bool) -> Iterator[Order]:
+    def _unasked(self, *, fair: bool) -> Iterator[Rank]:
         """All that can be told to win."""
         roll, grants = self._roll, self._grants
         lines = [line for line in self.lines if line.head is not None]
@@ -170,7 +170,7 @@ class _Run:
             if number == last:
                 lines[number].aim()
 
-    def _announced(self, won: Winners) -> Iterator[Order]:
+    def _announced(self, won: Winners) -> Iterator[Rank]:
         """What they take nobody else could have: only who asks needs to know when."""
         roll = self._roll
         claims, slots = won.claims[won.order], won.slots[won.order]
@@ -178,12 +178,12 @@ class _Run:
         latest = np.maximum.accumulate(claims)
         shown = roll.asks[claims].nonzero()[0]
         for at, given, late in zip(claims[shown].tolist(), slots[shown].tolist(), latest[shown].tolist(), strict=True):
-            yield roll.claims[late].order
+            yield roll.claims[late].rank
             self._grants.note(roll.claims[at], given, 0)
         if not len(shown) or latest[shown[-1]] != latest[-1]:
-            yield roll.claims[int(latest[-1])].order
+            yield roll.claims[int(latest[-1])].rank
 
-    def _placed(self, won: Winners, space: Space) -> Generator[Order, None, int]:
+    def _placed(self, won: Winners, space: Space) -> Generator[Rank, None, int]:
         """How many of the winners find room, up to the first that does not, when he wins or comes to the head."""
         roll = self._roll
         claims, slots, behind = won.claims.tolist(), won.slots.tolist(), won.behind().tolist()
@@ -191,7 +191,7 @@ class _Run:
             claim, given = roll.claims[claims[at]], slots[at]
             if space.slots(claim, 0, given) != given:
                 return done
-            yield claim.order
+            yield claim.rank
             if space.slots(claim, 0, given) != given:
                 return done
             space.take(claim, 0, given)
@@ -233,7 +233,7 @@ class _Run:
         lines: list[_Line] = []
         for places in parts:
             at = roll.claims[places[0]].position
-            lines.append(_Line(self._usage, at, self._tree.queues[at], roll.claims, places, space))
+            lines.append(_Line(self._usage, at, self._tree.queues[at], roll.claims, places, without, space))
         return lines
 
 
@@ -270,8 +270,8 @@ class _Line:
     """
 
     __slots__ = (
-        "_at", "_claims", "_closed", "_places", "_space", "_stops", "_unasked", "amounts", "head", "option", "position",
-        "slots", "strict", "usage",
+        "_at", "_claims", "_closed", "_elastic", "_places", "_space", "_stops", "_unasked", "_without", "amounts",
+        "head", "option", "position", "slots", "strict", "usage",
     )  # fmt: skip
 
     def __init__(
@@ -281,6 +281,7 @@ class _Line:
         queue: ClusterQueue | None,
         claims: Sequence[Claim],
         places: Ints,
+        without: set[int],
         space: Space | None,
     ) -> None:
         self.usage, self.position, self._claims, self._places, self._space = usage, position, claims, places, space
@@ -293,6 +294,9 @@ class _Line:
         # So many of the first in line have all they want.
         self._unasked = 0
         self._closed: set[int] = set()
+        self._without = without
+        # What is beyond a minimum comes last.
+        self._elastic = claims[places[-1]].base is not None
 
     def aim(self) -> bool:
         """Whether anybody is left who fits."""
@@ -300,7 +304,7 @@ class _Line:
         while self._at < len(places):
             claim = claims[places[self._at]]
             left = claim.count - claim.entitled
-            if left > 0 and claim.kind not in closed:
+            if left > 0 and claim.kind not in closed and not claim.idle:
                 if self._choose(claim, _step(claim)):
                     self.head = claim
                     return True
@@ -322,9 +326,20 @@ class _Line:
     def standing(self) -> Ints:
         """Places in the roll of the head and of those behind that may still fit."""
         rest = self._places[self._at :]
-        if not self._closed:
+        if not self._closed and not self._elastic:
             return rest
-        return rest[[self._claims[place].kind not in self._closed for place in rest]]
+        head = self.head
+        assert head is not None
+        return rest[[self._may_follow(head, self._claims[place]) for place in rest]]
+
+    def _may_follow(self, head: Claim, claim: Claim) -> bool:
+        if claim.kind in self._closed:
+            return False
+        base = claim.base
+        if base is None or base.entitled >= base.count:
+            return True
+        # Its minimum is still to come.
+        return base.rank >= head.rank and base.kind not in self._closed and base.kind not in self._without
 
     def go_on(self, place: int, slots: int) -> None:
         """All before `place` have won (−1: all there are), whose claim has aimed at so many slots."""
@@ -350,7 +365,7 @@ class _Line:
         for place in self._places[self._unasked :]:
             claim = self._claims[place]
             # Of those that are alike the first that did not fit says when that was; before it nobody was in the way.
-            if claim.entitled >= claim.count or claim.kind in seen:
+            if claim.entitled >= claim.count or claim.kind in seen or claim.base is not None:
                 continue
             seen.add(claim.kind)
             slots = claim.count if claim.gang else 1
@@ -403,7 +418,7 @@ def _step(claim: Claim) -> int:
     return left if claim.gang else min(left, max(1, claim.entitled // STEP))
 
 
-def _alone(lines: Iterable[_Line], grants: _Grants, most: int | None) -> Generator[Order, None, bool]:
+def _alone(lines: Iterable[_Line], grants: _Grants, most: int | None) -> Generator[Rank, None, bool]:
     """A queue without cohort. Lines have aimed, here and below."""
     asked = 0
     for line in lines:
@@ -411,28 +426,28 @@ def _alone(lines: Iterable[_Line], grants: _Grants, most: int | None) -> Generat
             if asked == most:
                 return True
             asked += 1
-            yield line.head.order
+            yield line.head.rank
             if line.fits():
                 line.take(grants)
             line.aim()
     return False
 
 
-def _classical(lines: Iterable[_Line], grants: _Grants, most: int | None) -> Generator[Order, None, bool]:
+def _classical(lines: Iterable[_Line], grants: _Grants, most: int | None) -> Generator[Rank, None, bool]:
     """Who reaches least high first. As the tree fills a head only has to reach higher: the stale is looked at anew."""
-    heap = [(_reach(line), line.head.order, line.position, line) for line in lines if line.head is not None]
+    heap = [(_reach(line), line.head.rank, line.position, line) for line in lines if line.head is not None]
     heapq.heapify(heap)
     asked = 0
     while heap:
         if asked == most:
             return True
         asked += 1
-        reach, order, position, line = heap[0]
-        yield order
+        reach, rank, position, line = heap[0]
+        yield rank
         if line.fits() and _reach(line) == reach:
             line.take(grants)
         if line.aim() and line.head is not None:
-            heapq.heapreplace(heap, (_reach(line), line.head.order, position, line))
+            heapq.heapreplace(heap, (_reach(line), line.head.rank, position, line))
         else:
             heapq.heappop(heap)
     return False
@@ -443,10 +458,10 @@ def _reach(line: _Line) -> int:
     return max((usage.reach(position, key, value)[0] for key, value in line.amounts), default=0)
 
 
-_Key = tuple[bool, int, float, int, float, str, str]
+_Key = tuple[bool, int, float, Rank]
 
 
-def _fair(usage: TreeUsage, lines: Iterable[_Line], grants: _Grants, most: int | None) -> Generator[Order, None, bool]:
+def _fair(usage: TreeUsage, lines: Iterable[_Line], grants: _Grants, most: int | None) -> Generator[Rank, None, bool]:
     """The tournament up the tree. Only on the winner's way up do shares change, so only there keys are made anew."""
     tree = usage.tree
     heaps: dict[int, list[tuple[_Key, int, _Line]]] = {}
@@ -469,7 +484,7 @@ def _fair(usage: TreeUsage, lines: Iterable[_Line], grants: _Grants, most: int |
         asked += 1
         winner = root[0][2]
         assert winner.head is not None
-        yield winner.head.order
+        yield winner.head.rank
         if winner.fits():
             winner.take(grants)
         below, left = winner.position, winner.aim()
@@ -491,7 +506,7 @@ def _key(usage: TreeUsage, line: _Line, node: int) -> _Key:
     share = usage.share(node)
     usage.remove(line.position, line.amounts)
     assert line.head is not None
-    return borrows, *share, *line.head.order
+    return borrows, *share, line.head.rank
 
 
 def queues_of(tree: QuotaTree, queues: dict[str, ClusterQueue]) -> list[ClusterQueue | None]:

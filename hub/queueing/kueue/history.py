@@ -7,7 +7,7 @@ them; a queue whose owner sets no weights orders by bytes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hub.queueing.kueue.settings import UsageHistory
 
@@ -34,6 +34,15 @@ class History:
     @property
     def past(self) -> Mapping[LocalKey, Past]:
         return self._past
+
+    def apart(self) -> History:
+        """The same, to go on from for oneself."""
+        other = History(self._settings, {}, self._started)
+        other._past = {
+            queue: replace(past, consumed=dict(past.consumed), penalty=dict(past.penalty))
+            for queue, past in self._past.items()
+        }
+        return other
 
     def restore(self, past: Mapping[LocalKey, Past]) -> None:
         """What was known of queues that nothing is known of yet, and what all of them weigh now."""

@@ -42,6 +42,8 @@ class Slice(Protocol):
 
 def waiting_workload(demand: Demand) -> Workload:
     """As many pods as tasks may run at once; `demand.minimum` says whether fewer would do."""
+    if demand.shape.parts:
+        return _several(demand)
     count = min(demand.waiting, demand.slots)
     least = None if demand.gang or demand.minimum is None else min(demand.minimum, count)
     return Workload(
@@ -59,6 +61,30 @@ def waiting_workload(demand: Demand) -> Workload:
                 minimum=least if least != count else None,
                 constraints=_constraints(demand.shape),
             ),
+        ),
+        problem=demand.problem,
+    )
+
+
+def _several(demand: Demand) -> Workload:
+    """What somebody else runs, in several kinds of pods."""
+    return Workload(
+        key=demand.key,
+        uid=demand.uid,
+        namespace=demand.namespace,
+        queue=demand.queue,
+        priority=demand.priority,
+        queued=demand.created if demand.queued is None else demand.queued,
+        pod_sets=tuple(
+            PodSet(
+                name=pods.name,
+                count=pods.count,
+                requests=_requests(pods.shape),
+                minimum=pods.least,
+                constraints=_constraints(pods.shape),
+                group=pods.group,
+            )
+            for pods in demand.shape.parts
         ),
         problem=demand.problem,
     )

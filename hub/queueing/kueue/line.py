@@ -51,8 +51,23 @@ class Line:
         self._take(workload)
         self._parked[workload.key] = workload
 
+    @property
+    def sticky(self) -> str:
+        """Who stays at the head, by key; empty: nobody."""
+        return self._sticky
+
     def pop(self, heaviness: Callable[[LocalKey], float] | None) -> Workload | None:
         """The next one, out of the line until it is requeued. `heaviness`: of LocalQueues, when that orders them."""
+        first = self.head(heaviness)
+        if first is not None:
+            heap = self._heaps[first.namespace, first.queue]
+            if heap and heap[0][2] is first:
+                heapq.heappop(heap)
+            self._take(first)
+        return first
+
+    def head(self, heaviness: Callable[[LocalKey], float] | None) -> Workload | None:
+        """Who is asked next; still in the line."""
         best: tuple[float, int, _Order] | None = None
         first: Workload | None = None
         for local in list(self._heaps):
@@ -63,11 +78,6 @@ class Line:
             rank = (heaviness(local) if heaviness else 0.0, int(top.key != self._sticky), top.order)
             if best is None or rank < best:
                 best, first = rank, top
-        if first is not None:
-            heap = self._heaps[first.namespace, first.queue]
-            if heap and heap[0][2] is first:
-                heapq.heappop(heap)
-            self._take(first)
         return first
 
     def requeue(self, workload: Workload, *, at_once: bool, mismatch: bool = False) -> bool:

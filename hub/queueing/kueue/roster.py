@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from math import isinf
 
 from hub.api.reasons import Reason
 from hub.queueing.kueue.history import History, LocalKey, Past, units
@@ -15,7 +16,7 @@ from hub.queueing.kueue.preemption import Victim
 from hub.queueing.kueue.settings import Settings
 from hub.queueing.kueue.standing import Standing
 from hub.queueing.kueue.verdict import Verdict
-from hub.queueing.kueue.workload import Held, Workload
+from hub.queueing.kueue.workload import Held, Workload, together
 from hub.queueing.ledger import Usage
 from hub.queueing.objects import FlavorResource
 from hub.queueing.quotas import Quotas
@@ -93,6 +94,10 @@ class Roster:
             self.history.advance(now, self._used_by_local_queue())
         return self._wake_rested()
 
+    def add(self, workload: Workload) -> None:
+        """It waits from now on."""
+        self._requeue(workload)
+
     def finish(self, keys: Iterable[str]) -> None:
         """Holders that have ended give their quota back; whoever is parked in their trees is looked at again."""
         woken: set[int] = set()
@@ -105,13 +110,21 @@ class Roster:
                 woken.add(id(place[0]))
         self.wake(woken)
 
+    def leave(self, gone: Mapping[str, Workload | None]) -> None:
+        """Holders, by key, that give their quota back for another reason than others; what each waits as from now on,
+        if it does."""
+        self.finish(gone)
+        for _, workload in sorted(gone.items()):
+            if workload is not None:
+                self._requeue(workload)
+
     def release(self, tree: Tree) -> None:
         """Victims give their quota back, and are in their queue again, in their old place."""
         for key, victim in sorted(tree.gone.items()):
             del self._held[key]
             self.unready.discard(key)
             tree.standing.release(victim.position, victim.held)
-            self._queue(victim.held.workload)
+            self._requeue(victim.held.workload)
         tree.gone = {}
 
     def wake(self, trees: set[int]) -> None:
@@ -131,6 +144,15 @@ class Roster:
     def _may_return(self, workload: Workload) -> bool:
         return workload.key not in self.mismatched
 
+    def _requeue(self, workload: Workload) -> None:
+        """In place of what of it waited already, where only a part of it had quota."""
+        self._outside.pop(workload.key, None)
+        local = self.quotas.local_queues.get((workload.namespace, workload.queue))
+        line = self.lines.get(local.cluster_queue) if local is not None else None
+        if line is not None:
+            line.drop(workload.key)
+        self._queue(workload)
+
     def _queue(self, workload: Workload) -> None:
         """Into the line of its queue, or out of all lines with a reason."""
         name, why = self._route(workload)
@@ -139,7 +161,7 @@ class Roster:
             self._outside[workload.key] = workload
             return
         detail = f"has not been looked at by ClusterQueue {name} yet"
-        self.verdicts[workload.key] = Verdict(name, Reason.PENDING_EVALUATION, (("detail", detail),))
+        self.verdicts[workload.key] = Verdict(name, Reason.PENDING_EVALUATION, (("detail", detail),), unasked=True)
         if name in self.inactive:
             facts = (("queue", name), ("detail", self.inactive[name]))
             self.verdicts[workload.key] = Verdict(name, Reason.QUEUE_SUSPENDED, facts)
@@ -160,7 +182,9 @@ class Roster:
         if workload.gated_by:
             return name, Verdict(name, Reason.ADMISSION_GATED, (("detail", f"gated by {workload.gated_by}"),))
         if workload.not_before > self.now:
-            detail = f"backs off for another {workload.not_before - self.now:.0f} s"
+            rest = workload.not_before - self.now
+            ever = "kept out of the queue by its condition Requeued"
+            detail = ever if isinf(rest) else f"backs off for another {rest:.0f} s"
             return name, Verdict(name, Reason.PENDING_EVALUATION, (("detail", detail),))
         return name, None
 
@@ -168,6 +192,12 @@ class Roster:
         return self._held.get(key)
 
     def hold(self, one: Held) -> None:
+        before = self._held.get(one.key)
+        if before is not None and before.cluster_queue == one.cluster_queue and one.cluster_queue in self.places:
+            # A job that had a part of what it asks for: it is one holder.
+            tree, position = self.places[one.cluster_queue]
+            tree.standing.release(position, before)
+            one = together(before, one)
         self._held[one.key] = one
         if self.settings.block and not one.ready:
             self.unready.add(one.key)

@@ -45,12 +45,16 @@ class Preempted:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Why a workload waits. `queue` is the ClusterQueue, empty when there is none. Either obstacles or facts."""
+    """Why a workload waits. `queue` is the ClusterQueue, empty when there is none. Either obstacles or facts.
+
+    `unasked`: it is in the line of its queue, and its turn has not come yet.
+    """
 
     queue: str
     reason: Reason
     facts: tuple[tuple[str, Any], ...] = ()
     obstacles: tuple[Obstacle, ...] = ()
+    unasked: bool = False
 
     @property
     def message(self) -> str:

@@ -5,7 +5,7 @@ Reading them from objects is hub/server/kueue_workloads.py; the tasks of our own
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from hub.fleet.shape import Toleration
@@ -114,3 +114,17 @@ class Held:
     @property
     def key(self) -> str:
         return self.workload.key
+
+
+def together(before: Held, more: Held) -> Held:
+    """One holder of what a job had and has got since."""
+    amounts = dict(before.amounts)
+    for key, value in more.amounts:
+        amounts[key] = amounts.get(key, 0) + value
+    return replace(
+        before,
+        amounts=tuple(sorted(amounts.items())),
+        evicted=before.evicted and more.evicted,
+        ready=before.ready and more.ready,
+        parts=before.parts + more.parts,
+    )

@@ -7,29 +7,19 @@ what is asked.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from hub.api.errors import InvalidObjectError
+from hub.asking.question import NamedQuery, SecretKey
+from hub.asking.request import QUERY_RANGE
+from hub.scoring.dynamic.data import SourcePlan
 from hub.scoring.dynamic.document import ScorerDocument
-from hub.scoring.dynamic.policy import NamedQuery, ScorerPolicy
-from hub.scoring.dynamic.spec import NOTHING, PROMETHEUS, ScorerSpec, SecretKey, SourcePart
+from hub.scoring.dynamic.policy import ScorerPolicy
+from hub.scoring.dynamic.spec import NOTHING, PROMETHEUS, ScorerSpec, SourcePart
 
-QUERY_RANGE: Final = "/api/v1/query_range"
 MOST_POINTS: Final = 11_000
 """More samples a series Prometheus does not give."""
-
-
-@dataclass(frozen=True, slots=True)
-class SourcePlan:
-    """No queries: the scorer needs no data. `range` and `step` in seconds."""
-
-    host: str = ""
-    path: str = ""
-    queries: tuple[NamedQuery, ...] = ()
-    range: int = 0
-    step: int = 0
-    token: SecretKey | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +69,8 @@ def make_plan(spec: ScorerSpec, document: ScorerDocument | None, policy: ScorerP
 
 
 def _source(spec: ScorerSpec, said: ScorerDocument | None, policy: ScorerPolicy) -> SourcePlan:
+    if policy.data is not None:
+        return replace(policy.data, token=spec.source_token)
     own, theirs = spec.source, said.source if said is not None else SourcePart()
     query = theirs.query or own.query
     queries = policy.queries or split_queries(query)
@@ -99,7 +91,8 @@ def _source(spec: ScorerSpec, said: ScorerDocument | None, policy: ScorerPolicy)
                 f"{range_} s in steps of {step} s are more than the {MOST_POINTS:,} samples that Prometheus gives",
                 field="spec.source.params.step",
             )
-    return SourcePlan(host, theirs.path or own.path or QUERY_RANGE, queries, range_, step, spec.source_token)
+    path = theirs.path or own.path or QUERY_RANGE
+    return SourcePlan("Prometheus", host, path, queries, range_, step, spec.source_token)
 
 
 def split_queries(query: str) -> tuple[NamedQuery, ...]:

@@ -8,33 +8,20 @@ from typing import Any, Final
 
 from hub.api.errors import InvalidObjectError
 from hub.api.timestamps import parse_duration
+from hub.asking.question import NamedQuery, Tls
 from hub.fleet.amounts import entries, mapping
 from hub.scoring.answer import AGGREGATIONS
-from hub.scoring.dynamic.spec import SecretKey, read_secret_key, text
+from hub.scoring.dynamic.data import SourcePlan, read_data
+from hub.scoring.dynamic.spec import read_secret_key, text
 from hub.scoring.normalise import Normaliser
 from hub.scoring.source import read_normaliser, read_quantity
 
 WEIGHTED: Final = "weighted"
+HUB, AGENT, ADD_ON = "Hub", "Agent", "AddOn"
+"""Who asks a scorer: the hub; our agent in each cluster; the framework's own add-on in each cluster."""
 _TIMEOUT: Final = 30.0
 """Seconds, as the framework's own agent waits."""
 _SHORTEST: Final = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class NamedQuery:
-    """`instant`: asked for now; otherwise over the source's range."""
-
-    name: str
-    promql: str
-    instant: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Tls:
-    """`client`: the Secret with tls.crt and tls.key; empty: the hub shows no certificate."""
-
-    ca: SecretKey | None = None
-    client: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +36,17 @@ class Settling:
 
 @dataclass(frozen=True, slots=True)
 class ScorerPolicy:
-    """Durations in seconds; `valid_for` 0: two intervals. `aggregate` empty: nothing is rolled up for who reads."""
+    """Durations in seconds; `valid_for` 0: two intervals. `aggregate` empty: nothing is rolled up for who reads.
+    `data`: where data comes from, instead of what the DynamicScorer says."""
 
-    by_agent: bool = False
+    scored_by: str = HUB
     weight: float = 1.0
     lower: bool = False
     normaliser: Normaliser | None = None
     aggregate: str = ""
     cluster_label: str = "cluster"
     queries: tuple[NamedQuery, ...] = ()
+    data: SourcePlan | None = None
     protocol: int = 0
     timeout: float = _TIMEOUT
     valid_for: float = 0.0
@@ -72,14 +61,23 @@ def parse_policy(spec: Any) -> ScorerPolicy:
     if isinstance(weight, bool) or not isinstance(weight, int) or not -10 <= weight <= 10:
         raise InvalidObjectError(f"{weight!r} is not a weight: write −10 to 10", field="spec.weight")
     normaliser = spec.get("normaliser")
+    data, queries = read_data(spec.get("source")), _queries(spec)
+    if data is not None and queries:
+        raise InvalidObjectError("are for Prometheus: drop them, or spec.source", field="spec.queries")
+    scored_by = _one_of(spec, "scoredBy", (HUB, AGENT, ADD_ON))
+    if data is not None and data.kind == "Pushed" and scored_by != HUB:
+        raise InvalidObjectError("is pushed to the hub, so the hub must ask the scorer", field="spec.source.otlp")
+    if data is not None and scored_by == ADD_ON:
+        raise InvalidObjectError("the framework's add-on knows Prometheus only", field="spec.source")
     return ScorerPolicy(
-        by_agent=_one_of(spec, "scoredBy", ("Hub", "Agent")) == "Agent",
+        scored_by=scored_by,
         weight=float(weight),
         lower=_one_of(spec, "direction", ("higher", "lower")) == "lower",
         normaliser=None if normaliser is None else read_normaliser(mapping(normaliser, "spec.normaliser")),
         aggregate=_one_of(spec, "aggregate", ("", *AGGREGATIONS, WEIGHTED)),
         cluster_label=text(spec, "clusterLabel", "spec") or "cluster",
-        queries=_queries(spec),
+        queries=queries,
+        data=data,
         protocol=_protocol(spec.get("protocol")),
         timeout=max(_seconds(spec, "timeout", _TIMEOUT), _SHORTEST),
         valid_for=_seconds(spec, "validFor", 0.0),

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from hub.asking.answer import LABELS, LONGEST_LABEL, Result
 from hub.scoring.answer import AGGREGATIONS
-from hub.scoring.dynamic.answer import LABELS, LONGEST_LABEL, Result
 from hub.scoring.dynamic.policy import WEIGHTED
 
 LOWEST: Final = -100

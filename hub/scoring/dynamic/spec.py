@@ -8,19 +8,12 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from hub.api.errors import InvalidObjectError
+from hub.asking.question import SecretKey
 from hub.fleet.amounts import mapping
 
 PROMETHEUS: Final = "Prometheus"
 NOTHING: Final = "None"
 DEFAULT_FORMAT: Final = "${scoreName}"
-
-
-@dataclass(frozen=True, slots=True)
-class SecretKey:
-    """A value in a Secret of the scorer's namespace."""
-
-    name: str
-    key: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
-"""What the framework's own agent in a cluster is told to ask: the ConfigMap that it reads, field by field as it has it.
+"""What is told to who asks in a cluster: our agent by an entry of its ClusterScoring, the framework's own add-on by the
+ConfigMap that it reads, field by field as it has it.
 
-For scorers whose policy says that the agents ask. Endpoints are those of the cluster, overrides applied, so that an
-agent needs to know nothing of them.
+For scorers whose policy says so. Endpoints are those of the cluster, overrides applied, so that nobody there needs to
+know of them.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ import orjson
 
 from hub.api import names
 from hub.api.resource import MANIFEST_WORKS
+from hub.asking.question import CLUSTER, Question, SecretKey, to_wire
 from hub.scoring.dynamic.plan import ScorerPlan
-from hub.scoring.dynamic.spec import NOTHING, PROMETHEUS, ScorerSpec, SecretKey
-from hub.scoring.source import CLUSTER
+from hub.scoring.dynamic.spec import NOTHING, PROMETHEUS, ScorerSpec
 
 WORK: Final = "dynamic-scoring-config-manifestwork"
 CONFIG_MAP: Final = "dynamic-scoring-config"
@@ -54,6 +55,20 @@ def summary(
         "scoreDestination": "AddOnPlacementScore" if plan.publishes else "None",
         "scoreDimensionFormat": plan.dimension_format,
     }
+
+
+def order(name: str, question: Question, plan: ScorerPlan) -> Json:
+    """One scorer for our agent of a cluster; `name`: namespace and name of the DynamicScorer."""
+    settling = plan.policy.settling
+    found = {
+        "scorer": name,
+        "digest": question.digest,
+        **to_wire(question),
+        "intervalSeconds": plan.interval,
+        "validSeconds": plan.valid_for,
+    }
+    # What is averaged over time must be told each time.
+    return found | ({"deadband": settling.deadband} if settling.part == 1 else {})
 
 
 def config_map(summaries: Iterable[Mapping[str, Any]]) -> Json:

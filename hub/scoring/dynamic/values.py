@@ -10,7 +10,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from hub.scoring.dynamic.answer import ScorerAnswer
+from hub.asking.answer import ScorerAnswer
 from hub.scoring.dynamic.plan import ScorerPlan
 from hub.scoring.dynamic.published import by_gauge, named, roll_up, whole_score
 from hub.scoring.dynamic.settling import Settled, settle
