@@ -7,10 +7,10 @@ DEMO_DATA ?= .demo
 OPENB ?= ../shared/data/openb
 
 .DEFAULT_GOAL := help
-.PHONY: help demo trace test check lint types layers chaos fuzz-queue bench bench-placement bench-queue docs crds lock clean
+.PHONY: help demo trace test check lint types layers chaos e2e e2e-binaries e2e-up e2e-pin bench-e2e fuzz-queue bench bench-placement bench-queue docs crds lock clean
 
 help: ## This list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 # uv where it is there, pip otherwise; the same pinned versions either way.
 $(VENV)/.runtime: requirements.lock pyproject.toml
@@ -59,6 +59,18 @@ layers: $(VENV)/.dev
 chaos: $(VENV)/.dev ## Hundreds of rounds of killed processes (ROUNDS=200 SEED=…)
 	@$(BIN)/python -m e2e.chaos --rounds $(or $(ROUNDS),200) $(if $(SEED),--seed $(SEED))
 
+e2e-binaries: $(VENV)/.dev ## A real Kubernetes control plane's programs: found, or built once (needs Go; ten minutes)
+	@$(BIN)/python -m e2e.building $(KUBERNETES)
+
+e2e: $(VENV)/.dev ## The loop on real control planes, a hub and three members (KUBERNETES=1.36)
+	@$(BIN)/python -m e2e.run $(if $(KUBERNETES),--kubernetes $(KUBERNETES)) $(ARGS)
+
+e2e-up: $(VENV)/.dev ## Real control planes until Ctrl-C: a hub and three members with GPU nodes
+	@$(BIN)/python -m e2e.up $(if $(KUBERNETES),--kubernetes $(KUBERNETES))
+
+e2e-pin: $(VENV)/.dev ## Write the Go modules of e2e/binaries anew, after e2e/versions.py was changed
+	@$(BIN)/python -m e2e.pin
+
 fuzz-queue: $(VENV)/.dev ## A hundred thousand random cohorts: the queue comes to rest in each (CASES=100000 SEED=0)
 	@$(BIN)/python -m bench.fuzz_queue --cases $(or $(CASES),100000) --seed $(or $(SEED),0)
 
@@ -70,6 +82,9 @@ bench-placement: $(VENV)/.dev ## Placement and scoring only, GPU packing of the 
 
 bench-queue: $(VENV)/.dev ## The queue only, both modes
 	@$(BIN)/python -m bench queue fleet_queue backlog
+
+bench-e2e: $(VENV)/.dev ## The hub on real control planes: latencies, writes and CPU beside MultiKueue and OCM
+	@$(BIN)/python -m e2e.bench $(if $(KUBERNETES),--kubernetes $(KUBERNETES))
 
 docs: $(VENV)/.dev ## The documentation, into site/
 	@$(BIN)/python -m docs.generate && NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q --strict && echo "docs: site/index.html"

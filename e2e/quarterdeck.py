@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 import time
 import urllib.request
@@ -30,6 +31,7 @@ Json = dict[str, Any]
 _SOURCES: Final = Path(__file__).resolve().parent.parent
 _PATIENCE: Final = 60.0
 _MASTERS: Final = ("system:masters",)
+_INSTALLED: Final = ("crds", "admission/fencing.yaml")
 CONFIG: Final[Mapping[str, Any]] = {"autoAccept": {"users": ["system:open-cluster-management:*"]}}
 
 
@@ -44,7 +46,7 @@ class Quarterdeck:
         self.kubeconfig = planes.hub.kubeconfig
         self._config = self.directory / "hub.yaml"
         self._config.write_text(yaml.safe_dump(dict(config)))
-        self._metrics: dict[str, str] = {}
+        self._pages: dict[str, str] = {}
 
     def start_hub(self, name: str = "hub-1", *, kubeconfig: Path | None = None, server: str = "") -> None:
         """Again under the same name it is the same hub, restarted. `server`: instead of the API's own URL."""
@@ -52,7 +54,7 @@ class Quarterdeck:
         if server:
             credential = _pointed_at(credential, server, self.directory / f"{name}.kubeconfig")
         (port,) = free(1)
-        self._metrics[name] = f"http://127.0.0.1:{port}/metrics"
+        self._pages[name] = f"http://127.0.0.1:{port}"
         self.processes.start(
             name,
             [
@@ -89,8 +91,22 @@ class Quarterdeck:
     def thaw(self, name: str) -> None:
         self.processes.signal(name, signal.SIGCONT)
 
+    def install(self) -> None:
+        """What every installation has on the hub's API, as an operator applies it. Raises CalledProcessError."""
+        for path in _INSTALLED:
+            self.kubectl("apply", "--server-side", "-f", str(_SOURCES / "manifests" / path))
+
+    def kubectl(self, *arguments: str) -> str:
+        """On the hub's API, as an administrator: what it says. Raises CalledProcessError with its words."""
+        command = [self.planes.binaries["kubectl"], "--kubeconfig", str(self.kubeconfig), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        if done.returncode:
+            raise subprocess.CalledProcessError(done.returncode, command, done.stdout, done.stderr)
+        return done.stdout
+
     def start(self) -> None:
         """A hub and all agents."""
+        self.install()
         self.start_hub()
         for member in self.planes.members:
             self.start_agent(member)
@@ -117,20 +133,19 @@ class Quarterdeck:
             return ""
         return str(lease["spec"].get("holderIdentity") or "")
 
-    def decides(self, name: str) -> bool:
-        """Whether this hub says that it leads."""
-        return self.metric(name, "quarterdeck_hub_leader") == 1.0
-
-    def metric(self, hub: str, metric: str) -> float | None:
-        """One sample without labels; None where the hub does not answer or has none."""
+    def state(self, hub: str) -> str:
+        """What this hub says of itself: `leads`, `stands by`, or `starts` while it does not know everything yet."""
         try:
-            with urllib.request.urlopen(self._metrics[hub], timeout=5) as answer:
-                for line in answer.read().decode().splitlines():
-                    if line.startswith(f"{metric} "):
-                        return float(line.split()[1])
+            self._ask(hub, "/readyz")
+            samples = self._ask(hub, "/metrics").splitlines()
         except OSError:
-            return None
-        return None
+            return "starts"
+        leads = next((line.split()[1] for line in samples if line.startswith("quarterdeck_hub_leader ")), "0")
+        return "leads" if float(leads) else "stands by"
+
+    def _ask(self, hub: str, path: str) -> str:
+        with urllib.request.urlopen(self._pages[hub] + path, timeout=5) as answer:
+            return str(answer.read().decode())
 
     def _check(self) -> None:
         for name in self.processes.names():

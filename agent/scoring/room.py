@@ -36,10 +36,9 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 _log = logging.getLogger("agent.scoring")
 SECRETS_NAMESPACE: Final = "dynamic-scoring"
-TOGETHER: Final = 0.2
-"""Seconds for which answers are gathered before they are told."""
 APART: Final = 1.0
-"""Seconds between two writes."""
+"""Seconds between two writes; answers are gathered for a fifth of it. Less for scorers that are asked every second or
+two, whose answers would end meanwhile."""
 
 
 class ScoringRoom:
@@ -68,6 +67,7 @@ class ScoringRoom:
         self._news, self._wake = asyncio.Event(), asyncio.Event()
         self._ages: Callable[[float], dict[str, float]] = lambda now: {}
         self._refused = Backoff(1.0, 120.0)
+        self._apart = APART
 
     def ages(self) -> dict[str, float]:
         """How many seconds old each scorer's last results are."""
@@ -139,6 +139,7 @@ class ScoringRoom:
                     self._news.clear()
                     orders = read_orders(self._spec)
                     report.ordered(orders)
+                    self._apart = min([APART, *(order.valid_for / 8 for order in orders.values())])
                     await pacing.follow(orders)
                     self._wake.set()
                     await self._news.wait()
@@ -168,7 +169,7 @@ class ScoringRoom:
             if due > 0:
                 await came(self._wake, min(due, 3600.0))
                 continue
-            await asyncio.sleep(TOGETHER)
+            await asyncio.sleep(self._apart / 5)
             await self._accepted.wait()
             await self._link.ready()
             if self._uid != uid:
@@ -178,7 +179,7 @@ class ScoringRoom:
             pause = await self._write(status)
             if pause == 0:
                 report.told(snapshot)
-            await asyncio.sleep(pause or APART)
+            await asyncio.sleep(pause or self._apart)
 
     async def _write(self, status: Json) -> float:
         """0: the hub has it; else the seconds after which to try again."""

@@ -14,23 +14,29 @@ from hub.api import resource
 from hub.api.column import AGE, Column
 from hub.api.dynamic import TokenSecretRef
 from hub.api.meta import Bool, Int32, KindInfo, KubeObject, Model, Time, list_map
-from hub.api.scorerpolicy import NamedQuery, ScorerTLS
+from hub.api.scorerpolicy import ScorerTLS
 
 Seconds = Annotated[float, Field(ge=0)]
+
+
+class OrderedQuery(Model):
+    name: str | None = Field(None, description="What the scorer knows it by, where it has a name.")
+    promql: str = Field(description="The query, about this cluster.")
+    mode: Literal["range", "instant"] = Field(description="Over the source's range, or now.")
 
 
 class OrderedSource(Model):
     type: Literal["None", "Prometheus", "HttpJson", "Static", "Program"] = Field(description="What kind it is.")
     url: str | None = Field(None, description="Of Prometheus's range endpoint, or of the document.")
     tokenSecretRef: TokenSecretRef | None = Field(None, description="In namespace dynamic-scoring of the cluster.")
-    queries: list[NamedQuery] = Field(default_factory=list, description="What Prometheus is asked, in this order.")
+    queries: list[OrderedQuery] = Field(default_factory=list, description="What Prometheus is asked, in this order.")
     range: Int32 | None = Field(None, ge=0, description="Seconds back.")
     step: Int32 | None = Field(None, ge=0, description="Seconds between samples.")
     items: str | None = Field(None, description="Where in the document the list or map of clusters is.")
     cluster: str | None = Field(None, description="The field of a member that names its cluster.")
     value: str | None = Field(None, description="The field of a member with the number.")
     time: str | None = Field(None, description="The field of a member with its time.")
-    single: Bool = Field(False, description="Whether the document is about this cluster alone.")
+    single: Bool | None = Field(None, description="Whether the document is about this cluster alone.")
     maxAgeSeconds: Seconds | None = Field(None, description="An older member of the document is unknown.")
     number: float | None = Field(None, description="The value that the policy has for this cluster.")
     program: str | None = Field(None, description="The program's name in the agent's own configuration.")

@@ -51,9 +51,15 @@ def create(
         obj.pop("status", None)
     stamp_new(metadata, counts_generations=kind.generation)
     warnings: list[str] = []
+    if options.consultation is not None:
+        obj = options.consultation.mutated("CREATE", kind, obj, None, "", lambda made: kind.admit(made).obj)
+        if kind.has_status and kind.storage_key not in _STATUS_FROM_THE_START:
+            obj = {name: value for name, value in obj.items() if name != "status"}
     obj = admit(kind, obj, None, options, warnings, ClusterLook(cluster))
     obj = finish_crd(cluster, kind, obj, None) if kind.storage_key == CRDS else obj
     guard(cluster, kind, obj, None, options, "")
+    if options.consultation is not None:
+        options.consultation.validated("CREATE", kind, obj, None, "")
     own_fields(kind, obj, None, options, "")
     record = stage(cluster, kind, "ADDED", obj, None, options, verb=verb)
     return Written(record, created=True, warnings=warnings)

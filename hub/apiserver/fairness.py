@@ -76,13 +76,16 @@ class Turns:
     def _next(self) -> None:
         self._due = False
         self._spent = 0.0
-        while self._waiting and self._spent < self._turn:
+        # One at least, however short the turn.
+        while self._waiting:
             who = min(self._waiting, key=lambda name: (self._waiting[name].used, name))
             flow = self._waiting[who]
             run = flow.waiting.popleft()
             if not flow.waiting:
                 del self._waiting[who]
             self._serve(flow, run)
+            if self._spent >= self._turn:
+                break
         if self._waiting:
             self._schedule()
 

@@ -6,7 +6,7 @@ It finds things; what may be written is judged in create.py, update.py and remov
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from hub.apiserver.authorizer import Authorizer
 from hub.apiserver.collection import Collection
@@ -14,6 +14,9 @@ from hub.apiserver.kinds import Registry, ServedKind
 from hub.apiserver.record import Key, Record
 from hub.apiserver.status import not_found
 from hub.apiserver.store import Store
+
+if TYPE_CHECKING:
+    from hub.apiserver.webhook_index import WebhookIndex
 
 BOOTSTRAP_NAMESPACES: Final = ("default", "kube-node-lease", "kube-public", "kube-system")
 
@@ -30,6 +33,8 @@ class LogicalCluster:
         self._stored: dict[tuple[str, str], ServedKind] = {}
         # None where nobody is asked who may do what: inside of a process.
         self.authorizer: Authorizer | None = None
+        # Set with it: who else is asked about writes.
+        self.webhooks: WebhookIndex | None = None
         # Called with verb and resource for each write that changed something, once it is durable.
         self.counted = counted
 

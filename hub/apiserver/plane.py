@@ -10,7 +10,7 @@ import contextlib
 import logging
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
@@ -39,6 +39,8 @@ from hub.apiserver.status import bad_request
 from hub.apiserver.store import Changes, Store
 from hub.apiserver.update import replace
 from hub.apiserver.watching import Watches
+from hub.apiserver.webhook_calls import Webhooks
+from hub.apiserver.webhook_index import WebhookIndex
 from hub.apiserver.written import Object, Options, owned_copy
 
 _log = logging.getLogger(__name__)
@@ -101,6 +103,9 @@ class ControlPlane:
         self._followers: dict[str, _Follower] = {}
         self._watches: dict[Collection, Watches] = {}
         self._housekeeper: asyncio.Task[None] | None = None
+        # What waits for others: webhooks, until they answer.
+        self.calls = Webhooks()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._next_expiry = 0.0
         self._stopping = False
 
@@ -123,7 +128,17 @@ class ControlPlane:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._housekeeper
         self.end_watches()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.calls.close()
         await self.store.close()
+
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Runs `work`, which must not raise, until it ends or the server does."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def end_watches(self) -> None:
         """Every watch ends, as it does when its time is over; no other begins."""
@@ -154,6 +169,7 @@ class ControlPlane:
                 create(cluster, kind, {"metadata": {"name": namespace}}, None, Options())
         if self._authorizes:
             cluster.authorizer = Authorizer(self.store, name, always=self._authorizes == "AlwaysAllow")
+            cluster.webhooks = WebhookIndex(cluster)
             ensure_roles(cluster)
         follower.scan()
         return cluster
@@ -204,9 +220,11 @@ class ControlPlane:
         follower = self._followers.get(collection.cluster)
         if follower is None:
             return
-        authorizer = self.clusters[collection.cluster].authorizer
-        if authorizer is not None:
-            authorizer.follow(collection, events)
+        cluster = self.clusters[collection.cluster]
+        if cluster.authorizer is not None:
+            cluster.authorizer.follow(collection, events)
+        if cluster.webhooks is not None:
+            cluster.webhooks.follow(collection, events)
         try:
             follower.follow(collection, events)
         except (ApiError, StorageError) as error:

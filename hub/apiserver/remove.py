@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from hub.apiserver.consultation import Consultation
 from hub.apiserver.kinds import ServedKind
 from hub.apiserver.logical import LogicalCluster
 from hub.apiserver.record import Key, Record
@@ -36,6 +37,7 @@ class DeleteOptions:
     policy: str = ""
     preconditions: Mapping[str, Any] | None = None
     dry_run: bool = False
+    consultation: Consultation | None = None
 
 
 def delete_options(body: Any, query: Mapping[str, str]) -> DeleteOptions:
@@ -72,6 +74,8 @@ def delete(cluster: LogicalCluster, kind: ServedKind, key: Key, how: DeleteOptio
         check_preconditions(kind, record, how.preconditions)
     options = Options(dry_run=how.dry_run)
     obj = kind.from_storage(record.load())
+    if how.consultation is not None:
+        how.consultation.validated("DELETE", kind, None, obj, "")
     metadata = obj["metadata"]
     finalizers: list[str] = list(metadata.get("finalizers") or ())
     orphans = not how.policy and kind.storage_key in _ORPHANS_BY_DEFAULT

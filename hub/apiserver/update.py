@@ -96,22 +96,18 @@ def store_change(
     Only what `subresource` covers is taken over. Raises as `replace` does.
     """
     check_preconditions(kind, record, obj["metadata"])
-    if subresource in ("status", "approval"):
-        obj = _only_status(obj, old)
-        if kind.storage_key == REQUESTS:
-            obj["status"] = certificate_status(obj, old, subresource, now_text())
-    else:
-        # A patched object shares what did not change with the old one.
-        obj = {**obj, "metadata": dict(obj["metadata"])}
-        keep_system_fields(obj["metadata"], old["metadata"])
-        if kind.has_status:
-            _keep_status(obj, old)
-        _check_finalizers(kind, obj["metadata"], record, old["metadata"])
+    obj = _taken_over(kind, obj, record, old, subresource)
+    if options.consultation is not None:
+        complete = lambda made: kind.admit(made, old).obj  # noqa: E731
+        made = options.consultation.mutated("UPDATE", kind, obj, old, subresource, complete)
+        obj = obj if made is obj else _taken_over(kind, made, record, old, subresource)
     warnings: list[str] = []
     obj = admit(kind, obj, old, options, warnings, None if subresource else ClusterLook(cluster))
     if kind.storage_key == CRDS and not subresource:
         obj = finish_crd(cluster, kind, obj, old)
     guard(cluster, kind, obj, old, options, subresource)
+    if options.consultation is not None:
+        options.consultation.validated("UPDATE", kind, obj, old, subresource)
     own_fields(kind, obj, old, options, subresource)
     metadata = obj["metadata"]
     if record.deleting and not metadata.get("finalizers") and _may_vanish(kind, obj):
@@ -123,6 +119,22 @@ def store_change(
         return Written(record, changed=False, warnings=warnings)
     record = stage(cluster, kind, "MODIFIED", obj, record, options, verb=verb, subresource=subresource)
     return Written(record, warnings=warnings)
+
+
+def _taken_over(kind: ServedKind, obj: Object, record: Record, old: Object, subresource: str) -> Object:
+    """What of `obj` a write to `subresource` may change of `old`."""
+    if subresource in ("status", "approval"):
+        obj = _only_status(obj, old)
+        if kind.storage_key == REQUESTS:
+            obj["status"] = certificate_status(obj, old, subresource, now_text())
+        return obj
+    # A patched object shares what did not change with the old one.
+    obj = {**obj, "metadata": dict(obj["metadata"])}
+    keep_system_fields(obj["metadata"], old["metadata"])
+    if kind.has_status:
+        _keep_status(obj, old)
+    _check_finalizers(kind, obj["metadata"], record, old["metadata"])
+    return obj
 
 
 def check_preconditions(kind: ServedKind, record: Record, metadata: Mapping[str, Any]) -> None:

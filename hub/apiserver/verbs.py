@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Mapping
+from dataclasses import replace as replaced
 from typing import Any, Final
 
 import orjson
@@ -16,6 +17,7 @@ import orjson
 from hub.api.errors import StorageError
 from hub.apiserver.auth import User
 from hub.apiserver.authentication import Authenticator
+from hub.apiserver.consulting import Consulting
 from hub.apiserver.create import create
 from hub.apiserver.discovery import CREATED
 from hub.apiserver.http import Answer, Exchange, Headers, chunk
@@ -24,6 +26,7 @@ from hub.apiserver.negotiation import decode, decode_yaml, flag, media_type, num
 from hub.apiserver.parameters import forbidden_parameter, warning_headers, write_options
 from hub.apiserver.patching import MEDIA_TYPES, Patch
 from hub.apiserver.plane import ControlPlane
+from hub.apiserver.record import Record
 from hub.apiserver.remove import delete, delete_collection, delete_options
 from hub.apiserver.rendering import Rendering
 from hub.apiserver.reviews import Reviewer
@@ -111,9 +114,12 @@ class Call:
             return
         record = self.cluster.get(self.target.kind, self._key)
         if self.target.subresource == "scale":
-            self._answer(200, orjson.dumps(read_scale(self.target.kind, record)))
+            self._show_scale(record)
             return
         self._answer(200, self._rendering().one(record))
+
+    def _show_scale(self, record: Record) -> None:
+        self._answer(200, orjson.dumps(read_scale(self.target.kind, record)))
 
     def _list(self) -> None:
         if flag(self.query, "watch") and self.exchange.method == "GET":
@@ -194,17 +200,23 @@ class Call:
         target = self.target
         if target.kind.namespaced and target.namespace is None:
             raise method_not_allowed("POST")
-        rendering, options = self._rendering(), self._options()
-        written = create(self.cluster, target.kind, self._body(), target.namespace, options)
-        self._finish(201, written, rendering)
+        rendering, body = self._rendering(), self._body()
+        self._write(
+            lambda options: create(self.cluster, target.kind, body, target.namespace, options),
+            lambda written: self._finish(201, written, rendering),
+        )
 
     def _replace(self) -> None:
         if self.target.subresource == "scale":
             self._write_scale(self._body(), "update")
             return
-        rendering, options, target = self._rendering(), self._options(), self.target
-        written = replace(self.cluster, target.kind, self._body(), self._key, options, subresource=target.subresource)
-        self._finish(200, written, rendering)
+        rendering, body, target = self._rendering(), self._body(), self.target
+        self._write(
+            lambda options: replace(
+                self.cluster, target.kind, body, self._key, options, subresource=target.subresource
+            ),
+            lambda written: self._finish(200, written, rendering),
+        )
 
     def _patch(self) -> None:
         content_type = media_type(self.exchange.headers.get(b"content-type", ""))
@@ -212,37 +224,52 @@ class Call:
         if format is None:
             raise unsupported_media_type(content_type, ", ".join(MEDIA_TYPES))
         body = decode_yaml(self.exchange.body) if format == "apply" else decode("application/json", self.exchange.body)
-        options = self._options()
         if format == "apply" and not self.query.get("fieldManager"):
             raise bad_request("fieldManager is required for apply patch")
-        if options.force and format != "apply":
+        if flag(self.query, "force") and format != "apply":
             raise bad_request("force may not be specified for non-apply patch")
         change = Patch(format, body)
         if self.target.subresource == "scale":
             self._write_scale(change, "patch")
             return
         rendering, target = self._rendering(), self.target
-        written = patch(self.cluster, target.kind, change, self._key, options, subresource=target.subresource)
-        self._finish(201 if written.created else 200, written, rendering)
+        self._write(
+            lambda options: patch(
+                self.cluster, target.kind, change, self._key, options, subresource=target.subresource
+            ),
+            lambda written: self._finish(201 if written.created else 200, written, rendering),
+        )
 
     def _write_scale(self, body: Any, verb: str) -> None:
         kind = self.target.kind
-        written = write_scale(self.cluster, kind, body, self._key, self._options(), verb=verb)
-        self._after_commit(lambda: self._answer(200, orjson.dumps(read_scale(kind, written.record))))
+        self._write(
+            lambda options: write_scale(self.cluster, kind, body, self._key, options, verb=verb),
+            lambda written: self._after_commit(
+                lambda: self._answer(200, orjson.dumps(read_scale(kind, written.record)))
+            ),
+        )
 
     def _delete(self) -> None:
         body = self._body() if self.exchange.body else None
         rendering, how = self._rendering(), delete_options(body, self.query)
-        written = delete(self.cluster, self.target.kind, self._key, how)
-        if written.deleted:
-            record, kind = written.record, self.target.kind
+        kind = self.target.kind
+
+        def answer(written: Written) -> None:
+            if not written.deleted:
+                self._finish(200, written, rendering)
+                return
+            record = written.record
             details: dict[str, Any] = {"name": record.name, "kind": kind.plural, "uid": record.uid}
             if kind.group:
                 details["group"] = kind.group
             headers = warning_headers(written.warnings)
             self._after_commit(lambda: self._answer(200, orjson.dumps(success(details)), headers))
-        else:
-            self._finish(200, written, rendering)
+
+        self._write(
+            lambda options: delete(self.cluster, kind, self._key, replaced(how, consultation=options.consultation)),
+            answer,
+            dry_run=how.dry_run,
+        )
 
     def _delete_collection(self) -> None:
         target = self.target
@@ -252,8 +279,22 @@ class Call:
         how = delete_options(body, self.query)
         rendering, version = self._rendering(), self.cluster.store.version
         records = self._selection().of(self.cluster.collection(target.kind))
-        removed = delete_collection(self.cluster, target.kind, records, how)
-        self._after_commit(lambda: self._answer(200, rendering.many(removed, version)))
+        removed: list[Record] = []
+
+        def remove_all() -> None:
+            removed.extend(delete_collection(self.cluster, target.kind, records, how))
+            self._after_commit(lambda: self._answer(200, rendering.many(removed, version)))
+
+        self._consulting.remove(target.kind, records, remove_all, dry_run=how.dry_run)
+
+    def _write(
+        self, write: Callable[[Options], Written], answer: Callable[[Written], None], *, dry_run: bool = False
+    ) -> None:
+        self._consulting.write(write, answer, self._options(), dry_run=dry_run)
+
+    @property
+    def _consulting(self) -> Consulting:
+        return Consulting(self.plane, self.cluster, self.user, self.exchange)
 
     def _review(self) -> None:
         kind = self.target.kind

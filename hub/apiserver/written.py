@@ -9,6 +9,7 @@ import orjson
 
 from hub.api.packing import packed
 from hub.apiserver.auth import User
+from hub.apiserver.consultation import Consultation
 from hub.apiserver.history import Change
 from hub.apiserver.kinds import ServedKind
 from hub.apiserver.logical import LogicalCluster
@@ -31,6 +32,8 @@ class Options:
     applied: bool = False
     # Who writes; None is the server itself, and whoever shares its process.
     user: User | None = None
+    # What webhooks say; None: nobody is asked.
+    consultation: Consultation | None = None
 
 
 @dataclass(slots=True)

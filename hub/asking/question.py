@@ -107,7 +107,11 @@ def to_wire(question: Question) -> dict[str, Any]:
     _put(data, url=source.url, tokenSecretRef=_key(source.token), range=source.range, step=source.step)
     if source.kind == "Prometheus":
         data["queries"] = [
-            {"name": query.name, "promql": query.promql, "mode": "instant" if query.instant else "range"}
+            {
+                **({"name": query.name} if query.name else {}),
+                "promql": query.promql,
+                "mode": "instant" if query.instant else "range",
+            }
             for query in source.queries
         ]
     if source.kind == "HttpJson":

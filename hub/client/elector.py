@@ -13,7 +13,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from hub.api.errors import ApiError, NotFoundError, QuarterdeckError, UnreachableError
 from hub.api.resource import LEASES
@@ -21,6 +21,7 @@ from hub.api.timestamps import format_micro_time
 from hub.client.interface import KubeApi, Object
 
 _log = logging.getLogger(__name__)
+_JUST_AFTER: Final = 0.01
 
 
 class Elector:
@@ -55,7 +56,7 @@ class Elector:
         self._leading = False
         self._renewed = 0.0
         self._seen: tuple[Any, ...] = ()
-        self._seen_at = 0.0
+        self._seen_at = self._seen_for = 0.0
 
     @property
     def is_leader(self) -> bool:
@@ -81,10 +82,17 @@ class Elector:
                 except QuarterdeckError as error:
                     _log.warning("Lease %s: %s", self._name, error)
                 self._check_deadline()
-                await asyncio.sleep(self._period)
+                await asyncio.sleep(self._pause())
                 self._check_deadline()
         finally:
             await self._release()
+
+    def _pause(self) -> float:
+        """Until the next look: a standby's is at the latest the moment at which the Lease it saw has expired."""
+        left = self._seen_at + self._seen_for - self._clock()
+        if self._leading or not self._seen or left <= 0:
+            return self._period
+        return min(self._period, left + _JUST_AFTER)
 
     async def step(self) -> None:
         """One look at the Lease, and at most one write. Raises what the API raises."""
@@ -102,7 +110,8 @@ class Elector:
         if seen != self._seen:
             self._seen, self._seen_at, self.holder = seen, self._clock(), holder
         mine = holder == self.identity and self.is_leader and transitions == self.term
-        expired = self._clock() - self._seen_at > float(spec.get("leaseDurationSeconds") or self._duration)
+        self._seen_for = float(spec.get("leaseDurationSeconds") or self._duration)
+        expired = self._clock() - self._seen_at > self._seen_for
         # Our own name on a Lease that we do not lead is our past, not a rival: a new term, without waiting.
         if not (mine or not holder or holder == self.identity or expired):
             self._stop("another leads")

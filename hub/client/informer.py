@@ -11,13 +11,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any, Generic, Literal, TypeVar
 
 from hub.api.errors import GoneError, OverloadedError, QuarterdeckError, UnreachableError
 from hub.api.resource import Resource
 from hub.client.backoff import Backoff
-from hub.client.interface import KubeApi, Object, Page, PagedApi
+from hub.client.interface import KubeApi, Object
+from hub.client.paging import pages_of
 
 T = TypeVar("T")
 Change = Literal["ADDED", "MODIFIED", "DELETED"]
@@ -98,7 +99,13 @@ class Informer(Generic[T]):
         # What is gone is known when the last page is there: an object that was made anew is then reported as changed.
         present: set[str] = set()
         version = ""
-        async for page in self._pages():
+        async for page in pages_of(
+            self._api,
+            self.resource,
+            self._namespace,
+            label_selector=self._label_selector,
+            field_selector=self._field_selector,
+        ):
             self._heard()
             version = page.resource_version
             if page.fresh:
@@ -112,15 +119,6 @@ class Informer(Generic[T]):
             self._remove(key)
         self.synced.set()
         return version
-
-    async def _pages(self) -> AsyncIterator[Page]:
-        selectors = {"label_selector": self._label_selector, "field_selector": self._field_selector}
-        if isinstance(self._api, PagedApi):
-            async for page in self._api.pages(self.resource, self._namespace, **selectors):
-                yield page
-            return
-        listing = await self._api.list(self.resource, self._namespace, **selectors)
-        yield Page(listing.items, listing.resource_version, fresh=True)
 
     async def _watch(self, version: str) -> str:
         """The version to go on from when the server ends the stream."""

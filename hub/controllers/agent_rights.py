@@ -25,7 +25,7 @@ Json = dict[str, Any]
 _log = logger(__name__)
 _KINDS: Final = (CLUSTER_ROLES, CLUSTER_ROLE_BINDINGS, ROLE_BINDINGS)
 _AGAIN: Final = 1.0
-_NAMESPACE_FIRST: Final = 0.1
+_OTHERS_FIRST: Final = 0.1
 _Key = tuple[Resource, str | None, str]
 
 
@@ -94,8 +94,8 @@ class AgentRights:
             key = WriteKey(resource, meta.get("namespace"), meta["name"])
             write = self._difference(key, wanted)
             if write is not None:
-                # The namespace is being made at this moment.
-                delay = _NAMESPACE_FIRST if key.namespace else 0.0
+                # What it needs is being made at this moment: the namespace, the role that is bound.
+                delay = 0.0 if resource is CLUSTER_ROLES else _OTHERS_FIRST
                 self._writes.submit(key, lambda write=write: write, delay=delay, on_error=failed)  # type: ignore[misc]
 
     def _difference(self, key: WriteKey, wanted: Json) -> Write | None:

@@ -105,8 +105,8 @@ class Logs(Part):
 
 
 class Leadership(Part):
-    # Seconds; retry < renewDeadline < lease. A hub that dies is replaced after lease + 2 × retry at most, and the
-    # second that a successor needs to know everything: within ten.
+    # Seconds; retry < renewDeadline < lease. A hub that dies is replaced after lease + retry at most, and the second
+    # that a successor needs to know everything: within ten.
     lease: int = Field(6, ge=2)
     renewDeadline: float = Field(4.0, gt=0)  # noqa: N815 - as it is written in the file
     retry: float = Field(1.0, gt=0)

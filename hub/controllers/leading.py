@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 from hub.api import names
 from hub.api.errors import QuarterdeckError
-from hub.api.resource import FLEET_JOBS, JOBS, MANIFEST_WORKS, WORKLOADS
+from hub.api.resource import FLEET_JOBS, JOBS, MANIFEST_WORKS, WORKLOADS, Resource
 from hub.client.backoff import Backoff
 from hub.client.elector import Elector
-from hub.client.interface import KubeApi
+from hub.client.interface import KubeApi, Object
+from hub.client.paging import pages_of
 from hub.controllers.config import Leadership
 from hub.controllers.logs import logger
 from hub.controllers.metrics.process import ProcessMetrics
@@ -96,7 +97,7 @@ class Leading:
     def _on_started(self, term: int) -> None:
         self._metrics.leader.set(1)
         if self._everything_known and (self._taking_over is None or self._taking_over.done()):
-            self._taking_over = asyncio.get_running_loop().create_task(self._take_over(term))
+            self._taking_over = asyncio.get_running_loop().create_task(self._take_over())
 
     def _on_stopped(self) -> None:
         self._deciding = False
@@ -104,22 +105,18 @@ class Leading:
         self._metrics.leader.set(0)
         self._on_stand_by()
 
-    async def _take_over(self, term: int) -> None:
+    async def _take_over(self) -> None:
+        """Until this hub may decide, or leads no more: a term that ended meanwhile is followed by the next."""
         backoff = Backoff(0.1, 2.0)
-        while term != self._first_term:
-            try:
-                await self._catch_up()
-                break
-            except QuarterdeckError as error:
-                _log.warning("cannot take over yet", why=str(error))
-            except Exception:
-                # To lead and decide nothing for good would be the worst of all.
-                _log.exception("cannot take over yet")
-            await asyncio.sleep(backoff.next())
-            if not self.elector.is_leader:
+        while self.elector.is_leader:
+            term = self.elector.term
+            if term != self._first_term and not await self._caught_up():
+                await asyncio.sleep(backoff.next())
+            elif self.elector.is_leader and self.elector.term == term:
+                self._begin()
                 return
-        if not (self.elector.is_leader and self.elector.term == term):
-            return
+
+    def _begin(self) -> None:
         # Good for the first term only: after a gap somebody else may have led.
         self._first_term = 0
         for entry in self._table:
@@ -133,19 +130,36 @@ class Leading:
         self._table.mark_all()
         self._on_lead()
 
+    async def _caught_up(self) -> bool:
+        try:
+            await self._catch_up()
+        except QuarterdeckError as error:
+            _log.warning("cannot take over yet", why=str(error))
+            return False
+        except Exception:
+            # To lead and decide nothing for good would be the worst of all.
+            _log.exception("cannot take over yet")
+            return False
+        return True
+
     async def _catch_up(self) -> None:
         """What another hub wrote, as the API has it now. Works last: they must be at least as new as the statuses."""
         table = self._table
         for resource, selector in ((FLEET_JOBS, ""), (JOBS, names.QUEUE_NAME)):
-            for obj in (await self._api.list(resource, label_selector=selector)).items:
+            async for obj in self._listed(resource, selector):
                 meta = obj["metadata"]
                 entry = table.named(resource.kind, str(meta.get("namespace") or ""), str(meta["name"]))
                 seen = read_job(obj, entry.seen if entry is not None else None)
                 if seen is not None:
                     table.job_seen(seen)
-        for obj in (await self._api.list(WORKLOADS, label_selector=names.KUEUE_JOB_UID)).items:
+        async for obj in self._listed(WORKLOADS, names.KUEUE_JOB_UID):
             table.workload_seen(read_workload(obj))
-        for obj in (await self._api.list(MANIFEST_WORKS, label_selector=names.JOB_UID)).items:
+        async for obj in self._listed(MANIFEST_WORKS, names.JOB_UID):
             work = read_work(obj)
             if work is not None:
                 table.work_seen(work)
+
+    async def _listed(self, resource: Resource, selector: str) -> AsyncIterator[Object]:
+        async for page in pages_of(self._api, resource, label_selector=selector):
+            for obj in page.items:
+                yield obj

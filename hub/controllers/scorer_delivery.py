@@ -79,7 +79,7 @@ class ScorerDelivery:
 
     def look(self) -> None:
         """Submits what has to be written."""
-        if self._roster.unsure(ADD_ON):
+        if self._roster.unknown(ADD_ON):
             # A hub that has just started takes nothing from anybody before it knows what is to be asked.
             return
         for cluster in self._roster.clusters:

@@ -11,11 +11,13 @@ from typing import Any, Final
 
 from hub.api.errors import AlreadyExistsError, NotFoundError
 from hub.api.resource import CLUSTER_SCORINGS
+from hub.controllers.logs import logger
 from hub.controllers.scorer_roster import ScorerRoster
 from hub.controllers.writes import Create, MergePatch, Write, WriteKey, Writes
 from hub.scoring.dynamic.policy import AGENT
 
 Json = dict[str, Any]
+_log = logger(__name__)
 _TOGETHER: Final = 0.05
 _AGAIN: Final = 2.0
 """Seconds after which a cluster is told again where its namespace was not there yet."""
@@ -59,11 +61,13 @@ class ScorerOrders:
     def look(self) -> None:
         """Submits what has to be written."""
         self._timer = None
-        if self._roster.unsure(AGENT):
-            # A hub that has just started: what is asked now goes on until it is known what is to be asked.
-            return
+        unknown = self._roster.unknown(AGENT)
         for cluster in self._roster.clusters:
             wanted = self._roster.ordered(cluster)
+            if unknown:
+                # A hub that has just started: what was asked goes on until it is known what is to be asked.
+                kept = [order for order in _scorers(self._objects.get(cluster)) if order["scorer"] in unknown]
+                wanted = sorted([*wanted, *kept], key=lambda order: str(order["scorer"]))
             if wanted != _scorers(self._objects.get(cluster)):
                 key = WriteKey(CLUSTER_SCORINGS, cluster, cluster)
                 self._writes.submit(
@@ -95,6 +99,8 @@ class ScorerOrders:
     def _refused(self, key: WriteKey, error: Exception) -> None:
         if isinstance(error, NotFoundError | AlreadyExistsError):
             self.wake(_AGAIN)
+        else:
+            _log.error("an agent cannot be told what to ask", cluster=key.namespace, why=str(error))
 
 
 def _scorers(obj: Json | None) -> list[Any]:

@@ -79,20 +79,26 @@ class ScorerRoster:
         """Every cluster that could be scored, by name."""
         return tuple(sorted(self._clusters))
 
-    def unsure(self, scored_by: str) -> bool:
-        """Whether there is a scorer for these to ask of which nobody has heard yet what there is to ask."""
-        return any(
-            state.spec is not None and state.healthy is None and self.policy_of(key)[0].scored_by == scored_by
+    def unknown(self, scored_by: str) -> frozenset[str]:
+        """Scorers for these to ask of which nobody can say yet what there is to ask (``NAMESPACE/NAME``): their own
+        configuration has not been read."""
+        return frozenset(
+            f"{key[0]}/{key[1]}"
             for key, state in self._states.items()
+            if state.plan is None and state.problem is None and self.policy_of(key)[0].scored_by == scored_by
         )
 
     def ordered(self, cluster: str) -> list[Json]:
-        """What our agent of a cluster is to ask: the healthy scorers that are left to agents, by name."""
+        """What our agent of a cluster is to ask: the scorers that are left to agents, by name.
+
+        Those that do not answer the hub as well: an agent finds out by itself, and a scorer that starts again is no
+        reason to write to every cluster twice.
+        """
         found = []
         for key in sorted(self._states):
             state = self._states[key]
             plan = state.plan
-            if plan is None or state.problem is not None or not state.healthy or plan.policy.scored_by != AGENT:
+            if plan is None or state.problem is not None or plan.policy.scored_by != AGENT:
                 continue
             if cluster in state.concerned:
                 asked = question(plan, route(plan, state.targets, cluster, self._clusters[cluster][0]), cluster)

@@ -15,7 +15,7 @@ from hub.api.errors import InvalidObjectError
 from hub.api.fleetjob import MAX_TASKS
 from hub.api.timestamps import parse_duration, parse_time
 from hub.fleet.shape import TaskShape, amount_of, task_shape
-from hub.jobs.gang import gang_of
+from hub.jobs.gang import gang_of, pods_together, refuse_pod_sets
 from hub.placement.profiles import with_profile
 from hub.placement.rule import ClusterRule
 from hub.placement.rules import parse_rule
@@ -135,6 +135,7 @@ class JobSpec:
                 f"is {restart}; a task is started again by spec.retry only: leave it out or write Never",
                 field="spec.template.spec.restartPolicy",
             )
+        refuse_pod_sets(template)
         gang, shape, domains = gang_of(spec, tasks, _shape(template, _gpu(gpu)))
         rule = None if reference else _rule(meta, spec)
         if gang and rule is not None and rule.spread:
@@ -193,6 +194,13 @@ class JobSpec:
         indexed = spec.get("completionMode") == "Indexed"
         per_index = _seconds(spec, "backoffLimitPerIndex", low=0)
         total = _seconds(spec, "backoffLimit", low=0)
+        gang, shape, domains = pods_together(template, _shape(template, None))
+        fewest = _written(annotations, names.MIN_PARALLELISM, "metadata.annotations")
+        if gang and fewest is not None and fewest < min(tasks, parallelism):
+            raise InvalidObjectError(
+                "pods that are placed together start all at once: leave it out, or the topology of the pod template",
+                field=f"metadata.annotations[{names.MIN_PARALLELISM}]",
+            )
         return JobSpec(
             kind="Job",
             **_identity(meta),
@@ -200,7 +208,9 @@ class JobSpec:
             tasks=tasks,
             parallelism=min(tasks, max(parallelism, 1)),
             template=template,
-            shape=_shape(template, None),
+            shape=shape,
+            gang=gang,
+            domains=domains,
             rule=with_profile(ClusterRule(namespace=str(meta.get("namespace") or "default")), annotations),
             priority_class=str((meta.get("labels") or {}).get(names.PRIORITY_CLASS) or ""),
             pod_priority=_pod_priority(template),
@@ -213,7 +223,7 @@ class JobSpec:
             checkpoint=_duration(annotations, names.CHECKPOINT_INTERVAL, "metadata.annotations"),
             restart_cost=_duration(annotations, names.RESTART_COST, "metadata.annotations", zero=True) or 0.0,
             max_execution=_written(meta.get("labels") or {}, names.MAX_EXEC_TIME, "metadata.labels"),
-            min_parallelism=_written(annotations, names.MIN_PARALLELISM, "metadata.annotations"),
+            min_parallelism=fewest,
             slice_deadline=_seconds(spec, "activeDeadlineSeconds", low=0),
             ttl=_seconds(spec, "ttlSecondsAfterFinished", low=0),
         )

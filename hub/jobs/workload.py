@@ -58,6 +58,8 @@ def workload_object(spec: JobSpec, priority: int = 0) -> Json:
         pods["minCount"] = min(spec.min_parallelism or 1, pods["count"])
     if spec.shape.domain:
         pods["topologyRequest"] = {"required": spec.shape.domain}
+    elif spec.kind == "Job" and spec.gang:
+        pods["topologyRequest"] = {"preferred": spec.domains[0]} if spec.domains else {"unconstrained": True}
     wanted: Json = {"queueName": spec.queue, "podSets": [pods], "priority": priority, "active": not spec.suspend}
     if spec.max_execution is not None:
         wanted["maximumExecutionTimeSeconds"] = max(1, round(spec.max_execution))

@@ -16,6 +16,7 @@ from hub.api.resource import (
     CLUSTER_CAPACITIES,
     CLUSTER_ROLE_BINDINGS,
     CLUSTER_ROLES,
+    CLUSTER_SCORINGS,
     LEASES,
     MANAGED_CLUSTERS,
     MANIFEST_WORKS,
@@ -42,6 +43,8 @@ def agent_role() -> Json:
         _rule(["list", "watch"], TASK_LOG_REQUESTS),
         _rule(["patch"], TASK_LOG_REQUESTS, "status"),
         _rule(["get", "create"], TASK_LOGS),
+        _rule(["list", "watch"], CLUSTER_SCORINGS),
+        _rule(["patch"], CLUSTER_SCORINGS, "status"),
     ]
     return _object(CLUSTER_ROLES, {"name": AGENT_ROLE}, rules=rules)
 

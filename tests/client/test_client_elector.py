@@ -97,6 +97,23 @@ async def test_a_restarted_hub_of_the_same_name_begins_a_new_term(lease_api: Fak
     assert again.term == 2
 
 
+async def test_a_standby_looks_again_when_the_lease_that_it_saw_expires_and_not_a_period_later(
+    lease_api: FakeApi,
+) -> None:
+    clock = Clock()
+    one, two = elector(lease_api, "one", clock), elector(lease_api, "two", clock)
+    assert two._pause() == 2.0, "nothing is seen yet"
+    await one.step()
+    await two.step()
+    assert two._pause() == 2.0
+    clock.seconds += 14.5
+    assert two._pause() == pytest.approx(0.51)
+    assert one._pause() == 2.0, "a leader renews as always"
+    clock.seconds += two._pause()
+    await two.step()
+    assert two.is_leader
+
+
 def test_periods_that_cannot_work_are_refused(lease_api: FakeApi) -> None:
     with pytest.raises(ValueError, match="renew_deadline"):
         Elector(lease_api, "hubs", "hub", "one", lease_duration=5, renew_deadline=10.0)

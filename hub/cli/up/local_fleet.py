@@ -23,6 +23,7 @@ from hub.api.resource import MANAGED_CLUSTERS
 from hub.apiserver.certificates import authority
 from hub.apiserver.kubeconfig import write_kubeconfig
 from hub.cli.connection import home
+from hub.cli.up.access import let_sites_join
 from hub.cli.up.datadir import Paths, choose_port, ensure_token, write_private
 from hub.cli.up.processes import ProcessGroup, ProcessSpec
 from hub.cli.up.prometheus import prometheus_binary, prometheus_process
@@ -89,6 +90,7 @@ class LocalFleet:
             from hub.controllers.bootstrap import bootstrap
 
             await bootstrap(api)
+            await let_sites_join(api, self.site_names)
             metrics = {name: free_port() for name in self.site_names}
             await self.processes.start(
                 [
@@ -115,7 +117,7 @@ class LocalFleet:
     def _api_process(self, port: int, hub_port: int) -> ProcessSpec:
         argv = (
             *(sys.executable, "-m", "hub.apiserver", "--data", str(self.paths.api)),
-            *("--listen", f"127.0.0.1:{port}", "--self-signed", "--authorization-mode", "AlwaysAllow"),
+            *("--listen", f"127.0.0.1:{port}", "--self-signed"),
             *("--aggregate", f"visibility.kueue.x-k8s.io=http://127.0.0.1:{hub_port}"),
         )
         return ProcessSpec("api", argv, self.paths.log("api"))

@@ -90,6 +90,8 @@ class Webhooks:
             settings.scanning.disabled = True
             settings.admission.server = self._serve  # type: ignore[assignment,unused-ignore]
             logging.getLogger("kopf").setLevel(logging.WARNING)
+            # That somebody wrote something wrong is told to them; to us it is no error.
+            logging.getLogger("kopf.objects").addFilter(lambda record: "Webhook " not in record.getMessage())
             await kopf.operator(
                 registry=registry, settings=settings, standalone=True, clusterwide=True, stop_flag=self._stop
             )
