@@ -19,8 +19,9 @@ from typing import Final
 from hub.api.reasons import Reason
 from hub.planner.cycle import PASSES, Cycle
 from hub.planner.plan import Plan, Refusal, Snapshot
+from hub.planner.standing import Standing
 from hub.queueing.demand import Demand
-from hub.queueing.fleet.entitlement import Order
+from hub.queueing.fleet.claim import Order
 from hub.queueing.objects import FlavorResource
 from hub.queueing.quotas import Denial
 
@@ -57,6 +58,7 @@ class Backlog:
         self._known: dict[str, tuple[Demand, Hashable]] = {}
         self._numbers: dict[Hashable, int] = {}
         self._cycle: Cycle | None = None
+        self._standing: Standing | None = None
         self._uses: frozenset[tuple[int, FlavorResource]] = frozenset()
         for demand in demands:
             self.put(demand)
@@ -93,9 +95,12 @@ class Backlog:
 
     def decide(self, snapshot: Snapshot) -> Plan:
         """About everyone that waits, whatever `snapshot.demands` says. Refusals are of those that were looked at."""
+        standing, self._standing = self._standing, None
+        if standing is None or standing.quotas is not snapshot.quotas or standing.crowded:
+            standing = Standing(snapshot.quotas)
         while True:
             shown = tuple(demand for lane in self._lanes.values() for demand in lane.waiting[: lane.shown])
-            cycle = Cycle(replace(snapshot, demands=shown))
+            cycle = Cycle(replace(snapshot, demands=shown), standing)
             cycle.run()
             roomy = self._roomy(cycle)
             short = [lane for lane in self._lanes.values() if not self._closed(lane, cycle, roomy) and lane.hides]
@@ -103,7 +108,7 @@ class Backlog:
                 break
             for lane in short:
                 lane.shown *= 4
-        self._cycle = cycle
+        self._cycle, self._standing = cycle, standing
         self._uses = self._wants(cycle)
         decided = cycle.plan()
         for lane in self._lanes.values():
@@ -158,14 +163,11 @@ class Backlog:
             for option in options:
                 for key, each in option.choice.requests:
                     total[key] = total.get(key, 0) + each * slots
+        for one in cycle.claims.held if wanted else ():
+            for key, value in one.amounts if one.queue in wanted else ():
+                wanted[one.queue][key] = wanted[one.queue].get(key, 0) + value
         roomy: set[str] = set()
         for name, total in wanted.items():
-            for (_, queue_name), holder in cycle.claims.holders.items():
-                if queue_name != name:
-                    continue
-                for one in (*holder.staying, *holder.leaving):
-                    for key, value in one.amounts:
-                        total[key] = total.get(key, 0) + value
             apart = cycle.claims.apart.get(name, {})
             if all(cycle.ledger.potential(name, key) - apart.get(key, 0) >= value for key, value in total.items()):
                 roomy.add(name)
@@ -179,7 +181,7 @@ class Backlog:
             if progress is None or progress.denial is None or progress.slots or progress.promised:
                 continue
             queue = progress.queue
-            claim = cycle.claims.claims.get((demand.key, queue.name)) if queue is not None else None
+            claim = cycle.claims.of(demand.key, queue.name) if queue is not None else None
             if claim is not None and claim.most and not (queue is not None and queue.name in roomy):
                 continue
             denial = progress.denial

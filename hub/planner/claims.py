@@ -1,31 +1,31 @@
 """What every job wants in all, running and waiting together, as claims on its quota tree; and what it is entitled to.
 
 Nothing here may depend on who runs now: a job that is placed or taken back must not change anyone's entitlement. So a
-claim is made of what the job says, of quotas, and of what empty clusters could hold.
+claim is made of what the job says, of quotas, and of what empty clusters could hold. Claims that were made for an
+earlier decision are kept where nothing about them changed (hub/planner/standing.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 
 from hub.placement.rule import ClusterRule
 from hub.planner.empty import Empty, Way
 from hub.planner.places import Option, Places
 from hub.planner.plan import HeldSlice, Snapshot
+from hub.planner.standing import Asked, ClaimKey, Filled, Standing, Wants
 from hub.planner.views import part
 from hub.queueing.demand import Demand
-from hub.queueing.fleet.entitlement import Claim, Grant, Tree, fill, queues_of
-from hub.queueing.fleet.entitlement import Option as Amounts
-from hub.queueing.fleet.rights import may_take
-from hub.queueing.objects import ClusterQueue, FlavorResource
+from hub.queueing.fleet.claim import Claim, Grant, Roll
+from hub.queueing.fleet.claim import Option as Amounts
+from hub.queueing.fleet.entitlement import Tree, fill, queues_of
+from hub.queueing.objects import ClusterQueue
 from hub.queueing.quotas import Denial
 from hub.queueing.tree import QuotaTree
 from hub.queueing.usage import TreeUsage
 
 _ANYWHERE = ClusterRule()
-ClaimKey = tuple[str, str]
-"""(job, ClusterQueue)"""
 Ways = tuple[Way, ...]
 
 
@@ -55,21 +55,10 @@ class Holder:
         return max(0, self.slots - self.entitled)
 
 
-@dataclass(slots=True, eq=False)
-class _Wants:
-    queue: ClusterQueue
-    demand: Demand | None = None
-    held: list[HeldSlice] = field(default_factory=list)
-
-    @property
-    def bounds(self) -> tuple[int, int] | None:
-        return self.demand.bounds if self.demand is not None else self.held[0].bounds
-
-
 class Claims:
-    """`grants`: all that is entitled, in the order in which it comes. `holders`: by claim, those who have something.
+    """Of one cycle. `grants`: what those that ask are entitled to, in the order in which it comes.
 
-    `extras`: by claim, what elastic jobs want beyond their minimum.
+    `standing` is brought up to date, and `options` and `route` are asked about what is new in it.
     """
 
     def __init__(
@@ -78,154 +67,250 @@ class Claims:
         places: Places,
         route: Callable[[Demand], ClusterQueue | Denial],
         options: Callable[[ClusterQueue, Demand | HeldSlice], tuple[Option, ...] | Denial],
-        number: Callable[[object], int],
+        standing: Standing,
     ) -> None:
-        self._snapshot, self._places, self._options, self._number = snapshot, places, options, number
-        self.holders: dict[ClaimKey, Holder] = {}
-        self.claims: dict[ClaimKey, Claim] = {}
-        self.extras: dict[ClaimKey, Claim] = {}
+        self._snapshot, self._places, self._options = snapshot, places, options
+        self._standing = standing
         self._ways: dict[int, Ways] = {}
-        self._kinds: dict[object, int] = {}
-        self._sets: dict[tuple[object, ...], tuple[tuple[Amounts, ...], Ways]] = {}
-        trees: dict[int, tuple[QuotaTree, list[Claim]]] = {}
-        for key, wants in self._wants(route).items():
-            tree = snapshot.quotas.trees[wants.queue.name]
-            claim = self._claim(key, wants, tree)
-            if claim is None:
-                continue
-            self.claims[key] = claim
-            trees.setdefault(id(tree), (tree, []))[1].append(claim)
-            extra = self._extra(claim, wants)
-            if extra is not None:
-                self.extras[key] = extra
-                trees[id(tree)][1].append(extra)
-            if wants.held:
-                self.holders[key] = Holder(
-                    claim,
-                    [held for held in wants.held if not held.leaving],
-                    [held for held in wants.held if held.leaving],
-                    extra,
-                )
-        apart = self.apart = self._apart()
-        queues = dict(snapshot.quotas.queues)
-        ordered = sorted(trees.values(), key=lambda entry: (entry[0].root.is_queue, entry[0].root.name))
-        parts = [Tree(self._base(tree, apart), queues_of(tree, queues), claims) for tree, claims in ordered]
+        self._possible: dict[tuple[object, ...], tuple[tuple[Amounts, ...], Ways]] = {}
+        self._holders: dict[ClaimKey, Holder] = {}
+        changed = standing.follow(snapshot.held, snapshot.demands, route)
+        self.apart = standing.apart(snapshot.usage)
+        changed |= self._paid_otherwise()
+        touched = self._enroll(changed)
         # Whether it can matter to whom room belongs: somebody may take from others, or is given back to.
-        self.contested = bool(self.extras) or any(may_take(queue) for queue in snapshot.quotas.queues.values())
-        space = Empty(places.fleet, self._ways) if self.contested else None
-        self.grants: list[Grant] = fill(parts, fair=snapshot.policy.fair, space=space)
+        self.contested = standing.contested or bool(standing.elastic)
+        self.grants: list[Grant] = self._fill(touched)
+
+    def of(self, job: str, queue: str) -> Claim | None:
+        wants = self._standing.wants.get((job, queue))
+        return wants.claim if wants is not None else None
+
+    @property
+    def claims(self) -> dict[ClaimKey, Claim]:
+        return {key: wants.claim for key, wants in self._standing.wants.items() if wants.claim is not None}
+
+    @property
+    def extras(self) -> dict[ClaimKey, Claim]:
+        """What elastic jobs want beyond their minimum."""
+        return {key: wants.extra for key, wants in self._standing.wants.items() if wants.extra is not None}
+
+    def holder(self, claim: Claim) -> Holder | None:
+        """None: nothing of it runs."""
+        key = claim.key, claim.queue
+        found = self._holders.get(key)
+        if found is None:
+            held = self._standing.wants[key].held
+            if not held:
+                return None
+            found = self._holder(key, self._standing.wants[key])
+        return found
+
+    def holding(self, held: HeldSlice) -> Holder:
+        """Whose slice it is. Raises KeyError for a slice of a queue that is not known."""
+        key = held.key, held.queue
+        return self._holders.get(key) or self._holder(key, self._standing.wants[key])
+
+    def _holder(self, key: ClaimKey, wants: Wants) -> Holder:
+        assert wants.claim is not None, "who has no claim has no slice that counts"
+        found = self._holders[key] = Holder(
+            wants.claim,
+            [one for one in wants.held if not one.leaving],
+            [one for one in wants.held if one.leaving],
+            wants.extra,
+        )
+        return found
+
+    @property
+    def elastic(self) -> list[Holder]:
+        """Who runs and claims something beyond a minimum, in the order of jobs and queues."""
+        wants = self._standing.wants
+        keys = [key for key in sorted(self._standing.elastic) if wants[key].held]
+        return [self._holders.get(key) or self._holder(key, wants[key]) for key in keys]
+
+    @property
+    def held(self) -> Iterator[HeldSlice]:
+        """All slices that somebody pays for."""
+        return (one for wants in self._standing.wants.values() if wants.claim is not None for one in wants.held)
+
+    def beyond(self, tree: QuotaTree) -> Iterator[Holder]:
+        """Who runs with more than he is entitled to, in the order of claims."""
+        roll = self._standing.rolls.get(id(tree))
+        seen: set[int] = set()
+        for claim in roll.claims if roll is not None else ():
+            if claim.entitled < claim.count:
+                holder = self.holder(claim)
+                if holder is not None and holder.surplus and id(holder) not in seen:
+                    seen.add(id(holder))
+                    yield holder
+
+    @property
+    def leaving(self) -> list[HeldSlice]:
+        """Every slice that was told to go, or to give slots back."""
+        return sorted(self._standing.leaving.values(), key=lambda held: (held.key, held.epoch, held.work))
 
     def preferred(self, grant: Grant) -> Option | None:
         """How the grant would be paid; None: as the slice that runs already is."""
-        ways = self._ways[grant.claim.kind]
+        ways = self.ways(grant.claim.kind)
         return ways[grant.option].option if grant.option < len(ways) else None
 
-    def _wants(self, route: Callable[[Demand], ClusterQueue | Denial]) -> dict[ClaimKey, _Wants]:
-        quotas = self._snapshot.quotas
-        found: dict[ClaimKey, _Wants] = {}
-        for held in sorted(self._snapshot.held, key=lambda held: (held.key, held.epoch, held.work)):
-            queue = quotas.queues.get(held.queue)
-            if queue is None or held.queue not in quotas.trees or held.slots <= 0:
-                continue
-            key = (held.key, queue.name)
-            wants = found.get(key)
-            if wants is None:
-                wants = found[key] = _Wants(queue)
-            wants.held.append(held)
-        for demand in self._snapshot.demands:
-            if demand.problem or not demand.groups:
-                continue
-            paying = route(demand)
-            if isinstance(paying, Denial):
-                continue
-            key = (demand.key, paying.name)
-            wants = found.get(key)
-            if wants is None:
-                wants = found[key] = _Wants(paying)
-            wants.demand = demand
+    def ways(self, kind: int) -> Ways:
+        """In which claims of that kind may be paid and placed, in the order of their options."""
+        found = self._ways.get(kind)
+        if found is None:
+            alike = self._standing.alike[kind]
+            found = self._ways[kind] = self._possibly(alike)[1] if alike else ()
         return found
 
-    def _claim(self, key: ClaimKey, wants: _Wants, tree: QuotaTree) -> Claim | None:
-        demand, held = wants.demand, wants.held
-        count = self._count(wants)
-        if count <= 0:
-            return None
-        if demand is not None:
-            gang, order = demand.gang, demand.order
-        else:
-            gang = held[0].gang
-            order = (-held[0].priority, held[0].created, held[0].key, held[0].uid)
-        if wants.bounds is not None:
-            # What it starts with, and is never made smaller than; the rest is its extra claim.
-            gang, count = True, max(1, min(count, wants.bounds[0]))
-        amounts, ways, alike = self._payable(wants, count if gang else 1)
-        if not amounts:
-            return None
-        kind = self._kinds.setdefault((alike, count if gang else 0), len(self._kinds))
-        self._ways.setdefault(kind, ways)
-        return Claim(key[0], order, tree.position[wants.queue.name], amounts, count, gang, kind)
+    def _paid_otherwise(self) -> set[ClaimKey]:
+        """Whose ways to pay are others because clusters are."""
+        standing = self._standing
+        moved = set()
+        for alike, asked in standing.asked.items():
+            if asked.rule is not None and self._possibly(alike)[0] != standing.amounts[alike]:
+                moved.add(alike)
+        if not moved:
+            return set()
+        for alike in moved:
+            standing.amounts[alike] = self._possibly(alike)[0]
+        return {key for key, wants in standing.wants.items() if wants.alike in moved or wants.more_alike in moved}
 
-    def _extra(self, base: Claim, wants: _Wants) -> Claim | None:
-        if wants.bounds is None:
+    def _enroll(self, changed: set[ClaimKey]) -> bool:
+        """Makes the claims anew that follow from what changed; whether any did."""
+        standing = self._standing
+        gone: dict[int, list[Claim]] = {}
+        came: dict[int, list[Claim]] = {}
+        for key in sorted(changed):
+            wants = standing.wants[key]
+            tree = standing.quotas.trees[key[1]]
+            standing.trees[id(tree)] = tree
+            gone.setdefault(id(tree), []).extend(wants.claims)
+            wants.claim = self._claim(key, wants, tree)
+            wants.extra = self._extra(wants)
+            came.setdefault(id(tree), []).extend(wants.claims)
+            if wants.extra is not None:
+                standing.elastic.add(key)
+            else:
+                standing.elastic.discard(key)
+            if wants.claim is not None:
+                continue
+            if wants.demand is None and not wants.held:
+                del standing.wants[key]
+        for number in gone.keys() | came.keys():
+            roll = standing.rolls.get(number)
+            if roll is None:
+                roll = standing.rolls[number] = Roll()
+            roll.change(gone.get(number, ()), came.get(number, ()))
+        return bool(gone or came)
+
+    def _fill(self, touched: bool) -> list[Grant]:
+        standing, fair = self._standing, self._snapshot.policy.fair
+        claimed = {number: roll for number, roll in standing.rolls.items() if len(roll)}
+        placed = self.contested and any(
+            asked.rule is not None and standing.amounts[alike] for alike, asked in standing.asked.items()
+        )
+        known = standing.filled
+        if known is not None and not touched and not placed and (known.apart, known.fair) == (self.apart, fair):
+            return known.grants
+        queues = dict(standing.quotas.queues)
+        ordered = sorted((standing.trees[number] for number in claimed), key=lambda t: (t.root.is_queue, t.root.name))
+        parts = [Tree(self._base(tree), queues_of(tree, queues), claimed[id(tree)]) for tree in ordered]
+        grants = fill(parts, fair=fair, space=Empty(self._places.fleet, self.ways) if placed else None)
+        standing.filled = Filled(grants, self.apart, fair)
+        return grants
+
+    def _claim(self, key: ClaimKey, wants: Wants, tree: QuotaTree) -> Claim | None:
+        demand, held = wants.demand, wants.held
+        count = _count(wants)
+        standing = self._standing
+        if count <= 0:
+            standing.ask(wants, ())
             return None
-        more = min(self._count(wants), wants.bounds[1]) - base.count
+        one: Demand | HeldSlice = demand if demand is not None else held[0]
+        gang = one.gang
+        if one.bounds is not None:
+            # What it starts with, and is never made smaller than; the rest is its extra claim.
+            gang, count = True, max(1, min(count, one.bounds[0]))
+        rule = (one.rule or _ANYWHERE) if one.place else None
+        number, together = standing.numbers.of, count if gang else 1
+        alike: tuple[object, ...] = (wants.queue.name, number(one.shape), number(rule), one.place, together)
+        standing.ask(wants, alike)
+        amounts = standing.amounts.get(alike)
+        if amounts is None:
+            standing.asked[alike] = Asked(wants.queue, one, rule, together)
+            amounts = standing.amounts[alike] = self._possibly(alike)[0]
+        known: object = alike
+        if not amounts:
+            if not held:
+                return None
+            # It runs, whatever queues and clusters say now.
+            amounts = (part(held[0], 1),)
+            alike, known = (), amounts
+        kind = standing.kinds.setdefault((known, count if gang else 0), len(standing.kinds))
+        standing.alike.setdefault(kind, alike)
+        # A job that was moved to another queue has claims in both.
+        order = (-one.priority, one.created, one.key, f"{one.uid}/{key[1]}")
+        asks = demand is not None or any(one.leaving or one.spare for one in held)
+        return Claim(key[0], order, tree.position[key[1]], amounts, count, gang, kind, key[1], asks)
+
+    def _extra(self, wants: Wants) -> Claim | None:
+        base = wants.claim
+        one: Demand | HeldSlice | None = wants.demand or next(iter(wants.held), None)
+        if base is None or one is None or one.bounds is None:
+            return None
+        more = min(_count(wants), one.bounds[1]) - base.count
         if more <= 0:
             return None
-        amounts, ways, alike = self._payable(wants, 1)
-        kind = self._kinds.setdefault((alike, 0), len(self._kinds))
-        self._ways.setdefault(kind, ways)
-        return Claim(base.key, base.order, base.position, amounts, more, gang=False, kind=kind, base=base)
+        standing = self._standing
+        alike = (*wants.alike[:-1], 1)
+        standing.ask_more(wants, alike)
+        amounts = standing.amounts.get(alike)
+        if amounts is None:
+            before = standing.asked[wants.alike]
+            standing.asked[alike] = Asked(before.queue, before.one, before.rule, 1)
+            amounts = standing.amounts[alike] = self._possibly(alike)[0]
+        known: object = alike
+        if not amounts:
+            if not wants.held:
+                return None
+            amounts = (part(wants.held[0], 1),)
+            alike, known = (), amounts
+        kind = standing.kinds.setdefault((known, 0), len(standing.kinds))
+        standing.alike.setdefault(kind, alike)
+        return replace(base, options=amounts, count=more, gang=False, kind=kind, base=base)
 
-    @staticmethod
-    def _count(wants: _Wants) -> int:
-        """Slots that it could use at once."""
-        demand = wants.demand
-        waiting = min(demand.slots, demand.waiting) if demand is not None else 0
-        return sum(one.slots + one.spare for one in wants.held) + max(0, waiting)
-
-    def _payable(self, wants: _Wants, together: int) -> tuple[tuple[Amounts, ...], Ways, object]:
-        """What a slot takes in each way in which the job could ever run, and what is equal for all that are alike."""
-        one: Demand | HeldSlice = wants.demand if wants.demand is not None else wants.held[0]
-        rule = (one.rule or _ANYWHERE) if one.place else None
-        key = (wants.queue.name, self._number(one.shape), self._number(rule), one.place, together)
-        known = self._sets.get(key)
-        if known is None:
-            known = self._sets[key] = self._possible(wants.queue, one, rule, together)
-        if known[0] or not wants.held:
-            return *known, key
-        # It runs, whatever queues and clusters say now.
-        amounts = (part(wants.held[0], 1),)
-        return amounts, (), amounts
-
-    def _possible(
-        self, queue: ClusterQueue, one: Demand | HeldSlice, rule: ClusterRule | None, together: int
-    ) -> tuple[tuple[Amounts, ...], Ways]:
-        found = self._options(queue, one)
-        if isinstance(found, Denial):
-            return (), ()
-        if rule is None:
-            ways = tuple(Way(option, None) for option in found)
-        else:
-            allowed = self._places.allowed(rule)
-            workers = self._places.workers(queue.name)
-            if workers is not None:
-                allowed = allowed & workers
-            ways = tuple(Way(o, allowed) for o in found if (allowed & (o.capacity >= together)).any())
-        return tuple(way.option.choice.requests for way in ways), ways
-
-    def _apart(self) -> Mapping[str, Mapping[FlavorResource, int]]:
-        """What is used but by no slice that is known: it stays whatever is decided."""
-        found = {queue: dict(used) for queue, used in self._snapshot.usage.items()}
-        for held in self._snapshot.held:
-            used = found.get(held.queue)
-            if used is not None:
-                for key, value in held.amounts:
-                    used[key] = used.get(key, 0) - value
+    def _possibly(self, alike: tuple[object, ...]) -> tuple[tuple[Amounts, ...], Ways]:
+        """What a slot takes in each way in which it could ever run."""
+        found = self._possible.get(alike)
+        if found is None:
+            found = self._possible[alike] = self._ways_of(self._standing.asked[alike])
         return found
 
-    @staticmethod
-    def _base(tree: QuotaTree, apart: Mapping[str, Mapping[FlavorResource, int]]) -> TreeUsage:
+    def _ways_of(self, asked: Asked) -> tuple[tuple[Amounts, ...], Ways]:
+        found = self._options(asked.queue, asked.one)
+        if isinstance(found, Denial):
+            return (), ()
+        if asked.rule is None:
+            ways = tuple(Way(option, None) for option in found)
+        else:
+            allowed = self._places.allowed(asked.rule)
+            workers = self._places.workers(asked.queue.name)
+            if workers is not None:
+                allowed = allowed & workers
+            ways = tuple(Way(o, allowed) for o in found if (allowed & (o.capacity >= asked.together)).any())
+        return tuple(way.option.choice.requests for way in ways), ways
+
+    def _base(self, tree: QuotaTree) -> TreeUsage:
         usage = TreeUsage(tree)
         for name, position in tree.position.items():
-            usage.add(position, ((key, value) for key, value in apart.get(name, {}).items() if value > 0))
+            taken = self.apart.get(name)
+            if taken:
+                usage.add(position, ((key, value) for key, value in taken.items() if value > 0))
         return usage
+
+
+def _count(wants: Wants) -> int:
+    """Slots that it could use at once."""
+    demand = wants.demand
+    waiting = min(demand.slots, demand.waiting) if demand is not None else 0
+    return sum(one.slots + one.spare for one in wants.held) + max(0, waiting)

@@ -26,6 +26,7 @@ from hub.planner.plan import Admission, HeldSlice, Plan, Refusal, Snapshot
 from hub.planner.progress import Part, Progress, Take
 from hub.planner.promises import Promises
 from hub.planner.refusals import shortage
+from hub.planner.standing import Standing
 from hub.planner.together import Together
 from hub.planner.turns import Grow, Return, Turn, turns
 from hub.planner.views import View, Views
@@ -52,7 +53,8 @@ def in_order(demands: Iterable[Demand]) -> list[Demand]:
 class Cycle:
     """The state of one cycle: what is left of quota and room, and what was decided so far."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: Snapshot, standing: Standing | None = None) -> None:
+        """`standing`: what is kept of earlier decisions about the same quotas; it is brought up to date."""
         self.snapshot = snapshot
         self.filling = Filling(snapshot)
         self.ledger, self.places = self.filling.ledger, self.filling.places
@@ -60,10 +62,10 @@ class Cycle:
         self._routes: dict[tuple[str, str], ClusterQueue | Denial] = {}
         self._blocked: dict[str, str] = {}
         self._refused: dict[tuple[object, ...], Denial] = {}
-        self.claims = Claims(snapshot, self.places, self.route, self.options, self.filling.number)
+        self.claims = Claims(snapshot, self.places, self.route, self.options, standing or Standing(snapshot.quotas))
         self.turns: list[Turn | Return | Grow] = turns(self.claims, in_order(snapshot.demands), self.route)
         self._next = 0
-        self._views = Views(View(self.ledger, self.places), snapshot.held)
+        self._views = Views(View(self.ledger, self.places), self.claims.leaving)
         self._promises = Promises(snapshot, self.filling, self._views, self.claims)
         self._growing = Growing(snapshot, self.filling, self._views, self._promises, snapshot.quotas.route)
         self._batches = Together(self)

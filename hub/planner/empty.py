@@ -7,7 +7,7 @@ is entitled to because of it. It reads nothing of who runs now.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from hub.api import names
 from hub.fleet.fleet import Fleet
 from hub.fleet.shape import TaskShape
 from hub.planner.places import Mask, Option
-from hub.queueing.fleet.entitlement import Claim
+from hub.queueing.fleet.claim import Claim
 
 Counts = NDArray[np.int64]
 # Of GPUs thousandths are counted, so that parts of one add up.
@@ -40,9 +40,9 @@ class Way:
 
 
 class Empty:
-    """`ways`: by kind of claim, for each of its options."""
+    """`ways`: of a kind of claim, for each of its options."""
 
-    def __init__(self, fleet: Fleet, ways: Mapping[int, tuple[Way, ...]]) -> None:
+    def __init__(self, fleet: Fleet, ways: Callable[[int], tuple[Way, ...]]) -> None:
         self._fleet, self._ways = fleet, ways
         self._free: dict[str, Counts] = {}
         self._held: dict[str, Counts] | None = None
@@ -82,7 +82,7 @@ class Empty:
 
     def _way(self, claim: Claim, option: int) -> Way | None:
         """None: it needs no room that could be short."""
-        ways = self._ways[claim.kind]
+        ways = self._ways(claim.kind)
         way = ways[option] if option < len(ways) else None
         return way if way is not None and way.allowed is not None else None
 

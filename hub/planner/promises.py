@@ -32,7 +32,7 @@ class Promises:
         self._shrinking = Shrinking(snapshot, claims, self._victims)
         self._reservations = Reservations(snapshot, views)
         self._promised: dict[str, None] = {}
-        self._leaving = [held.key for held in snapshot.held if held.stays < held.slots]
+        self._leaving = [held.key for held in claims.leaving]
         self.preemptions: list[Preemption] = []
 
     @property

@@ -111,8 +111,8 @@ class Shrinking:
     def _candidates(self) -> list[_Candidate]:
         found = [
             _Candidate(held, holder)
-            for key, holder in self._claims.holders.items()
-            if key in self._claims.extras and _spared(holder) > 0
+            for holder in self._claims.elastic
+            if _spared(holder) > 0
             for held in holder.staying
             if held.work not in self._busy and held.amounts
         ]

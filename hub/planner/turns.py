@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from hub.planner.claims import ClaimKey, Claims, Holder
+from hub.planner.claims import Claims, Holder
 from hub.planner.places import Option
 from hub.planner.plan import HeldSlice
+from hub.planner.standing import ClaimKey
 from hub.queueing.demand import Demand
-from hub.queueing.fleet.entitlement import Order
+from hub.queueing.fleet.claim import Order
 from hub.queueing.objects import ClusterQueue
 from hub.queueing.quotas import Denial
 
@@ -79,7 +80,7 @@ def turns(
 
 def _growing(claims: Claims) -> list[Grow]:
     """What nobody else takes."""
-    able = [holder for holder in claims.holders.values() if any(held.spare for held in holder.staying)]
+    able = [holder for holder in claims.elastic if any(held.spare for held in holder.staying)]
     return [Grow(holder, sum(held.spare for held in holder.staying)) for holder in sorted(able, key=_claimed)]
 
 
@@ -91,21 +92,22 @@ def _entitled(claims: Claims, demands: Mapping[ClaimKey, Demand]) -> tuple[list[
     """What of the grants is still to be had, and how many slots of each demand that is."""
     found: list[Turn | Return | Grow] = []
     taken: dict[str, int] = {}
-    names = {id(claim): key for known in (claims.claims, claims.extras) for key, claim in known.items()}
     back: set[ClaimKey] = set()
     grown: dict[ClaimKey, int] = {}
-    has: dict[ClaimKey, int] = {key: holder.slots for key, holder in claims.holders.items()}
+    has: dict[ClaimKey, int] = {}
     for grant in claims.grants:
-        key = names[id(grant.claim)]
+        key = grant.claim.key, grant.claim.queue
         slots = grant.slots
-        had = has.get(key, 0)
+        holder = claims.holder(grant.claim)
+        had = has.get(key)
+        if had is None:
+            had = has[key] = holder.slots if holder is not None else 0
         if had:
             used = min(had, slots)
             has[key] = had - used
             slots -= used
         if slots <= 0:
             continue
-        holder = claims.holders.get(key)
         if holder is not None and grant.claim.base is not None:
             spare = sum(held.spare for held in holder.staying) - grown.get(key, 0)
             more = min(slots, spare)

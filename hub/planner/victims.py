@@ -63,7 +63,6 @@ class Victims:
         self._by_tree: dict[int, list[_Candidate]] = {}
         self._queues: dict[int, list[ClusterQueue | None]] = {}
         self._gone: set[str] = set()
-        self._holders = {held.work: holder for holder in claims.holders.values() for held in holder.staying}
         self.wake_at = math.inf
 
     def find(
@@ -88,7 +87,7 @@ class Victims:
     def take(self, victims: Iterable[Victim]) -> None:
         """They are on their way out from now on."""
         for victim in victims:
-            holder = self._holders[victim.held.work]
+            holder = self._claims.holding(victim.held)
             self._gone.add(victim.held.work)
             holder.staying = [held for held in holder.staying if held.work != victim.held.work]
             if victim.shrinks and victim.kept:
@@ -125,8 +124,7 @@ class Victims:
             budget = self._snapshot.policy.budget
             found = [
                 _Candidate(self._rank(held), held, holder)
-                for (_, queue), holder in self._claims.holders.items()
-                if queue in tree.position and holder.surplus
+                for holder in self._claims.beyond(tree)
                 for held in holder.staying
                 if held.amounts and held.kept is None and (budget is None or held.preempted < budget)
             ]

@@ -15,7 +15,7 @@ import numpy as np
 from hub.planner.places import Counts, Option, Places, kept_name
 from hub.planner.plan import HeldSlice
 from hub.planner.split import WAVES
-from hub.queueing.fleet.entitlement import Option as Amounts
+from hub.queueing.fleet.claim import Option as Amounts
 from hub.queueing.ledger import QuotaLedger
 
 NOW = -math.inf
@@ -63,8 +63,7 @@ class Views:
         self.shadows: list[View] = []
         self._later: View | None = None
         for held in leaving:
-            if held.stays < held.slots:
-                self.later().release(held, held.stays)
+            self.later().release(held, held.stays)
 
     @property
     def waits(self) -> bool:

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
 
 from hub.api.quantity import Quantity
 from hub.queueing.amount import minus, plus
@@ -36,6 +39,7 @@ class QuotaTree:
     """`nodes`: parents before children. `paths[i]`: from node i up to the root, both included.
 
     `heights[i]`: how far it is down to the lowest cohort below node i, a cohort with only queues being 1 and a queue 0.
+    `tables`: where hub/queueing/fleet/ahead.py keeps what it has made of the tree.
     """
 
     nodes: tuple[Node, ...]
@@ -44,6 +48,7 @@ class QuotaTree:
     cohorts: Mapping[str, int]
     heights: tuple[int, ...] = ()
     children: tuple[tuple[int, ...], ...] = ()
+    tables: dict[tuple[FlavorResource, ...], tuple[NDArray[Any], ...]] = field(default_factory=dict, repr=False)
     _potential: dict[tuple[int, FlavorResource], int] = field(default_factory=dict, repr=False)
     _lendable: dict[tuple[int, str], int] = field(default_factory=dict, repr=False)
 

@@ -22,18 +22,18 @@ NOTHING: Share = (0, 0.0)
 class TreeUsage:
     """Everything is by position in `tree.nodes`. Amounts are in the unit of hub/queueing/amount.py."""
 
-    __slots__ = ("_shares", "_weights", "tree", "used")
+    __slots__ = ("_shares", "tree", "used", "weights")
 
     def __init__(self, tree: QuotaTree) -> None:
         self.tree = tree
         self.used: list[dict[FlavorResource, int]] = [{} for _ in tree.nodes]
         self._shares: list[Share | None] = [None] * len(tree.nodes)
-        self._weights = [node.weight.nano / 1e9 for node in tree.nodes]
+        self.weights = [node.weight.nano / 1e9 for node in tree.nodes]
 
     def apart(self) -> TreeUsage:
         """The same usage, to try things on."""
         other = TreeUsage.__new__(TreeUsage)
-        other.tree, other._weights = self.tree, self._weights
+        other.tree, other.weights = self.tree, self.weights
         other.used = [dict(used) for used in self.used]
         other._shares = list(self._shares)
         return other
@@ -162,7 +162,7 @@ class TreeUsage:
                 ratio = max(ratio, excess * 1000.0 / lendable)
         if not ratio:
             return NOTHING
-        weight = self._weights[position]
+        weight = self.weights[position]
         return (0, ratio / weight) if weight else (1, ratio)
 
 

@@ -9,64 +9,31 @@ Where clusters hold less than quotas allow, a claim must also find space on them
 it ran (Space): so it is decided by the same order who is entitled to the room, too.
 
 A claim that is cut down to what it was given changes nothing about what the others are given: a job is offered slots
-in steps that depend on what it has, never on what it asks. What is done with the result is not decided here.
+in steps that depend on what it has, never on what it asks. What is done with the result is not decided here. For as
+long as every winner fits nobody needs to be asked: hub/queueing/fleet/ahead.py.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
-from hub.queueing.objects import ClusterQueue, FlavorResource
+import numpy as np
+
+from hub.queueing.fleet.ahead import STEP, Ints, Lines, Winners, ahead
+from hub.queueing.fleet.claim import Claim, Grant, Option, Rank, Roll
+from hub.queueing.objects import ClusterQueue
 from hub.queueing.tree import QuotaTree
 from hub.queueing.usage import TreeUsage, fits
 
-Order = tuple[int, float, str, str]
-"""Minus the priority, creation, key, uid."""
-Option = tuple[tuple[FlavorResource, int], ...]
-"""What one slot takes, one way to pay for it."""
-
-# An array that has n slots is offered n / 8 more at a time: a thousand slots cost some fifty steps.
-_STEP = 8
 # So often all is filled again; a queue in whose way more large heads are has to wait for them.
-_RETRIES = 3
-
-
-@dataclass(slots=True, eq=False)
-class Claim:
-    """All that one job wants of one queue, running or not: `count` slots, or with `gang` all of them or none.
-
-    `position`: of the queue in its tree. `options`: in the owner's order. `kind`: equal for claims that fit alike.
-    `entitled` is the outcome, in slots; `most` is what it had at any time on the way there. `base`: what the same job
-    must have first; this is what it takes beyond, and comes after all of its queue that is not such.
-    """
-
-    key: str
-    order: Order
-    position: int
-    options: tuple[Option, ...]
-    count: int
-    gang: bool
-    kind: int
-    entitled: int = 0
-    most: int = 0
-    base: Claim | None = None
-
-    @property
-    def idle(self) -> bool:
-        """Whether what it would add to is not there."""
-        return self.base is not None and self.base.entitled < self.base.count
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """`option`: which of the claim's ways to pay was free."""
-
-    claim: Claim
-    slots: int
-    option: int
+_RETRIES: Final = 3
+# Fewer claims than this are quicker asked than sorted.
+_MANY: Final = 96
+# So many heads are asked before it is tried again whether all that follow win unasked; then twice as many.
+_ASKED: Final = 64
 
 
 class Space(Protocol):
@@ -89,76 +56,185 @@ class Tree:
 
     usage: TreeUsage
     queues: Sequence[ClusterQueue | None]
-    claims: Sequence[Claim]
+    roll: Roll
 
 
 def fill(trees: Iterable[Tree], *, fair: bool, space: Space | None = None) -> list[Grant]:
     """Grants in the order of decision: in each tree its tournament's, between trees by priority, age and key.
 
-    `claims` may be in any order; their `entitled` is set.
+    Every claim's `entitled` is set; there are grants only for those that ask.
 
     A head that is too large for what is left must not cost those behind it what their queue owns: where others have
     borrowed that while the head was in the way, all is filled again without the head.
     """
     trees = list(trees)
+    for tree in trees:
+        for claim in tree.roll.claims:
+            claim.entitled = claim.most = 0
     without: set[tuple[int, int]] = set()
     for left in range(_RETRIES, -1, -1):
         there = space.empty() if space is not None else None
         grants = _Grants(there)
-        lines = _run(trees, grants, frozenset(without), fair=fair)
-        robbed = {entry for line in lines if left for entry in line.in_the_way()}
+        runs = [_Run(tree, grants, {kind for at, kind in without if at == n}) for n, tree in enumerate(trees)]
+        _between(runs, fair=fair)
+        robbed = {(n, kind) for n, run in enumerate(runs) if left for line in run.lines for kind in line.in_the_way()}
         if not robbed - without:
             break
         without |= robbed
+        for tree in trees:
+            for claim in tree.roll.claims:
+                claim.entitled = 0
     return grants.found
 
 
-def _run(trees: Sequence[Tree], grants: _Grants, without: frozenset[tuple[int, int]], *, fair: bool) -> list[_Line]:
-    """`without`: (tree, kind of claim) that are not looked at."""
-    lines: list[_Line] = []
-    heap: list[tuple[Order, int, Iterator[Order]]] = []
-    for number, tree in enumerate(trees):
-        steps = _steps(number, tree, grants, lines, without, fair=fair)
+def _between(runs: Sequence[_Run], *, fair: bool) -> None:
+    """Whose turn it is among the trees."""
+    heap: list[tuple[Rank, int, Iterator[Rank]]] = []
+    for number, run in enumerate(runs):
+        steps = run.steps(fair=fair)
         for order in steps:
             heap.append((order, number, steps))
             break
     heapq.heapify(heap)
-    while heap:
+    while len(heap) > 1:
         _, number, steps = heap[0]
         following = next(steps, None)
         if following is None:
             heapq.heappop(heap)
         else:
             heapq.heapreplace(heap, (following, number, steps))
-    return lines
+    for _, _, steps in heap:
+        for _ in steps:
+            pass
 
 
-def _steps(
-    number: int,
-    tree: Tree,
-    grants: _Grants,
-    all_lines: list[_Line],
-    without: frozenset[tuple[int, int]],
-    *,
-    fair: bool,
-) -> Iterator[Order]:
-    """Says who is next before it takes."""
-    usage = tree.usage.apart()
-    lines: dict[int, _Line] = {}
-    for claim in sorted(tree.claims, key=lambda claim: (claim.base is not None, claim.order)):
-        claim.entitled = 0
-        line = lines.get(claim.position)
-        if line is None:
-            queue = tree.queues[claim.position]
-            stops = queue is None or queue.fungibility.borrowing_stops
-            line = lines[claim.position] = _Line(usage, claim.position, stops, grants.space)
-            line.tree, line.strict = number, queue is not None and queue.strict
-            all_lines.append(line)
-        if (number, claim.kind) not in without:
-            line.claims.append(claim)
-    if usage.tree.nodes[0].is_queue:
-        return _alone(lines.values(), grants)
-    return _fair(usage, lines.values(), grants) if fair else _classical(lines.values(), grants)
+class _Run:
+    """One tree being filled. `without`: kinds of claims that are not looked at."""
+
+    def __init__(self, tree: Tree, grants: _Grants, without: set[int]) -> None:
+        self._tree, self._roll, self._grants = tree, tree.roll, grants
+        self._usage = tree.usage.apart()
+        self.lines = self._line_up(without)
+
+    def steps(self, *, fair: bool) -> Iterator[Rank]:
+        """Says who is next before it takes."""
+        for line in self.lines:
+            line.aim()
+        asked, flat = _ASKED, self._usage.tree.heights[0] < 2
+        while True:
+            many = flat and sum(line.left for line in self.lines) >= _MANY
+            if many:
+                yield from self._unasked(fair=fair)
+            if not (yield from self._ask(asked if many else None, fair=fair)):
+                return
+            asked *= 2
+
+    def _ask(self, most: int | None, *, fair: bool) -> Generator[Rank, None, bool]:
+        """`most` heads or all; whether any are left."""
+        usage, grants = self._usage, self._grants
+        lines = [line for line in self.lines if line.head is not None]
+        if usage.tree.nodes[0].is_queue:
+            return (yield from _alone(lines, grants, most))
+        return (yield from (_fair(usage, lines, grants, most) if fair else _classical(lines, grants, most)))
+
+    def _unasked(self, *, fair: bool) -> Iterator[Rank]:
+        """All that can be told to win."""
+        roll, grants = self._roll, self._grants
+        lines = [line for line in self.lines if line.head is not None]
+        standing = [line.standing() for line in lines]
+        if not standing:
+            return
+        sizes = np.fromiter(map(len, standing), np.int64, len(standing))
+        found = ahead(
+            self._usage,
+            self._tree.queues,
+            roll,
+            Lines(
+                np.concatenate(standing),
+                np.cumsum(sizes) - sizes,
+                {number: line.amounts for number, line in enumerate(lines) if not line.plain},
+            ),
+            fair=fair,
+        )
+        if found is None or not len(found.order):
+            return
+        if grants.space is None:
+            yield from self._announced(found)
+            count = len(found.order)
+        else:
+            count = yield from self._placed(found, grants.space)
+        self._take(found.claims[found.order[:count]], found.slots[found.order[:count]])
+        last = int(found.line[found.order[count - 1]]) if count else -1
+        for number, place, slots in found.heads(count):
+            lines[number].go_on(place, slots)
+            if number == last:
+                lines[number].aim()
+
+    def _announced(self, won: Winners) -> Iterator[Rank]:
+        """What they take nobody else could have: only who asks needs to know when."""
+        roll = self._roll
+        claims, slots = won.claims[won.order], won.slots[won.order]
+        # Who asks comes no sooner than those that win before him.
+        latest = np.maximum.accumulate(claims)
+        shown = roll.asks[claims].nonzero()[0]
+        for at, given, late in zip(claims[shown].tolist(), slots[shown].tolist(), latest[shown].tolist(), strict=True):
+            yield roll.claims[late].rank
+            self._grants.note(roll.claims[at], given, 0)
+        if not len(shown) or latest[shown[-1]] != latest[-1]:
+            yield roll.claims[int(latest[-1])].rank
+
+    def _placed(self, won: Winners, space: Space) -> Generator[Rank, None, int]:
+        """How many of the winners find room, up to the first that does not, when he wins or comes to the head."""
+        roll = self._roll
+        claims, slots, behind = won.claims.tolist(), won.slots.tolist(), won.behind().tolist()
+        for done, (at, following) in enumerate(zip(won.order.tolist(), behind, strict=True)):
+            claim, given = roll.claims[claims[at]], slots[at]
+            if space.slots(claim, 0, given) != given:
+                return done
+            yield claim.rank
+            if space.slots(claim, 0, given) != given:
+                return done
+            space.take(claim, 0, given)
+            self._grants.note(claim, given, 0)
+            if following >= 0:
+                given = slots[following]
+                if space.slots(roll.claims[claims[following]], 0, given) != given:
+                    return done + 1
+        return len(won.order)
+
+    def _take(self, claims: Ints, slots: Ints) -> None:
+        roll = self._roll
+        given = np.bincount(claims, slots, len(roll)).astype(np.int64)
+        who = given.nonzero()[0]
+        for at, more in zip(who.tolist(), given[who].tolist(), strict=True):
+            claim = roll.claims[at]
+            has = claim.entitled = claim.entitled + more
+            if has > claim.most:
+                claim.most = has
+        kinds = int(roll.kind.max()) + 1
+        pairs, index = np.unique(roll.position[who] * kinds + roll.kind[who], return_inverse=True)
+        sums = np.bincount(index, given[who]).astype(np.int64)
+        for pair, total in zip(pairs.tolist(), sums.tolist(), strict=True):
+            position, kind = divmod(pair, kinds)
+            self._usage.add(position, [(key, each * total) for key, each in roll.options[kind][0]])
+
+    def _line_up(self, without: set[int]) -> list[_Line]:
+        roll = self._roll
+        if not len(roll):
+            return []
+        here = np.argsort(roll.position, kind="stable")
+        if without:
+            here = here[~np.isin(roll.kind[here], list(without))]
+        position = roll.position[here]
+        if not len(here):
+            return []
+        parts = np.split(here, np.flatnonzero(position[1:] != position[:-1]) + 1)
+        space = self._grants.space
+        lines: list[_Line] = []
+        for places in parts:
+            at = roll.claims[places[0]].position
+            lines.append(_Line(self._usage, at, self._tree.queues[at], roll.claims, places, without, space))
+        return lines
 
 
 class _Grants:
@@ -170,9 +246,15 @@ class _Grants:
 
     def add(self, claim: Claim, slots: int, option: int) -> None:
         claim.entitled += slots
-        claim.most = max(claim.most, claim.entitled)
+        if claim.entitled > claim.most:
+            claim.most = claim.entitled
         if self.space is not None:
             self.space.take(claim, option, slots)
+        self.note(claim, slots, option)
+
+    def note(self, claim: Claim, slots: int, option: int) -> None:
+        if not claim.asks:
+            return
         if self.found:
             last = self.found[-1]
             if last.claim is claim and last.option == option:
@@ -182,47 +264,106 @@ class _Grants:
 
 
 class _Line:
-    """The claims of one queue. `head` with `slots`, `option` and `amounts` is what it would take next, after `aim`."""
+    """The claims of one queue. `head` with `slots`, `option` and `amounts` is what it would take next, after `aim`.
+
+    `claims`: of the whole roll, `places`: of the queue's in there. `left`: so many claims from the head on.
+    """
 
     __slots__ = (
-        "_at", "_closed", "_space", "_stops", "amounts", "claims", "head", "option", "position", "slots", "strict",
-        "tree", "usage",
+        "_at", "_claims", "_closed", "_elastic", "_places", "_space", "_stops", "_unasked", "_without", "amounts",
+        "head", "option", "position", "slots", "strict", "usage",
     )  # fmt: skip
 
-    def __init__(self, usage: TreeUsage, position: int, stops: bool, space: Space | None) -> None:
-        self.usage, self.position, self._stops, self._space = usage, position, stops, space
-        self.claims: list[Claim] = []
-        self.head: Claim
+    def __init__(
+        self,
+        usage: TreeUsage,
+        position: int,
+        queue: ClusterQueue | None,
+        claims: Sequence[Claim],
+        places: Ints,
+        without: set[int],
+        space: Space | None,
+    ) -> None:
+        self.usage, self.position, self._claims, self._places, self._space = usage, position, claims, places, space
+        self._stops = queue is None or queue.fungibility.borrowing_stops
+        self.strict = queue is not None and queue.strict
+        self.head: Claim | None = None
         self.slots = self.option = 0
         self.amounts: Option = ()
-        self.tree, self.strict = 0, False
         self._at = 0
+        # So many of the first in line have all they want.
+        self._unasked = 0
         self._closed: set[int] = set()
+        self._without = without
+        # What is beyond a minimum comes last.
+        self._elastic = claims[places[-1]].base is not None
 
     def aim(self) -> bool:
         """Whether anybody is left who fits."""
-        claims, closed = self.claims, self._closed
-        while self._at < len(claims):
-            claim = claims[self._at]
+        claims, places, closed = self._claims, self._places, self._closed
+        while self._at < len(places):
+            claim = claims[places[self._at]]
             left = claim.count - claim.entitled
             if left > 0 and claim.kind not in closed and not claim.idle:
-                wanted = left if claim.gang else min(left, max(1, claim.entitled // _STEP))
-                if self._choose(claim, wanted):
+                if self._choose(claim, _step(claim)):
                     self.head = claim
                     return True
                 closed.add(claim.kind)
             self._at += 1
+        self.head = None
         return False
 
-    def in_the_way(self) -> list[tuple[int, int]]:
+    @property
+    def left(self) -> int:
+        return len(self._places) - self._at if self.head is not None else 0
+
+    @property
+    def plain(self) -> bool:
+        """Whether the head takes its whole next step in its first way to pay."""
+        assert self.head is not None
+        return not self.option and self.slots == _step(self.head)
+
+    def standing(self) -> Ints:
+        """Places in the roll of the head and of those behind that may still fit."""
+        rest = self._places[self._at :]
+        if not self._closed and not self._elastic:
+            return rest
+        head = self.head
+        assert head is not None
+        return rest[[self._may_follow(head, self._claims[place]) for place in rest]]
+
+    def _may_follow(self, head: Claim, claim: Claim) -> bool:
+        if claim.kind in self._closed:
+            return False
+        base = claim.base
+        if base is None or base.entitled >= base.count:
+            return True
+        # Its minimum is still to come.
+        return base.rank >= head.rank and base.kind not in self._closed and base.kind not in self._without
+
+    def go_on(self, place: int, slots: int) -> None:
+        """All before `place` have won (−1: all there are), whose claim has aimed at so many slots."""
+        if place < 0:
+            self._at, self.head = len(self._places), None
+        else:
+            self._at = int(np.searchsorted(self._places, place))
+        if not self._closed:
+            self._unasked = self._at
+        if place < 0:
+            return
+        self.head, self.slots, self.option = self._claims[place], slots, 0
+        self.amounts = tuple([(key, each * slots) for key, each in self.head.options[0]])
+
+    def in_the_way(self) -> list[int]:
         """Kinds of claims that were too large, if somebody behind lost what the queue owns for it."""
         usage, position = self.usage, self.position
         # A StrictFIFO queue gives nobody anything before its head.
         if self.strict or not self._closed or usage.tree.nodes[0].is_queue:
             return []
-        stuck: list[tuple[int, int]] = []
+        stuck: list[int] = []
         seen: set[int] = set()
-        for claim in self.claims:
+        for place in self._places[self._unasked :]:
+            claim = self._claims[place]
             # Of those that are alike the first that did not fit says when that was; before it nobody was in the way.
             if claim.entitled >= claim.count or claim.kind in seen or claim.base is not None:
                 continue
@@ -234,15 +375,17 @@ class _Line:
                 if owned and not fits(usage, position, amounts) and stuck:
                     return stuck
             if claim.kind in self._closed:
-                stuck.append((self.tree, claim.kind))
+                stuck.append(claim.kind)
         return []
 
     def fits(self) -> bool:
+        assert self.head is not None
         if not fits(self.usage, self.position, self.amounts):
             return False
         return self._space is None or self._space.slots(self.head, self.option, self.slots) == self.slots
 
     def take(self, grants: _Grants) -> None:
+        assert self.head is not None
         self.usage.add(self.position, self.amounts)
         grants.add(self.head, self.slots, self.option)
 
@@ -270,32 +413,44 @@ class _Line:
         return found
 
 
-def _alone(lines: Iterable[_Line], grants: _Grants) -> Iterator[Order]:
-    """A queue without cohort."""
+def _step(claim: Claim) -> int:
+    left = claim.count - claim.entitled
+    return left if claim.gang else min(left, max(1, claim.entitled // STEP))
+
+
+def _alone(lines: Iterable[_Line], grants: _Grants, most: int | None) -> Generator[Rank, None, bool]:
+    """A queue without cohort. Lines have aimed, here and below."""
+    asked = 0
     for line in lines:
-        while line.aim():
-            yield line.head.order
+        while line.head is not None:
+            if asked == most:
+                return True
+            asked += 1
+            yield line.head.rank
             if line.fits():
                 line.take(grants)
+            line.aim()
+    return False
 
 
-def _classical(lines: Iterable[_Line], grants: _Grants) -> Iterator[Order]:
+def _classical(lines: Iterable[_Line], grants: _Grants, most: int | None) -> Generator[Rank, None, bool]:
     """Who reaches least high first. As the tree fills a head only has to reach higher: the stale is looked at anew."""
-    heap = [(*_rank(line), line.position, line) for line in lines if line.aim()]
+    heap = [(_reach(line), line.head.rank, line.position, line) for line in lines if line.head is not None]
     heapq.heapify(heap)
+    asked = 0
     while heap:
-        reach, _, order, position, line = heap[0]
-        yield order
+        if asked == most:
+            return True
+        asked += 1
+        reach, rank, position, line = heap[0]
+        yield rank
         if line.fits() and _reach(line) == reach:
             line.take(grants)
-        if line.aim():
-            heapq.heapreplace(heap, (*_rank(line), position, line))
+        if line.aim() and line.head is not None:
+            heapq.heapreplace(heap, (_reach(line), line.head.rank, position, line))
         else:
             heapq.heappop(heap)
-
-
-def _rank(line: _Line) -> tuple[int, bool, Order]:
-    return _reach(line), line.head.base is not None, line.head.order
+    return False
 
 
 def _reach(line: _Line) -> int:
@@ -303,15 +458,15 @@ def _reach(line: _Line) -> int:
     return max((usage.reach(position, key, value)[0] for key, value in line.amounts), default=0)
 
 
-_Key = tuple[bool, int, float, bool, int, float, str, str]
+_Key = tuple[bool, int, float, Rank]
 
 
-def _fair(usage: TreeUsage, lines: Iterable[_Line], grants: _Grants) -> Iterator[Order]:
+def _fair(usage: TreeUsage, lines: Iterable[_Line], grants: _Grants, most: int | None) -> Generator[Rank, None, bool]:
     """The tournament up the tree. Only on the winner's way up do shares change, so only there keys are made anew."""
     tree = usage.tree
     heaps: dict[int, list[tuple[_Key, int, _Line]]] = {}
     for line in lines:
-        if line.aim():
+        if line.head is not None:
             above = tree.nodes[line.position].parent
             heaps.setdefault(above, []).append((_key(usage, line, line.position), line.position, line))
     involved = {node for cohort in heaps for node in tree.paths[cohort]}
@@ -322,9 +477,14 @@ def _fair(usage: TreeUsage, lines: Iterable[_Line], grants: _Grants) -> Iterator
             _, _, best = heap[0]
             heaps.setdefault(tree.nodes[cohort].parent, []).append((_key(usage, best, cohort), cohort, best))
     root = heaps.get(0, [])
+    asked = 0
     while root:
+        if asked == most:
+            return True
+        asked += 1
         winner = root[0][2]
-        yield winner.head.order
+        assert winner.head is not None
+        yield winner.head.rank
         if winner.fits():
             winner.take(grants)
         below, left = winner.position, winner.aim()
@@ -336,6 +496,7 @@ def _fair(usage: TreeUsage, lines: Iterable[_Line], grants: _Grants) -> Iterator
             else:
                 heapq.heappop(heap)
             below, left = cohort, bool(heap)
+    return False
 
 
 def _key(usage: TreeUsage, line: _Line, node: int) -> _Key:
@@ -344,7 +505,8 @@ def _key(usage: TreeUsage, line: _Line, node: int) -> _Key:
     borrows = not usage.within(node, (key for key, _ in line.amounts))
     share = usage.share(node)
     usage.remove(line.position, line.amounts)
-    return borrows, *share, line.head.base is not None, *line.head.order
+    assert line.head is not None
+    return borrows, *share, line.head.rank
 
 
 def queues_of(tree: QuotaTree, queues: dict[str, ClusterQueue]) -> list[ClusterQueue | None]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hub.queueing.fleet.entitlement import Option
+from hub.queueing.fleet.claim import Option
 from hub.queueing.kueue.preemption import Why
 from hub.queueing.kueue.settings import FINAL, Strategy
 from hub.queueing.objects import ClusterQueue, FlavorResource
