@@ -35,7 +35,9 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
 def test_the_agent_runs_without_anything_of_the_hubs_extra() -> None:
     optional = (*HEAVY, "cel_expr_python", "uvloop")
     code = (
-        _BLOCK.format(blocked=optional) + "import agent.main, agent.edge.site, agent.kubernetes, hub.apiserver.server"
+        _BLOCK.format(blocked=optional)
+        + "import agent.main, agent.edge.site, agent.kubernetes, hub.apiserver.server\n"
+        + "import agent.scoring.room, agent.scoring.pacing, agent.scoring.report, agent.scoring.orders, hub.asking.ask"
     )
     done = python(code)
     assert done.returncode == 0, done.stderr
@@ -53,7 +55,7 @@ def test_who_serves_or_asks_an_api_needs_no_models() -> None:
 def test_the_agents_dependencies_are_the_base_list() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     base = {line.split(">")[0].strip() for line in project["dependencies"]}
-    assert base == {"aiohttp", "httptools", "kubernetes", "orjson", "pydantic", "pyyaml"}
+    assert base == {"aiohttp", "httptools", "kubernetes", "orjson", "pydantic", "pyyaml", "yarl"}
 
 
 def test_help_imports_nothing_that_takes_time() -> None:
