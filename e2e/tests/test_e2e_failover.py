@@ -6,6 +6,7 @@ import asyncio
 import signal
 import statistics
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -24,10 +25,23 @@ HUBS = ("hub-1", "hub-2")
 pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
 
 
-async def test_the_other_decides_within_ten_seconds_and_nothing_is_lost_or_doubled(
-    quarterdeck: Quarterdeck, api: Session, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def two_hubs(quarterdeck: Quarterdeck) -> Iterator[Quarterdeck]:
+    """Afterwards there is one again."""
     quarterdeck.start_hub("hub-2")
+    yield quarterdeck
+    for name in HUBS:
+        if name in quarterdeck.processes.names():
+            quarterdeck.thaw(name)
+    quarterdeck.processes.stop("hub-2")
+    if "hub-1" not in quarterdeck.processes.names():
+        quarterdeck.start_hub("hub-1")
+
+
+async def test_the_other_decides_within_ten_seconds_and_nothing_is_lost_or_doubled(
+    two_hubs: Quarterdeck, api: Session, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quarterdeck = two_hubs
     jobs: dict[str, str] = {}
     took: dict[str, list[float]] = {"kill -9": [], "SIGSTOP": []}
     async with Decisions(api) as decisions:
@@ -55,10 +69,7 @@ async def test_the_other_decides_within_ten_seconds_and_nothing_is_lost_or_doubl
     assert max(max(times) for times in took.values()) <= LIMIT
     # Every term decided something, so every fail-over was one.
     assert len(terms) > 2 * ROUNDS
-    quarterdeck.processes.stop("hub-2")
-    for uid, name in jobs.items():
-        assert uid
-        await api.delete(FLEET_JOBS, name, NAMESPACE)
+    await asyncio.gather(*(api.delete(FLEET_JOBS, name, NAMESPACE) for name in jobs.values()))
 
 
 async def _round(

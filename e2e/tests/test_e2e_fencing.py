@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 
 import pytest
 
@@ -17,8 +18,19 @@ from hub.client.session import Session
 pytestmark = pytest.mark.timeout(240)
 
 
-async def test_what_a_deposed_leader_had_on_its_way_is_refused(quarterdeck: Quarterdeck, api: Session) -> None:
-    late = "hub-late"
+@pytest.fixture
+def late(quarterdeck: Quarterdeck) -> Iterator[str]:
+    """The name of another hub; afterwards hub-1 is alone again."""
+    name = "hub-late"
+    yield name
+    quarterdeck.processes.kill([name] if name in quarterdeck.processes.names() else [])
+    if "hub-1" not in quarterdeck.processes.names():
+        quarterdeck.start_hub("hub-1")
+
+
+async def test_what_a_deposed_leader_had_on_its_way_is_refused(
+    quarterdeck: Quarterdeck, api: Session, late: str
+) -> None:
     async with Decisions(api) as decisions, Interception(api) as way:
         quarterdeck.start_hub(late, server=way.url)
         await until(lambda: _is(quarterdeck, late, "stands by"), 60, f"{late} stands by")
