@@ -54,6 +54,7 @@ class DecisionRoom(Room):
             on_orphan=jobs.orphaned,
             on_state=jobs.state,
             on_demand=self._asked,
+            on_arrival=lambda demand: self.deciding.arrived(demand),
         )
         self.deciding = Deciding(
             table,
@@ -67,6 +68,7 @@ class DecisionRoom(Room):
             ground.tempo,
             metrics,
             planner=queues.planner,
+            heads=queues.heads,
             policy=queues.policy,
             block=ready is not None and ready.block,
             now=clocks.now,
