@@ -20,6 +20,7 @@ from hub.api.reasons import Reason
 from hub.planner.cycle import PASSES, Cycle
 from hub.planner.plan import Plan, Refusal, Snapshot
 from hub.planner.standing import Standing
+from hub.queueing.assign import counted
 from hub.queueing.demand import Demand
 from hub.queueing.fleet.claim import Order
 from hub.queueing.objects import FlavorResource
@@ -27,7 +28,8 @@ from hub.queueing.quotas import Denial
 
 _ORDER: Final = attrgetter("order")
 # So many of a lane are looked at first.
-_SHOWN: Final = 2
+_SHOWN: Final = 1
+_FIRST: Final = 24
 
 
 class _Lane:
@@ -108,15 +110,29 @@ class Backlog:
             if not short:
                 break
             for lane in short:
-                lane.shown *= 4
+                lane.shown = max(4 * lane.shown, self._guess(lane, snapshot))
         self._cycle, self._standing = cycle, standing
         self._uses = self._wants(cycle)
         decided = cycle.plan()
         for lane in self._lanes.values():
             # Next time as many as it took, and one who is refused.
             taken = sum(1 for demand in lane.waiting[: lane.shown] if cycle.slots(demand.key))
-            lane.shown = max(_SHOWN, taken + 1)
+            lane.shown = max(_SHOWN, taken + taken // 4 + 1)
         return decided
+
+    @staticmethod
+    def _guess(lane: _Lane, snapshot: Snapshot) -> int:
+        """How many of a lane its queue's own quota may hold, and one more."""
+        first = lane.waiting[0]
+        queue = snapshot.quotas.route(first.namespace, first.queue)
+        if isinstance(queue, Denial) or first.problem:
+            return _SHOWN
+        slots = max(1, min(first.slots, first.waiting))
+        most = _FIRST
+        for resource, each in counted(queue, first.shape).items():
+            owned = sum(quota.nominal for key, quota in queue.quotas.items() if key[1] == resource)
+            most = min(most, owned // (each * slots))
+        return max(_SHOWN, most + 1)
 
     def refusal(self, key: str) -> Refusal | None:
         """Why a job waits, by the last decision; None: it has all it wants, or nothing was decided since it changed."""

@@ -56,13 +56,14 @@ class Cycle:
     def __init__(self, snapshot: Snapshot, standing: Standing | None = None) -> None:
         """`standing`: what is kept of earlier decisions about the same quotas; it is brought up to date."""
         self.snapshot = snapshot
-        self.filling = Filling(snapshot)
+        standing = standing or Standing(snapshot.quotas)
+        self.filling = Filling(snapshot, standing)
         self.ledger, self.places = self.filling.ledger, self.filling.places
         self.progress: dict[str, Progress] = {}
         self._routes: dict[tuple[str, str], ClusterQueue | Denial] = {}
         self._blocked: dict[str, str] = {}
         self._refused: dict[tuple[object, ...], Denial] = {}
-        self.claims = Claims(snapshot, self.places, self.route, self.options, standing or Standing(snapshot.quotas))
+        self.claims = Claims(snapshot, self.places, self.route, self.options, standing)
         self.turns: list[Turn | Return | Grow] = turns(self.claims, in_order(snapshot.demands), self.route)
         self._next = 0
         self._views = Views(View(self.ledger, self.places), self.claims.leaving)
@@ -77,11 +78,11 @@ class Cycle:
             own = (n for n, turn in enumerate(self.turns) if isinstance(turn, Turn) and turn.demand.key == through)
             end = max(own, default=-1) + 1
         while self._next < end:
-            together = self._batches.take(self._next, end, until)
+            turn = self.turns[self._next]
+            together = self._batches.take(self._next, end, until) if _placed(turn) else 0
             if together:
                 self._next += together
                 continue
-            turn = self.turns[self._next]
             if isinstance(turn, Return):
                 self._promises.keep(turn)
             elif isinstance(turn, Grow):
@@ -210,6 +211,8 @@ class Cycle:
     def _apart(self, turn: Turn, progress: Progress, queue: ClusterQueue) -> None:
         """Each task on its own: as many as there is quota and room for."""
         slots = turn.slots
+        if slots == 1 and not turn.demand.place and not self.promises and self._paid(turn, progress, queue):
+            return
         if turn.demand.bounds is not None:
             # Its slices that run may have grown.
             got = progress.slots + progress.promised + self._growing.got(turn.demand.key)
@@ -221,6 +224,21 @@ class Cycle:
             if wanted > 0:
                 wish = Wish(turn.demand, queue, tasks.group.avoid, 1, progress.held, progress.placed)
                 slots -= self._get(turn, progress, wish, wanted, [tasks])
+
+    def _paid(self, turn: Turn, progress: Progress, queue: ClusterQueue) -> bool:
+        """Whether a slot is had that asks for nothing but quota; False: the long way."""
+        demand = turn.demand
+        if demand.bounds is not None or demand.gang or len(progress.parts) > 1 or progress.parts[0].wanted != 1:
+            return False
+        if not queue.fungibility.borrowing_stops:
+            return False
+        ways = self.filling.ways(Wish(demand, queue, (), 1, ()), turn.option)
+        for option in ways:
+            if self.ledger.affordable(queue.name, option.choice.requests, 1):
+                self.ledger.add(queue.name, option.choice.requests)
+                progress.parts[0].takes.append(Take(-1, 1, option))
+                return True
+        return False
 
     def _together(self, turn: Turn, progress: Progress, queue: ClusterQueue) -> None:
         """All tasks that may run at once on one cluster, or none."""
@@ -313,6 +331,10 @@ class Cycle:
         # Whoever may take from others may do so once somebody else has made others go.
         asked = (len(self._promises.preemptions) if may_take(wish.queue) else 0) if turn.entitled else -1
         return (self.wish_key(wish), lasts, asked), views, waves
+
+
+def _placed(turn: Turn | Return | Grow) -> bool:
+    return isinstance(turn, Turn) and turn.demand.place
 
 
 def _share_out(take: Take, parts: Sequence[Part]) -> None:

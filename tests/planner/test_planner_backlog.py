@@ -110,7 +110,7 @@ def test_a_decision_looks_at_kinds_not_at_jobs() -> None:
     before = snapshot(sites, open_queue())
     decided = backlog.decide(before)
     assert sum(part.slots for entry in decided.admissions for part in entry.slices) == 4
-    assert len(decided.refusals) < 40
+    assert len(decided.refusals) < 100
     whole = backlog.whole(decided)
     same(whole, plan(replace(before, demands=tuple(waiting))))
     assert len(whole.refusals) == 3_000 - len(decided.admissions)
