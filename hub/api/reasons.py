@@ -222,6 +222,18 @@ class Reason(Enum):
         "{detail}",
         "It runs again as soon as quota and room allow. More nominal quota or a higher priority protects it.",
     )
+    ELASTIC_SHRINK = _Entry(
+        "ElasticShrink",
+        "Attempt",
+        "{detail}",
+        "It takes the slots again when nobody who is entitled to them needs them. A higher elastic.min keeps more.",
+    )
+    ELASTIC_GROW = _Entry(
+        "ElasticGrow",
+        "Attempt",
+        "slots that nobody else takes",
+        "It gives them back when somebody who is entitled to them needs them.",
+    )
     CLUSTER_QUEUE_STOPPED = _Entry(
         "ClusterQueueStopped",
         "Attempt",

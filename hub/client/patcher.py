@@ -60,6 +60,13 @@ class MergePatch:
 
 
 @dataclass(frozen=True, slots=True)
+class JsonPatch:
+    """RFC 6902: for a part of a list, where a merge patch would replace the whole. Preconditions are its tests."""
+
+    operations: tuple[Object, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Delete:
     """Nothing to do when the object, or the one with this uid, is gone already."""
 
@@ -67,7 +74,7 @@ class Delete:
     propagation_policy: str | None = None
 
 
-Write = Create | MergePatch | Delete
+Write = Create | MergePatch | JsonPatch | Delete
 Desired = Callable[[], Write | None]
 # With what the server answered: the object, or None after a deletion.
 OnDone = Callable[[Object | None], None]
@@ -253,6 +260,10 @@ class Patcher:
         if isinstance(write, MergePatch):
             self.counts["patch", plural] += 1
             return await self._api.patch(resource, name, write.patch, namespace, subresource=subresource)
+        if isinstance(write, JsonPatch):
+            self.counts["patch", plural] += 1
+            operations = list(write.operations)
+            return await self._api.patch(resource, name, operations, namespace, subresource=subresource, type="json")
         self.counts["delete", plural] += 1
         with contextlib.suppress(NotFoundError, ConflictError):
             await self._api.delete(

@@ -11,11 +11,11 @@ from collections.abc import Callable
 
 from hub.api.errors import ApiError, NotFoundError
 from hub.client.interface import Object
-from hub.client.patcher import Create, Delete, MergePatch, OnDone, OnError, Patcher, Write, WriteKey
+from hub.client.patcher import Create, Delete, JsonPatch, MergePatch, OnDone, OnError, Patcher, Write, WriteKey
 from hub.controllers.fencing import in_term
 from hub.controllers.metrics.writes import WriteMetrics
 
-__all__ = ["Create", "Delete", "MergePatch", "Write", "WriteKey", "Writes"]
+__all__ = ["Create", "Delete", "JsonPatch", "MergePatch", "Write", "WriteKey", "Writes"]
 
 Desired = Callable[[], Write | None]
 
