@@ -84,6 +84,8 @@ SCORING_CONFIG: Final = f"{GROUP}/scoring-config"
 
 # On a ClusterQueue or Cohort: from which cluster set its nominal quota is taken (JSON, see hub/queueing/nominal.py).
 NOMINAL_FROM: Final = f"{GROUP}/nominal-from"
+# Condition of a Workload: amounts in its admission are not counted as they are written.
+AMOUNTS_DOUBTED: Final = f"{GROUP}/AmountsDoubted"
 
 # Kueue.
 QUEUE_NAME: Final = "kueue.x-k8s.io/queue-name"

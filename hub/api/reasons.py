@@ -99,6 +99,9 @@ class Reason(Enum):
         "Whoever answers a check says more in its message: `kubectl get workload -o yaml`.",
     )
     ADMISSION_GATED = _Entry("AdmissionGated", "Queue", "{detail}", "Whoever put the gate there has to open it.")
+    ADMISSION_DOUBTED = _Entry(
+        "AdmissionDoubted", "Queue", "what its pods ask for counts, not what is written: {detail}", ""
+    )
     QUOTA_FOLLOWS = _Entry("QuotaFollowsClusters", "Queue", "{detail}", "")
     QUOTA_KEPT = _Entry("QuotaKeptForRunning", "Queue", "{detail}", "")
     SUSPENDED = _Entry("Suspended", "Job", "suspended by its owner", "Set spec.suspend to false.")
