@@ -32,7 +32,7 @@ class Reason(Enum):
     WAITING_FOR_QUOTA = _Entry(
         "WaitingForQuota",
         "Queue",
-        "needs {needed} {resource} in flavor {flavor}; {available} free in ClusterQueue {queue} and its cohort",
+        "needs {needed} {resource} in flavor {flavor}; {available} free in {where}",
         "Wait, or raise the nominal quota or borrowing limit of the ClusterQueue.",
     )
     EXCEEDS_MAX_QUOTA = _Entry(
