@@ -22,12 +22,13 @@ from hub.jobs.resize import resize_note, resize_patch
 
 # A program that saves its work when it is told to go, and goes on from there when it starts again.
 SAVES = """
-at=0; [ -e {work}/saved$JOB_COMPLETION_INDEX ] && at=$(cat {work}/saved$JOB_COMPLETION_INDEX)
-save() {{ cat "$QUARTERDECK_NOTICE_FILE" > {work}/notice$JOB_COMPLETION_INDEX
-  echo $at > {work}/saved$JOB_COMPLETION_INDEX; exit 143; }}
-trap save TERM
+me=$JOB_COMPLETION_INDEX; at=0; [ -e {work}/saved$me ] && at=$(cat {work}/saved$me)
+stop=; trap 'stop=1' TERM
 while [ $at -lt 40 ] || [ ! -e {work}/go ]
-do at=$((at + 1)); echo $at >> {work}/seen$JOB_COMPLETION_INDEX; sleep 0.03; done
+do
+  at=$((at + 1)); echo $at >> {work}/seen$me; sleep 0.03
+  [ -z "$stop" ] || {{ cat "$QUARTERDECK_NOTICE_FILE" > {work}/notice$me; echo $at > {work}/saved$me; exit 143; }}
+done
 """
 
 
