@@ -7,7 +7,7 @@ DEMO_DATA ?= .demo
 OPENB ?= ../shared/data/openb
 
 .DEFAULT_GOAL := help
-.PHONY: help demo trace test check lint types layers chaos e2e e2e-binaries e2e-up e2e-pin bench-e2e fuzz-queue bench bench-placement bench-queue docs crds lock clean
+.PHONY: help demo trace test check lint types layers chaos e2e e2e-binaries e2e-up e2e-pin bench-e2e fuzz-queue fuzz-api bench bench-placement bench-queue docs crds lock clean
 
 help: ## This list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -73,6 +73,9 @@ e2e-pin: $(VENV)/.dev ## Write the Go modules of e2e/binaries anew, after e2e/ve
 
 fuzz-queue: $(VENV)/.dev ## A hundred thousand random cohorts: the queue comes to rest in each (CASES=100000 SEED=0)
 	@$(BIN)/python -m bench.fuzz_queue --cases $(or $(CASES),100000) --seed $(or $(SEED),0)
+
+fuzz-api: $(VENV)/.dev ## Ten thousand requests that mean no good: the embedded API answers each (REQUESTS=10000 SEED=0)
+	@$(BIN)/python -m bench.fuzz_api --requests $(or $(REQUESTS),10000) --seed $(or $(SEED),0)
 
 bench: $(VENV)/.dev ## Every number, ours beside the one to hold
 	@$(BIN)/python -m bench

@@ -138,7 +138,7 @@ class Server:
         return result
 
 
-async def _prepare(directory: Path) -> None:
+async def prepare(directory: Path) -> None:
     async with ControlPlane(directory) as plane:
         await plane.install(installed_crds())
 
@@ -167,7 +167,7 @@ def measure(objects: int = _OBJECTS, *options: str) -> tuple[dict[str, Any], flo
     """Results of the load, and the server's memory at the end in MiB."""
     with tempfile.TemporaryDirectory(prefix="bench-api-") as path:
         directory = Path(path)
-        asyncio.run(_prepare(directory))
+        asyncio.run(prepare(directory))
         with Server(directory, *options) as server:
             result = server.load(plan(objects))
             return result, server.memory()

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from agent.edge import shim
 from agent.edge.images import ContainerEngine
+from agent.edge.notice import INSIDE
 from agent.edge.podplan import ContainerPlan
 
 
@@ -24,8 +25,10 @@ def engine_command(
     token: str,
     gpus: Sequence[str],
     scratch: str,
+    notices: str,
 ) -> tuple[str, ...]:
-    """`gpus`: as the driver calls them. `scratch`: a directory of the task for its emptyDir volumes."""
+    """`gpus`: as the driver calls them. `scratch`: a directory of the task for its emptyDir volumes. `notices`: the one
+    in which it is told that it has to go."""
     line = [engine.path, "run", "--rm", "--name", name, "--label", f"{shim.NAME}={token}", "--network", "host"]
     for variable in sorted(variables):
         line += ["--env", variable]
@@ -42,6 +45,7 @@ def engine_command(
     for mount in container.mounts:
         source = mount.source or f"{scratch}/{mount.name}"
         line += ["--volume", f"{source}:{mount.target}" + (":ro" if mount.read_only else "")]
+    line += ["--volume", f"{notices}:{INSIDE}:ro"]
     if command:
         line += ["--entrypoint", command[0]]
     return (*line, container.target, *command[1:], *args)

@@ -49,6 +49,8 @@ class _Live:
     began: float
     cgroup: bool = False
     reason: str | None = None
+    # Whether when it is killed was only guessed: it was being stopped when the site came back.
+    guessed: bool = False
     killer: asyncio.TimerHandle | None = None
     kill_at: float = 0.0
     sampled_cpu: float = 0.0
@@ -172,8 +174,9 @@ class ProcessRuntime:
             self._records.note(run, reason)
             if grace > 0:
                 self._signal_group(live, signal.SIGTERM)
-        elif live.kill_at <= due:
+        elif live.kill_at <= due and not live.guessed:
             return
+        live.guessed = False
         if live.killer is not None:
             live.killer.cancel()
         live.kill_at = due
@@ -244,7 +247,7 @@ class ProcessRuntime:
         if record.reason is not None:
             # It was being stopped when the agent died: most of its grace is over.
             loop = asyncio.get_running_loop()
-            live.kill_at = loop.time() + _LAST_GRACE
+            live.kill_at, live.guessed = loop.time() + _LAST_GRACE, True
             live.killer = loop.call_at(live.kill_at, self._kill, live)
         return True
 

@@ -109,6 +109,10 @@ class Records:
             self._made.add(owner)
         return path
 
+    def notice(self, owner: str, index: int) -> str:
+        """The file by which a task is told that it has to go (agent/edge/notice.py)."""
+        return f"{self.root}/{owner}/notices/{index}/notice"
+
     def log(self, owner: str, index: int) -> str:
         return f"{self.root}/{owner}/{index}.log"
 

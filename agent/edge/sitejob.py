@@ -21,6 +21,7 @@ from agent.edge.jobrun import Progress
 from agent.edge.jobtakeup import take_up
 from agent.edge.logs import LogPlace
 from agent.edge.nodes import Need, Place
+from agent.edge.notice import Notice, notice_of
 from agent.edge.podplan import PodRefused
 from agent.edge.records import RunId
 from agent.edge.task import Task, TaskEnd
@@ -119,6 +120,8 @@ class SiteJob:
         take_up(self.progress, self.plan, self.host.machinery.records, left, self._task, self._hold)
         self._set_deadline()
         self._set_suspended()
+        # Once those are counted that had ended while the site was away.
+        asyncio.get_running_loop().call_soon(self._fit)
         if sources(self.plan.pod) and not self.host.simulated:
             self._fetching = asyncio.get_running_loop().create_task(self._fetch())
         else:
@@ -145,6 +148,7 @@ class SiteJob:
             return
         if self.progress.over:
             return
+        before = self.dials
         try:
             self.dials = job_dials(job)
         except InvalidObjectError as error:
@@ -152,15 +156,29 @@ class SiteJob:
             _log.warning("job cannot be read", extra={"fields": {"job": self, "why": error}})
             return
         self._set_suspended()
+        self._fit()
+        if self.dials != before:
+            self.changed()
         self.go_on()
+
+    def _fit(self) -> None:
+        """The newest of its tasks go where fewer may run at once than do."""
+        if self.dials is None or self.gone or self.progress.suspended or self.progress.verdict is not None:
+            return
+        staying = [task for task in self.progress.active.values() if not task.stopping]
+        surplus = len(staying) - self.dials.parallelism
+        if surplus > 0:
+            notice = notice_of(self.obj)
+            for task in sorted(staying, key=lambda task: (task.started, task.index))[-surplus:]:
+                task.stop(Reason.STOPPED.code, notice)
 
     def begin_deletion(self) -> None:
         self.deleting = True
         self.stop(Reason.STOPPED)
 
-    def stop(self, reason: Reason) -> None:
+    def stop(self, reason: Reason, notice: Notice | None = None) -> None:
         for task in list(self.progress.active.values()):
-            task.stop(reason.code)
+            task.stop(reason.code, notice)
 
     def close(self) -> None:
         """It is gone, or the site goes: nothing more happens to it."""
@@ -180,7 +198,7 @@ class SiteJob:
             return
         self.progress.suspended = self.dials.suspend
         if self.dials.suspend:
-            self.stop(Reason.STOPPED)
+            self.stop(Reason.STOPPED, notice_of(self.obj))
             if not self.progress.active:
                 self.progress.started = None
             self._timers.cancel("deadline")
@@ -368,6 +386,9 @@ class SiteJob:
     def _patch(self) -> MergePatch | None:
         previous = self.obj.get("status") or {}
         status = self.progress.status(previous, format_time(from_timestamp(self.host.now())))
+        if self.dials is not None and not self.progress.over:
+            # How it was understood: a change that was not seen yet must not be believed to be in force.
+            status["slots"] = 0 if self.dials.suspend else self.dials.parallelism
         patch: Json = {key: value for key, value in status.items() if previous.get(key) != value}
         patch |= {key: None for key in ("startTime", "completionTime") if key in previous and key not in status}
         if not patch or status == self._was_written:

@@ -20,9 +20,11 @@ from agent.edge.environment import TaskFacts, command_line, container_environmen
 from agent.edge.images import HOST, ContainerEngine
 from agent.edge.launch import Launch, LaunchFailed, RunEnd, Runtime
 from agent.edge.nodes import Place
+from agent.edge.notice import FILE, INSIDE, Notice, give, take_away
 from agent.edge.podplan import ContainerPlan, PodPlan
 from agent.edge.program import resolve
 from agent.edge.records import Record, Records, RunId, Shortage
+from hub.api import names
 from hub.api.errors import InvalidObjectError
 from hub.api.reasons import Reason
 
@@ -93,6 +95,7 @@ class Task:
         """Starts what is to be started now. Raises `Shortage` when nothing of it could be; call again later."""
         if not self.started:
             self.started = self.machinery.now()
+            take_away(self.machinery.records.notice(self.owner, self.index))
         if self.plan.deadline is not None and self._deadline is None:
             left = self.started + self.plan.deadline - self.machinery.now()
             self._deadline = asyncio.get_running_loop().call_later(max(0.0, left), self._deadline_passed)
@@ -120,16 +123,29 @@ class Task:
                 self.started = min(self.started or started, started)
         return found
 
-    def stop(self, reason: str, grace: float | None = None) -> None:
-        """Asks all of it to end; it ends with `reason`, unless its processes end well by themselves."""
+    @property
+    def stopping(self) -> bool:
+        return self._stopping is not None
+
+    def stop(self, reason: str, notice: Notice | None = None) -> None:
+        """Asks all of it to end; it ends with `reason`, unless its processes end well by themselves.
+
+        It has its pod's grace, and with a `notice` at least until then.
+        """
         if self._over:
             return
+        grace = self.plan.grace
+        if notice is not None:
+            now = self.machinery.now()
+            grace = max(grace, notice.until - now)
+            if not self.stopping and self.machinery.time_scale is None:
+                give(self.machinery.records.notice(self.owner, self.index), notice, now + grace, now)
         self._stopping = self._stopping or reason
         for timer in self._pausing.values():
             timer.cancel()
         self._pausing.clear()
         for run in list(self.live.values()):
-            self.machinery.runtime.stop(run, self.plan.grace if grace is None else grace, reason)
+            self.machinery.runtime.stop(run, grace, reason)
         if not self.live:
             asyncio.get_running_loop().call_soon(self._finish)
 
@@ -194,7 +210,9 @@ class Task:
         gpus = machinery.gpu_names(self.place.node, self._gpus_of(run.container))
         # In a container only its own GPUs are there, and counted from 0.
         visible = self._gpu_variables(container, gpus) if container.target == HOST else {}
-        given = {**self.given, **visible}
+        notice = machinery.records.notice(self.owner, self.index)
+        where = notice if container.target == HOST else f"{INSIDE}/{FILE}"
+        given = {**self.given, **visible, names.ENV_NOTICE_FILE: where}
         variables = container_environment(container, self.plan, self.facts, given, self.configs)
         command, args = command_line(container, variables)
         environment = {**machinery.base_environment, "HOSTNAME": self.facts.name, **variables}
@@ -213,9 +231,10 @@ class Task:
             for mount in container.mounts:
                 if not mount.source:
                     os.makedirs(f"{scratch}/{mount.name}", exist_ok=True)
+            os.makedirs(os.path.dirname(notice), mode=0o755, exist_ok=True)
             line = engine_command(
                 machinery.engine, container, command, args, variables, name=name, token=machinery.token,
-                gpus=gpus, scratch=scratch,
+                gpus=gpus, scratch=scratch, notices=os.path.dirname(notice),
             )  # fmt: skip
             workdir = "/"
         return Launch(

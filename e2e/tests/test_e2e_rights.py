@@ -106,6 +106,9 @@ def play(inst: Installation, scorer: str) -> None:
     )
     until(lambda: MEMBER in inst.kubectl(inst.hub, "get", "namespaces", "-o", "name"), "the namespace is made")
     inst.kubectl(inst.hub, "create", "serviceaccount", "agent", "-n", MEMBER)
+    given = ("rolebinding/quarterdeck-agent", "-n", MEMBER, "--for=create", "--timeout=30s")
+    inst.kubectl(inst.hub, "wait", *given)
+    inst.kubectl(inst.hub, "wait", f"clusterrolebinding/quarterdeck:cluster:{MEMBER}", "--for=create", "--timeout=30s")
     inst.start_agent(inst.account(inst.hub, MEMBER, "agent"), MEMBER, "--label=region=eu")
     available = ("--for=condition=ManagedClusterConditionAvailable", "--timeout=60s")
     inst.kubectl(inst.hub, "wait", f"managedcluster/{MEMBER}", *available)
@@ -312,6 +315,23 @@ def _queues(inst: Installation) -> None:
             spec={"cohortName": "all", "namespaceSelector": {}, "resourceGroups": groups},
         ),
         obj(f"{KUEUE}/v1beta2", "LocalQueue", "small", "default", spec={"clusterQueue": "small"}),
+        # A check that the hub answers itself, over a worker cluster that it knows and one that it does not.
+        obj(
+            f"{KUEUE}/v1beta2",
+            "AdmissionCheck",
+            "far",
+            spec={
+                "controllerName": "kueue.x-k8s.io/multikueue",
+                "parameters": {"apiGroup": KUEUE, "kind": "MultiKueueConfig", "name": "far"},
+            },
+        ),
+        obj(f"{KUEUE}/v1beta2", "MultiKueueConfig", "far", spec={"clusters": [MEMBER]}),
+        obj(
+            f"{KUEUE}/v1beta2",
+            "MultiKueueCluster",
+            MEMBER,
+            spec={"clusterSource": {"kubeConfig": {"locationType": "Secret", "location": MEMBER}}},
+        ),
         # One that somebody else runs.
         obj(
             f"{KUEUE}/v1beta2",

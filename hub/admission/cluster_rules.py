@@ -93,17 +93,19 @@ def manifest_work(obj: Object, old: Object | None, now: str) -> Reviewed:
     if size > MAX_MANIFESTS_BYTES:
         said = f"Too long: {size} bytes of manifests; at most {MAX_MANIFESTS_BYTES}"
         errors.append(FieldError(where, said, "FieldValueTooLong"))
-    seen: set[tuple[Any, ...]] = set()
+    seen: set[str] = set()
     for index, manifest in enumerate(manifests):
-        metadata = manifest.get("metadata") or {}
+        # What a manifest holds is checked by whoever applies it: here it may be anything.
+        written = manifest.get("metadata")
+        metadata: Mapping[str, Any] = written if isinstance(written, Mapping) else {}
         if metadata.get("generateName"):
             errors.append(forbidden(f"{where}[{index}].metadata.generateName", "a manifest needs a name of its own"))
         elif not metadata.get("name"):
             errors.append(required(f"{where}[{index}].metadata.name"))
         identity = (manifest.get("apiVersion"), manifest.get("kind"), metadata.get("namespace"), metadata.get("name"))
-        if identity in seen:
+        if repr(identity) in seen:
             errors.append(duplicate(f"{where}[{index}]", "/".join(str(part or "") for part in identity)))
-        seen.add(identity)
+        seen.add(repr(identity))
     return dict(obj), errors
 
 

@@ -1,10 +1,11 @@
 """Decisions of a hub that was replaced are refused, however late they arrive.
 
 A hub asks whether it leads before it sends, and cannot ask while it sends: a process that was stopped in between, or a
-request that waited in a queue, may arrive after another has taken over. So whatever decides anew (a slice made, a slice
-told to go) carries the term of its hub, the Lease's count of transitions, which only grows; here it is held against
-the Lease as it is. On other API servers manifests/admission/fencing.yaml says the same. All other writes of a hub name
-the version of the object that they are about, and so come too late by themselves once a successor has written.
+request that waited in a queue, may arrive after another has taken over. So whatever decides anew (a slice made, told to
+go, or given another size) carries the term of its hub, the Lease's count of transitions, which only grows; here it is
+held against the Lease as it is. On other API servers manifests/admission/fencing.yaml says the same. All other writes
+of a hub name the version of the object that they are about, and so come too late by themselves once a successor has
+written.
 """
 
 from __future__ import annotations
@@ -21,10 +22,13 @@ _FIELD: Final = f"metadata.annotations[{names.TERM}]"
 
 
 def decides(group: str, plural: str, obj: Object, old: Object | None) -> bool:
-    """Whether this write of a slice's work is a decision: it is new, or it is told to go."""
+    """Whether this write of a slice's work is a decision: it is new, told to go, or of another size."""
     if (group, plural) != _WORKS or names.JOB_UID not in _map(obj, "labels"):
         return False
-    return old is None or _map(old, "annotations").get(names.EVICTION) != _map(obj, "annotations").get(names.EVICTION)
+    if old is None:
+        return True
+    before, after = _map(old, "annotations"), _map(obj, "annotations")
+    return any(before.get(name) != after.get(name) for name in (names.EVICTION, names.RESIZE))
 
 
 def fenced(obj: Object, lease: Object | None) -> FieldError | None:

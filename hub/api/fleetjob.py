@@ -130,6 +130,22 @@ class Checkpointing(Model):
     )
 
 
+class Elasticity(Model):
+    model_config = ConfigDict(
+        json_schema_extra=rules(("!has(self.max) || self.min <= self.max", "min must not be more than max", ".min"))
+    )
+
+    min: Int32 = Field(
+        1,
+        ge=1,
+        description="It starts with so many tasks at once, together on one cluster, and is never made smaller. "
+        "Example: 2",
+    )
+    max: Int32 | None = Field(
+        None, ge=1, description="How many of its tasks may run at once at most; absent: all of them. Example: 16"
+    )
+
+
 class FleetJobSpec(Model):
     model_config = ConfigDict(
         json_schema_extra=rules(
@@ -142,6 +158,21 @@ class FleetJobSpec(Model):
                 "!has(self.template.spec.restartPolicy) || self.template.spec.restartPolicy == 'Never'",
                 "a task is started again by spec.retry only; leave it out or write Never",
                 ".template.spec.restartPolicy",
+            ),
+            (
+                "!(has(self.elastic) && has(self.parallelism))",
+                "elastic.max says how many tasks of an elastic job run at once: leave parallelism out",
+                ".parallelism",
+            ),
+            (
+                "!has(self.elastic) || self.elastic.min <= (has(self.tasks) ? self.tasks : 1)",
+                "more tasks than there are cannot be the least",
+                ".elastic.min",
+            ),
+            (
+                "has(self.elastic) == has(oldSelf.elastic)",
+                "a job is made elastic when it is submitted; submit another job",
+                ".elastic",
             ),
             ("self.tasks == oldSelf.tasks", "tasks cannot change once the job exists; submit another job", ".tasks"),
             (
@@ -199,6 +230,11 @@ class FleetJobSpec(Model):
     )
     parallelism: Int32 | None = Field(
         None, ge=1, description="How many tasks may run at once over all clusters; absent: all of them. Example: 100"
+    )
+    elastic: Elasticity | None = Field(
+        None,
+        description="While it runs it takes more slots when quota and room are there, and gives back what it has "
+        "beyond min when somebody is entitled to that. Example: {min: 2, max: 16}",
     )
     gang: Bool = Field(
         False,
@@ -290,6 +326,16 @@ class AttemptStatus(Model):
     message: str | None = Field(None, description="The last reason, in words.")
 
 
+class ElasticStatus(Model):
+    current: Int32 = Field(0, ge=0, description="How many of its tasks may run at once now.")
+    min: Int32 = Field(ge=1, description="What it starts with and is never made smaller than.")
+    max: Int32 = Field(ge=1, description="How many may run at once at most.")
+    giving: Int32 | None = Field(
+        None, ge=0, description="Slots that were given back and that tasks still run on, to be stopped."
+    )
+    message: str | None = Field(None, description="When and for whom its size was changed last.")
+
+
 class EvictionCount(Model):
     reason: str = Field(description="Why slices had to go, as Kueue spells it. Example: Preempted")
     count: Int32 = Field(ge=0, description="How often.")
@@ -319,6 +365,7 @@ class FleetJobStatus(Model):
     evictions: Annotated[list[EvictionCount], list_map("reason")] = Field(
         default_factory=list, description="Slices that had to go, by reason."
     )
+    elastic: ElasticStatus | None = Field(None, description="Of an elastic job, how large it is.")
     submittedAt: Time | None = Field(None, description="When the hub first saw it.")
     startedAt: Time | None = Field(None, description="When its first task started.")
     finishedAt: Time | None = Field(None, description="When it ended.")

@@ -243,6 +243,7 @@ class CohortSpec(Model):
 
 class CohortStatus(Model):
     fairSharing: FairSharingStatus | None = None
+    conditions: Annotated[Conditions, Field(max_length=16)] = Field(default_factory=list)
 
 
 class Cohort(KubeObject):

@@ -28,6 +28,8 @@ DECISION: Final = f"{GROUP}/decision"
 TOPOLOGY_DOMAIN: Final = f"{GROUP}/topology-domain"
 # On a ManifestWork: that its slice has to go, why, for whom, and when it is stopped (hub/jobs/eviction.py).
 EVICTION: Final = f"{GROUP}/eviction"
+# The same when a slice of an elastic job was made larger or smaller (see hub/jobs/resize.py).
+RESIZE: Final = f"{GROUP}/resize"
 # On a ManifestWork: in which term of the hub's Lease that was decided (hub/admission/fencing.py).
 TERM: Final = f"{GROUP}/term"
 # On a ManifestWork in the hub's own namespace, where no agent reads: the cluster that it is meant for, once the
@@ -82,6 +84,8 @@ SCORING_CONFIG: Final = f"{GROUP}/scoring-config"
 
 # On a ClusterQueue or Cohort: from which cluster set its nominal quota is taken (JSON, see hub/queueing/nominal.py).
 NOMINAL_FROM: Final = f"{GROUP}/nominal-from"
+# Condition of a Workload: amounts in its admission are not counted as they are written.
+AMOUNTS_DOUBTED: Final = f"{GROUP}/AmountsDoubted"
 
 # Kueue.
 QUEUE_NAME: Final = "kueue.x-k8s.io/queue-name"
@@ -151,6 +155,8 @@ ENV_TASKS: Final = "QUARTERDECK_TASKS"
 ENV_ATTEMPT: Final = "QUARTERDECK_ATTEMPT"
 ENV_JOB: Final = "QUARTERDECK_JOB"
 ENV_CLUSTER: Final = "QUARTERDECK_CLUSTER"
+# On sites without Kubernetes: a file that is there once the task has to go, and says when it is ended at the latest.
+ENV_NOTICE_FILE: Final = "QUARTERDECK_NOTICE_FILE"
 
 
 def work_name(job_name: str, job_uid: str, epoch: int) -> str:

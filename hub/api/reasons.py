@@ -32,7 +32,7 @@ class Reason(Enum):
     WAITING_FOR_QUOTA = _Entry(
         "WaitingForQuota",
         "Queue",
-        "needs {needed} {resource} in flavor {flavor}; {available} free in ClusterQueue {queue} and its cohort",
+        "needs {needed} {resource} in flavor {flavor}; {available} free in {where}",
         "Wait, or raise the nominal quota or borrowing limit of the ClusterQueue.",
     )
     EXCEEDS_MAX_QUOTA = _Entry(
@@ -99,6 +99,11 @@ class Reason(Enum):
         "Whoever answers a check says more in its message: `kubectl get workload -o yaml`.",
     )
     ADMISSION_GATED = _Entry("AdmissionGated", "Queue", "{detail}", "Whoever put the gate there has to open it.")
+    ADMISSION_DOUBTED = _Entry(
+        "AdmissionDoubted", "Queue", "what its pods ask for counts, not what is written: {detail}", ""
+    )
+    QUOTA_FOLLOWS = _Entry("QuotaFollowsClusters", "Queue", "{detail}", "")
+    QUOTA_KEPT = _Entry("QuotaKeptForRunning", "Queue", "{detail}", "")
     SUSPENDED = _Entry("Suspended", "Job", "suspended by its owner", "Set spec.suspend to false.")
     PARALLELISM_REACHED = _Entry("ParallelismReached", "Job", "{active} tasks run; parallelism allows no more", "")
 
@@ -219,6 +224,18 @@ class Reason(Enum):
         "Attempt",
         "{detail}",
         "It runs again as soon as quota and room allow. More nominal quota or a higher priority protects it.",
+    )
+    ELASTIC_SHRINK = _Entry(
+        "ElasticShrink",
+        "Attempt",
+        "{detail}",
+        "It takes the slots again when nobody who is entitled to them needs them. A higher elastic.min keeps more.",
+    )
+    ELASTIC_GROW = _Entry(
+        "ElasticGrow",
+        "Attempt",
+        "slots that nobody else takes",
+        "It gives them back when somebody who is entitled to them needs them.",
     )
     CLUSTER_QUEUE_STOPPED = _Entry(
         "ClusterQueueStopped",

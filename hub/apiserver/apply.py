@@ -215,7 +215,7 @@ def _check(kind: ServedKind, config: Object, manager: str) -> None:
 
 def _describe(kind: ServedKind, config: Object) -> str:
     metadata = config["metadata"]
-    name = "/".join(filter(None, (metadata.get("namespace"), metadata.get("name"))))
+    name = "/".join(str(part) for part in (metadata.get("namespace"), metadata.get("name")) if part)
     return f"{name}; {kind.api_version}, Kind={kind.kind}"
 
 

@@ -19,7 +19,8 @@ from hub.apiserver.http import Answer, Exchange
 from hub.apiserver.impersonation import impersonated
 from hub.apiserver.logical import LogicalCluster
 from hub.apiserver.negotiation import parse_query
-from hub.apiserver.openapi import openapi_v2, openapi_v3
+from hub.apiserver.openapi import openapi_v3
+from hub.apiserver.openapi_v2 import openapi_v2
 from hub.apiserver.plane import ControlPlane
 from hub.apiserver.requests import Attributes, attributes, authorize
 from hub.apiserver.routing import route, segments, split_cluster
@@ -149,7 +150,7 @@ class Front:
             schemas = openapi_v3(cluster.registry, parts[2:])
             return Answer(200, schemas) if schemas is not None else None
         if parts == ["openapi", "v2"]:
-            content_type, body = openapi_v2(exchange.headers.get(b"accept", ""))
+            content_type, body = openapi_v2(cluster.registry, exchange.headers.get(b"accept", ""))
             return Answer(200, body, content_type)
         if parts == ["openid", "v1", "jwks"]:
             return Answer(200, orjson.dumps(self._authenticator.service_tokens.key_set()), "application/jwk-set+json")

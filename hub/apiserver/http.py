@@ -239,13 +239,13 @@ class Connection(asyncio.Protocol):
     def on_url(self, url: bytes) -> None:
         self._url = self._url + url if self._url else url
         if len(self._url) > _MAX_URL:
-            self._refuse(414, too_large("the URL", _MAX_URL).status)
+            self._refuse(414, too_large("the URL", _MAX_URL, 414).status)
             raise ValueError("URL too long")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._header_bytes += len(name) + len(value)
         if self._header_bytes > _MAX_HEADERS:
-            self._refuse(431, too_large("the headers", _MAX_HEADERS).status)
+            self._refuse(431, too_large("the request's head", _MAX_HEADERS, 431).status)
             raise ValueError("headers too long")
         name = name.lower()
         if name in _KEPT:

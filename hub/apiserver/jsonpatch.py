@@ -88,7 +88,7 @@ def _parse(patch: Any) -> list[tuple[str, Pointer, Pointer, Any]]:
         if not isinstance(entry, Mapping):
             raise InvalidPatchError("expected an object", field=where)
         operation = entry.get("op")
-        if operation not in _NEEDS:
+        if not isinstance(operation, str) or operation not in _NEEDS:
             raise InvalidPatchError(f"found {operation!r}; allowed: {', '.join(_NEEDS)}", field=f"{where}.op")
         for name in _NEEDS[operation]:
             if name not in entry:

@@ -1,8 +1,7 @@
 """OpenAPI documents: one index, and one v3 document a group version, made of the schemas that are enforced.
 
 For kubectl they are where `explain` reads, and where it learns that the server validates fields and runs dry. Version 2
-is answered with a document that says nothing, which clients take as "do not validate here". Pure functions of a
-registry; a document is made once for the same kinds.
+is made of these in openapi_v2.py. Pure functions of a registry; a document is made once for the same kinds.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ from hub.apiserver.kinds import Registry, ServedKind
 from hub.apiserver.openapi_meta import COMPONENTS, REFERENCE, ref
 
 JSON: Final = "application/json"
-V2_PROTOBUF: Final = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 _NOT_PUBLISHED: Final = frozenset({"x-kubernetes-patch-strategy", "x-kubernetes-patch-merge-key"})
 _PARAMETERS: Final[Mapping[str, tuple[str, str]]] = {
     "dryRun": ("string", "All: everything but storing is done."),
@@ -44,12 +42,9 @@ _PATCHES: Final = ("application/merge-patch+json", "application/json-patch+json"
 _indexes: WeakKeyDictionary[Registry, bytes] = WeakKeyDictionary()
 
 
-def openapi_v2(accept: str = "") -> tuple[str, bytes]:
-    """(content type, body) for ``/openapi/v2``."""
-    if "proto-openapi.spec.v2" in accept:
-        return V2_PROTOBUF, b""
-    document = {"swagger": "2.0", "info": {"title": "Kubernetes", "version": "v1"}, "paths": {}}
-    return JSON, orjson.dumps(document)
+def documents(registry: Registry) -> list[bytes]:
+    """The document of each group and version."""
+    return [_document(tuple(kinds)) for versions in registry.groups().values() for kinds in versions.values()]
 
 
 def openapi_v3(registry: Registry, parts: Sequence[str]) -> bytes | None:

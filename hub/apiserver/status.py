@@ -116,8 +116,8 @@ def too_many_requests() -> ApiError:
     )
 
 
-def too_large(what: str, limit: int) -> ApiError:
-    return failure(413, "RequestEntityTooLarge", f"{what} is too large: at most {limit} bytes")
+def too_large(what: str, limit: int, code: int = 413) -> ApiError:
+    return failure(code, "RequestEntityTooLarge", f"{what} is too large: at most {limit} bytes")
 
 
 def expired(message: str) -> ApiError:

@@ -35,8 +35,9 @@ def command(ctx: click.Context, what: tuple[str, ...], everywhere: bool, output:
 
 async def _tree(ctx: click.Context, name: str | None, output: str | None) -> None:
     from hub.cli.hub_view import live_state
-    from hub.cli.output import print_document, print_view
-    from hub.server.quota_tree import branch_names, find, quota_tree, tree_table
+    from hub.cli.output import print_document, print_sections, print_view
+    from hub.server.derived_quota import derived_section
+    from hub.server.quota_tree import branch_names, drift_of, find, quota_tree, tree_table
 
     branches = quota_tree(await live_state(ctx))
     if name is not None:
@@ -48,6 +49,10 @@ async def _tree(ctx: click.Context, name: str | None, output: str | None) -> Non
         print_document([branch.document() for branch in branches], output)
     elif branches:
         print_view(tree_table(branches))
+        section = derived_section(drift_of(branches))
+        if section is not None:
+            click.echo()
+            print_sections([section])
     else:
         click.echo("no ClusterQueue is there", err=True)
         click.echo("  → A LocalQueue leads to a ClusterQueue; create both with `quarterdeck submit FILE`.", err=True)

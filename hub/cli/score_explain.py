@@ -54,7 +54,7 @@ async def _explain(ctx: click.Context, cluster: str, output: str | None) -> None
     if cluster not in fleet.names:
         raise UsageError(f"there is no cluster {cluster}", hint=f"There are: {', '.join(fleet.names) or 'none'}.")
     ranking = rank(fleet, ScoreRequest(TaskShape(), 1, state.now), state.scorers, np.ones(len(fleet), np.bool_))
-    origins = Origins(objects, state.now, (entry.scorer for entry in state.scorers), scores)
+    origins = Origins(objects, fleet, state.now, (entry.scorer for entry in state.scorers), scores)
     at = fleet.names.index(cluster)
     rows = []
     for column in ranking.columns:

@@ -14,7 +14,7 @@ import logging
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from hub.api.errors import (
     ApiError,
@@ -60,6 +60,13 @@ class MergePatch:
 
 
 @dataclass(frozen=True, slots=True)
+class JsonPatch:
+    """RFC 6902: for a part of a list, where a merge patch would replace the whole. Preconditions are its tests."""
+
+    operations: tuple[Object, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Delete:
     """Nothing to do when the object, or the one with this uid, is gone already."""
 
@@ -67,34 +74,71 @@ class Delete:
     propagation_policy: str | None = None
 
 
-Write = Create | MergePatch | Delete
+Write = Create | MergePatch | JsonPatch | Delete
 Desired = Callable[[], Write | None]
 # With what the server answered: the object, or None after a deletion.
 OnDone = Callable[[Object | None], None]
 OnError = Callable[[WriteKey, Exception], None]
 
 
-@dataclass(slots=True)
+class Gate(Protocol):
+    """What every write of a patcher passes. One object for all of them: what waits is many."""
+
+    def ask(self, key: WriteKey, desired: Desired) -> Write | None:
+        """What is to be sent now of what `desired` says; None: nothing."""
+        ...
+
+    def hears(self) -> bool:
+        """Whether answers are still for those who asked."""
+        ...
+
+    def refused(self, key: WriteKey, error: Exception) -> None:
+        """Told of every write that is given up, before the one who asked for it."""
+        ...
+
+
+class _Open:
+    def ask(self, key: WriteKey, desired: Desired) -> Write | None:
+        return desired()
+
+    def hears(self) -> bool:
+        return True
+
+    def refused(self, key: WriteKey, error: Exception) -> None:
+        pass
+
+
+@dataclass(slots=True, eq=False)
 class _Pending:
+    key: WriteKey
     desired: Desired
     due: float
     on_done: OnDone | None
     on_error: OnError | None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Lane:
-    """One object: what waits for it, by subresource in order of arrival, and whether something is on its way."""
+    """One object: what waits for it, one a subresource in order of arrival, and whether something is on its way."""
 
-    pending: dict[WriteKey, _Pending] = field(default_factory=dict)
+    pending: list[_Pending] = field(default_factory=list)
     queued: bool = False
     backoff: Backoff | None = None
     retry_at: float = 0.0
     timer: asyncio.TimerHandle | None = None
 
+    def of(self, key: WriteKey) -> _Pending | None:
+        for pending in self.pending:
+            if pending.key == key:
+                return pending
+        return None
+
 
 class Patcher:
-    """`submit` from the loop's thread. `counts` is by (verb, plural or plural/subresource) what was really sent."""
+    """`submit` from the loop's thread. `counts` is by (verb, plural or plural/subresource) what was really sent.
+
+    Everything passes `gate`, which lets through all until somebody sets another.
+    """
 
     def __init__(
         self, api: KubeApi, *, concurrency: int = 48, on_error: OnError | None = None, backoff: Backoff | None = None
@@ -105,6 +149,7 @@ class Patcher:
         self.skipped = 0
         self.conflicts = 0
         self.retries = 0
+        self.gate: Gate = _Open()
         self._api = api
         self._concurrency = concurrency
         self._on_error = on_error
@@ -135,12 +180,17 @@ class Patcher:
         if self._stopping:
             return
         self.submitted += 1
-        lane = self._lanes.setdefault(key[:3], _Lane())
+        place = key[:3]
+        lane = self._lanes.get(place)
+        if lane is None:
+            lane = self._lanes[place] = _Lane()
         due = asyncio.get_running_loop().time() + delay
-        if (waiting := lane.pending.get(key)) is not None:
+        if (waiting := lane.of(key)) is not None:
             self.coalesced += 1
-            due = min(due, waiting.due)
-        lane.pending[key] = _Pending(desired, due, on_done, on_error)
+            waiting.desired, waiting.due = desired, min(due, waiting.due)
+            waiting.on_done, waiting.on_error = on_done, on_error
+        else:
+            lane.pending.append(_Pending(key, desired, due, on_done, on_error))
         self._settled.clear()
         self._schedule(lane)
 
@@ -157,7 +207,7 @@ class Patcher:
         """Sends what waits, delayed or not, for at most `deadline` seconds. Returns how many objects were left out."""
         self._stopping = True
         for lane in list(self._lanes.values()):
-            for pending in lane.pending.values():
+            for pending in lane.pending:
                 pending.due = 0.0
             self._schedule(lane)
         try:
@@ -180,7 +230,7 @@ class Patcher:
             lane.timer.cancel()
             lane.timer = None
         loop = asyncio.get_running_loop()
-        due = max(min(pending.due for pending in lane.pending.values()), lane.retry_at)
+        due = max(min(pending.due for pending in lane.pending), lane.retry_at)
         if due > loop.time():
             lane.timer = loop.call_at(due, self._wake, lane)
             return
@@ -204,20 +254,22 @@ class Patcher:
             self._active -= 1
 
     async def _serve(self, lane: _Lane) -> None:
-        key = _first_due(lane, asyncio.get_running_loop().time())
-        if key is not None:
-            await self._write(lane, key, lane.pending.pop(key))
+        pending = _first_due(lane, asyncio.get_running_loop().time())
+        if pending is not None:
+            lane.pending.remove(pending)
+            await self._write(lane, pending)
         lane.queued = False
         if lane.pending:
             self._schedule(lane)
-        elif key is not None:
-            self._lanes.pop(key[:3], None)
+        elif pending is not None:
+            self._lanes.pop(pending.key[:3], None)
             if not self._lanes:
                 self._settled.set()
 
-    async def _write(self, lane: _Lane, key: WriteKey, pending: _Pending) -> None:
+    async def _write(self, lane: _Lane, pending: _Pending) -> None:
+        key = pending.key
         try:
-            write = pending.desired()
+            write = self.gate.ask(key, pending.desired)
             if write is None or (isinstance(write, MergePatch) and not _changes(write.patch)):
                 self.skipped += 1
                 lane.backoff = None
@@ -226,19 +278,20 @@ class Patcher:
         except (UnreachableError, OverloadedError, UnauthorizedError, ConflictError) as error:
             if isinstance(error, ConflictError) and lane.backoff and lane.backoff.failures >= _MAX_CONFLICTS:
                 lane.backoff = None
-                self._report(key, pending, error)
+                self._report(pending, error)
             else:
-                self._retry(lane, key, pending, error)
+                self._retry(lane, pending, error)
             return
         except asyncio.CancelledError:
-            lane.pending.setdefault(key, pending)
+            if lane.of(key) is None:
+                lane.pending.append(pending)
             raise
         except Exception as error:
             lane.backoff = None
-            self._report(key, pending, error)
+            self._report(pending, error)
             return
         lane.backoff = None
-        if pending.on_done is not None:
+        if pending.on_done is not None and self.gate.hears():
             try:
                 pending.on_done(answer)
             except Exception:
@@ -253,6 +306,10 @@ class Patcher:
         if isinstance(write, MergePatch):
             self.counts["patch", plural] += 1
             return await self._api.patch(resource, name, write.patch, namespace, subresource=subresource)
+        if isinstance(write, JsonPatch):
+            self.counts["patch", plural] += 1
+            operations = list(write.operations)
+            return await self._api.patch(resource, name, operations, namespace, subresource=subresource, type="json")
         self.counts["delete", plural] += 1
         with contextlib.suppress(NotFoundError, ConflictError):
             await self._api.delete(
@@ -260,7 +317,8 @@ class Patcher:
             )
         return None
 
-    def _retry(self, lane: _Lane, key: WriteKey, pending: _Pending, error: QuarterdeckError) -> None:
+    def _retry(self, lane: _Lane, pending: _Pending, error: QuarterdeckError) -> None:
+        key = pending.key
         if isinstance(error, ConflictError):
             self.conflicts += 1
         else:
@@ -269,15 +327,16 @@ class Patcher:
             lane.backoff = Backoff(self._backoff.first, self._backoff.cap, self._backoff.random)
         lane.retry_at = asyncio.get_running_loop().time() + lane.backoff.next()
         # First in line again, unless something newer was submitted meanwhile; `desired` is asked anew either way.
-        waiting = {key: lane.pending.pop(key, pending), **lane.pending}
-        lane.pending = waiting
+        first = lane.of(key) or pending
+        lane.pending = [first, *(other for other in lane.pending if other is not first)]
         if lane.backoff.failures in (1, 10):
             _log.info("%s: %s; trying again", key, error)
 
-    def _report(self, key: WriteKey, pending: _Pending, error: Exception) -> None:
-        on_error = pending.on_error or self._on_error
+    def _report(self, pending: _Pending, error: Exception) -> None:
+        key, on_error = pending.key, pending.on_error or self._on_error
         expected = isinstance(error, ApiError)
         _log.log(logging.WARNING if expected else logging.ERROR, "%s: %s", key, error, exc_info=not expected)
+        self.gate.refused(key, error)
         if on_error is None:
             return
         try:
@@ -286,8 +345,8 @@ class Patcher:
             _log.exception("while reporting %s", key)
 
 
-def _first_due(lane: _Lane, now: float) -> WriteKey | None:
-    return next((key for key, pending in lane.pending.items() if pending.due <= now + 0.001), None)
+def _first_due(lane: _Lane, now: float) -> _Pending | None:
+    return next((pending for pending in lane.pending if pending.due <= now + 0.001), None)
 
 
 def _changes(patch: Mapping[str, Any]) -> bool:

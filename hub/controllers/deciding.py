@@ -22,6 +22,7 @@ from hub.controllers.limits import Limits
 from hub.controllers.logs import logger
 from hub.controllers.looking import Looking
 from hub.controllers.metrics.decisions import DecisionMetrics
+from hub.controllers.resizing import Resizing
 from hub.controllers.table import JobEntry, JobTable
 from hub.controllers.tempo import Tempo
 from hub.controllers.world import World
@@ -49,6 +50,7 @@ class Deciding:
         holdings: Holdings,
         delivery: Delivery,
         evicting: Evicting,
+        resizing: Resizing,
         limits: Limits,
         looking: Looking,
         foreign: Foreign,
@@ -66,6 +68,7 @@ class Deciding:
         self.scorers: Sequence[WeightedScorer] = ()
         self._table, self._world, self._holdings = table, world, holdings
         self._delivery, self._evicting, self._limits, self._looking = delivery, evicting, limits, looking
+        self._resizing = resizing
         self._foreign = foreign
         self._tempo, self._metrics = tempo, metrics
         self._heads = heads
@@ -77,8 +80,8 @@ class Deciding:
 
     @property
     def wanted(self) -> bool:
-        """Whether anything waits."""
-        return bool(self._looking.demands or self._foreign.demands)
+        """Whether anything waits, or could have more."""
+        return bool(self._looking.demands or self._foreign.demands or self._holdings.growing)
 
     def decide(self) -> float | None:
         """When (epoch seconds) the same would be decided otherwise; None: not without news."""
@@ -173,6 +176,10 @@ class Deciding:
             admitted += entry.uid not in touched
             touched[entry.uid] = entry
             self._admitted(entry, spec, len(admission.slices))
+        for growth in outcome.growths:
+            entry = self._table.entries.get(growth.uid)
+            if entry is not None and self._resizing.grow(entry, growth):
+                touched[entry.uid] = entry
         self._tempo.decided(admitted)
         for refusal in outcome.refusals:
             self._metrics.decisions.labels(refusal.reason.code).inc()
@@ -204,6 +211,8 @@ class Deciding:
         entry = self._table.entries.get(preemption.uid)
         if self._foreign.preempt(preemption) or entry is None:
             return None
+        if preemption.kept:
+            return entry if self._resizing.shrink(entry, preemption, self._policy.notice) else None
         return entry if self._evicting.preempt(entry, preemption, self._policy.notice) else None
 
     def _quarantine(self, demand: Demand) -> None:

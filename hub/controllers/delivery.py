@@ -12,13 +12,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+import orjson
+
 from hub.api import names
 from hub.api.errors import AlreadyExistsError
 from hub.api.reasons import Reason
 from hub.api.resource import MANIFEST_WORKS
 from hub.client.interface import Object
 from hub.controllers.logs import logger
-from hub.controllers.seen import SeenWork, read_work
+from hub.controllers.seen import SeenWork, kept, read_work
 from hub.controllers.table import JobEntry, JobTable
 from hub.controllers.world import World
 from hub.controllers.writes import Create, Delete, MergePatch, Write, WriteKey, Writes
@@ -83,13 +85,15 @@ class Delivery:
 
     def _create(self, entry: JobEntry, work: Json, epoch: int, key_of_job: str) -> None:
         cluster, name = work["metadata"]["namespace"], work["metadata"]["name"]
+        # Thousands may be on their way at once, and as objects each is as large as ten as text.
+        text = kept(work)
 
         def desired() -> Write | None:
             # Cancelled, deleted or placed elsewhere meanwhile.
             wanted = epoch in entry.assumed and entry.seen is not None
             if not wanted:
                 entry.assumed.pop(epoch, None)
-            return Create(work) if wanted else None
+            return Create(orjson.loads(text)) if wanted else None
 
         def done(answer: Object | None) -> None:
             entry.pauses = 0

@@ -16,9 +16,9 @@ from hub.controllers.logs import logger
 from hub.controllers.metrics.jobs import EvictionMetrics
 from hub.controllers.seen import SeenWork, read_work
 from hub.controllers.table import JobEntry, JobTable
-from hub.controllers.writes import MergePatch, Write, WriteKey, Writes
+from hub.controllers.writes import JsonPatch, Write, WriteKey, Writes
 from hub.jobs.attempt import Attempt, Eviction
-from hub.jobs.eviction import eviction_annotations
+from hub.jobs.eviction import eviction_patch
 from hub.planner.plan import Preemption
 
 _log = logger(__name__)
@@ -56,6 +56,10 @@ class Evicting:
         attempt = next((a for a in attempts if a.epoch == preemption.epoch), None)
         if attempt is None:
             return False
+        if preemption.shrinks:
+            # All of it is above the minimum of an elastic job: that is no preemption.
+            message = Reason.ELASTIC_SHRINK.message(detail=preemption.message)
+            return self.tell(entry, attempt, Cause(Reason.ELASTIC_SHRINK, message, notice, by=preemption.preemptor))
         message = Reason.PREEMPTED.message(detail=preemption.message)
         cause = Cause(Reason.PREEMPTED, message, notice, preemption.reason, preemption.preemptor)
         if not self.tell(entry, attempt, cause):
@@ -97,7 +101,7 @@ class Evicting:
             current = entry.works.get(work.key)
             if current is None or not _open(current) or entry.evicting.get(work.epoch) is not eviction:
                 return None
-            return MergePatch({"metadata": {"uid": work.uid, "annotations": eviction_annotations(eviction)}})
+            return JsonPatch(eviction_patch(work.uid, eviction))
 
         def done(answer: Object | None) -> None:
             entry.evicting.pop(work.epoch, None)

@@ -21,7 +21,7 @@ from hub.api.resource import WORKLOADS
 from hub.api.timestamps import format_time, from_timestamp
 from hub.client.interface import Object
 from hub.controllers.foreign_limits import ForeignLimits
-from hub.controllers.foreign_status import Verdict, preemptions_in, status_after, time_over
+from hub.controllers.foreign_status import Verdict, doubted, preemptions_in, status_after, time_over
 from hub.controllers.foreign_workload import Holding, Waiting, admission, read_workload
 from hub.controllers.logs import logger
 from hub.controllers.world import World
@@ -47,7 +47,8 @@ _LONGEST: Final = 3600.0
 @dataclass(slots=True, eq=False)
 class _Entry:
     """`verdict`: what was decided and not seen in the object yet. `spoiled`: what it asked for when no decision about
-    it was possible, or the API refused it. `stuck`: nothing more is done about it before its object changes."""
+    it was possible, or the API refused it. `stuck`: nothing more is done about it before its object changes. `doubts`:
+    what is written of its amounts and does not count."""
 
     obj: Json
     read: Waiting | Holding | None = None
@@ -56,6 +57,7 @@ class _Entry:
     refusal: Refusal | None = None
     spoiled: Demand | None = None
     stuck: bool = False
+    doubts: tuple[str, ...] = ()
     timer: asyncio.TimerHandle | None = None
 
 
@@ -169,6 +171,7 @@ class Foreign:
             self._refuse(entry, Refusal(_key(obj), Reason.INVALID_SPEC, (("detail", entry.problem),)))
         held = entry.read if isinstance(entry.read, Holding) else None
         self._hold(uid, held, entry)
+        self._doubt(entry, held.doubts if held is not None else ())
         if held is not None and not held.leaving and self._limits.unready(obj):
             self._unready[uid] = _key(obj)
         else:
@@ -178,6 +181,15 @@ class Foreign:
             waiting = None
         self._wait(uid, waiting)
         self._keep_going(entry)
+
+    def _doubt(self, entry: _Entry, doubts: tuple[str, ...]) -> None:
+        """Somebody wrote amounts into its admission that cannot be: what its pods ask for counts, and it says so."""
+        if doubts == entry.doubts:
+            return
+        entry.doubts = doubts
+        if doubts:
+            _log.warning("amounts of a Workload do not count as written", workload=_key(entry.obj), why=doubts[0])
+        self._submit(entry)
 
     def _demand(self, entry: _Entry) -> Demand | None:
         """What it asks for now: nothing while it backs off, or while answers are there about quota that it had."""
@@ -364,7 +376,8 @@ class Foreign:
         obj = entry.obj
         waits = entry.refusal if entry.verdict is None else None
         at = format_time(from_timestamp(self._now()))
-        return status_after(obj.get("status") or {}, entry.verdict, waits, at, obj["metadata"].get("generation"))
+        after = status_after(obj.get("status") or {}, entry.verdict, waits, at, obj["metadata"].get("generation"))
+        return doubted(after, entry.doubts, at)
 
 
 def _slice(uid: str, held: Holding, preempted: int) -> HeldSlice:

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
 
-from hub.api.conditions import condition_is, find_condition
+from hub.api import names
+from hub.api.conditions import condition_is, find_condition, with_condition
 from hub.api.errors import InvalidObjectError
 from hub.api.reasons import Reason
 from hub.api.timestamps import format_time, from_timestamp, parse_time
@@ -122,6 +123,17 @@ def status_after(
         _release(said, status, at)
     status["conditions"] = said.conditions
     return status
+
+
+def doubted(status: Json, doubts: Sequence[str], at: str) -> Json:
+    """With the condition that amounts in its admission are not counted as they are written, or without it."""
+    conditions = status.get("conditions") or ()
+    if doubts:
+        message = Reason.ADMISSION_DOUBTED.message(detail="; ".join(doubts))
+        said = with_condition(conditions, names.AMOUNTS_DOUBTED, "True", Reason.ADMISSION_DOUBTED.code, message, now=at)
+        return {**status, "conditions": said}
+    kept = [condition for condition in conditions if condition.get("type") != names.AMOUNTS_DOUBTED]
+    return status if len(kept) == len(conditions) else {**status, "conditions": kept}
 
 
 def preemptions_in(status: Mapping[str, Any]) -> int:

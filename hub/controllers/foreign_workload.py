@@ -58,7 +58,8 @@ class Waiting:
 class Holding:
     """A Workload with quota: `amounts` of `queue` for `slots` tasks that have not ended, since `since` (epoch seconds).
 
-    `leaving`: it was evicted and is not gone yet. `waiting`: what it is once it is.
+    `leaving`: it was evicted and is not gone yet. `waiting`: what it is once it is. `doubts`: what is written of its
+    amounts and does not count, in words.
     """
 
     key: str
@@ -68,6 +69,7 @@ class Holding:
     slots: int
     since: float
     leaving: bool = False
+    doubts: tuple[str, ...] = ()
 
     @property
     def flavors(self) -> tuple[str, ...]:
@@ -96,7 +98,7 @@ def read_workload(obj: Json, quotas: Quotas, *, place: bool, by_eviction: bool =
     if demand is not None and (queued := _queued(conditions, by_eviction=by_eviction)) is not None:
         demand = replace(demand, queued=queued)
     waiting = Waiting(key, pod_sets, demand, tuple(_notes(spec, place=place)), requeue_time(status))
-    return _holding(key, status, waiting) if holds else waiting
+    return _holding(key, status, waiting, quotas) if holds else waiting
 
 
 def mirrored(obj: Json, jobs: Iterable[str], keys: Container[str]) -> bool:
@@ -156,15 +158,20 @@ def _assignment(
     }
 
 
-def _holding(key: str, status: Json, waiting: Waiting) -> Holding:
+def _holding(key: str, status: Json, waiting: Waiting, quotas: Quotas) -> Holding:
+    """What is written counts, but never for less than its pods ask for, which run whatever somebody writes here."""
     admitted = status["admission"]
     ended = _ended(status)
     amounts: dict[FlavorResource, int] = {}
-    notes = list(waiting.notes)
+    doubts: list[str] = []
     tasks = 0
+    queue = quotas.queues.get(str(admitted.get("clusterQueue") or ""))
     for number, part in enumerate(admitted.get("podSetAssignments") or ()):
         name, count = str(part.get("name") or "main"), int(part.get("count") or 0)
-        left = max(0, count - ended.get(name, 0))
+        least, each = _least(waiting, name, ended.get(name, 0), queue)
+        if count < least:
+            doubts.append(f"status.admission.podSetAssignments[{number}].count: {count} is less than its {least} pods")
+        left = max(0, max(count, least) - ended.get(name, 0))
         tasks += left
         for resource, value in (part.get("resourceUsage") or {}).items():
             flavor = (part.get("flavors") or {}).get(resource)
@@ -175,10 +182,13 @@ def _holding(key: str, status: Json, waiting: Waiting) -> Holding:
                 total = amount_of(resource, value, field)
             except InvalidObjectError as error:
                 # It runs all the same: to count nothing would give its quota to another.
-                total = _asked(waiting, name, resource) * count
-                notes.append(f"{error}; what its pods ask for counts instead")
+                total = 0
+                doubts.append(str(error))
             used = total * left // count if count and left < count else total
-            amounts[flavor, resource] = amounts.get((flavor, resource), 0) + used
+            asked = each.get(resource, 0) * left
+            if total and used < asked:
+                doubts.append(f"{field}: {value} is less than the {quantity(resource, asked)} that its pods ask for")
+            amounts[flavor, resource] = amounts.get((flavor, resource), 0) + max(used, asked)
     conditions = status.get("conditions")
     reserved = find_condition(conditions, "QuotaReserved") or {}
     since = reserved.get("lastTransitionTime")
@@ -189,11 +199,21 @@ def _holding(key: str, status: Json, waiting: Waiting) -> Holding:
         key=key,
         queue=str(admitted.get("clusterQueue") or ""),
         amounts=tuple(sorted(amounts.items())),
-        waiting=replace(waiting, notes=tuple(notes)),
+        waiting=replace(waiting, notes=(*waiting.notes, *(f"{d}; what its pods ask for counts" for d in doubts))),
         slots=slots,
         since=parse_time(str(since)).timestamp() if since else created,
         leaving=condition_is(conditions, "Evicted"),
+        doubts=tuple(doubts),
     )
+
+
+def _least(waiting: Waiting, name: str, ended: int, queue: ClusterQueue | None) -> tuple[int, Mapping[str, int]]:
+    """How few pods of a pod set it can have been admitted with, and what each of them takes."""
+    pods = next((one for one in waiting.pod_sets if one.name == name), None)
+    if pods is None:
+        return 0, {}
+    each = counted(queue, pods.shape) if queue is not None else {r: v for r, v in pods.shape.requests if r != "pods"}
+    return pods.count + ended if pods.least is None else pods.least, each
 
 
 def _ended(status: Json) -> dict[str, int]:
@@ -209,12 +229,6 @@ def _queued(conditions: Any, *, by_eviction: bool) -> float | None:
     reason, at = evicted.get("reason"), evicted.get("lastTransitionTime")
     late = reason == Reason.PODS_READY_TIMEOUT.code and by_eviction
     return parse_time(str(at)).timestamp() if at and (late or reason == Reason.ADMISSION_CHECK.code) else None
-
-
-def _asked(waiting: Waiting, pod_set: str, resource: str) -> int:
-    """Of one pod."""
-    shape = next((one.shape for one in waiting.pod_sets if one.name == pod_set), TaskShape())
-    return {"pods": 1, names.GPU_MILLI: shape.gpu_milli}.get(resource) or shape.request(resource)
 
 
 def _pod_set(entry: Json, field: str, ended: Mapping[str, int]) -> PodSet:

@@ -42,6 +42,7 @@ class Holder:
     gang: bool = False
     rule: ClusterRule | None = None
     local: str = ""
+    bounds: tuple[int, int] | None = None
 
 
 def holder_of(spec: JobSpec, priority: int, preempted: int, rule: ClusterRule | None) -> Holder:
@@ -59,6 +60,7 @@ def holder_of(spec: JobSpec, priority: int, preempted: int, rule: ClusterRule | 
         gang=spec.gang,
         rule=rule,
         local=spec.queue,
+        bounds=spec.bounds,
     )
 
 
@@ -80,6 +82,12 @@ class Holdings:
         self._held: dict[str, dict[str, _Held]] = {}
         self._slices: dict[str, HeldSlice] = {}
         self._listed: tuple[HeldSlice, ...] | None = ()
+        self._growing: frozenset[str] = frozenset()
+
+    @property
+    def growing(self) -> bool:
+        """Whether any slice of an elastic job could use more slots."""
+        return bool(self._growing)
 
     @property
     def slices(self) -> tuple[HeldSlice, ...]:
@@ -100,6 +108,7 @@ class Holdings:
         after: dict[str, _Held] = {}
         changes: list[FleetChange] = []
         freed = False
+        growing: set[str] = set()
         for attempt in attempts:
             count = attempt.holds
             if not count:
@@ -116,8 +125,12 @@ class Holdings:
             held = _slice(holder, attempt, count, amounts, leaving=goes)
             after[attempt.work] = _Held(amounts, count, paid, held)
             self._list(attempt, held)
-            # Somebody waits for it to go, and it does not.
+            if held.bounds is not None and held.spare:
+                growing.add(attempt.work)
+                freed = freed or known is None or _grows_anew(known.slice, held)
+            # Somebody waits for it to go, or to give back, and it does not.
             freed = freed or (known is not None and known.slice.leaving and not goes)
+            freed = freed or (known is not None and known.slice.kept is not None and held.kept is None)
         for work, one in before.items():
             now = after.get(work)
             if now is None:
@@ -133,6 +146,7 @@ class Holdings:
             if known is None or (known.count, known.paid) != (one.count, one.paid):
                 change(self.usage, one.slice.queue, one.amounts, 1)
                 self.tasks += one.count
+        self._growing = (self._growing - before.keys()) | growing if before or growing else self._growing
         if after:
             self._held[job] = after
         else:
@@ -203,7 +217,16 @@ def _slice(holder: Holder, attempt: Attempt, count: int, amounts: Amounts, *, le
         leaving=leaving,
         rule=holder.rule,
         local=holder.local,
+        bounds=holder.bounds,
+        spare=attempt.spare if holder.bounds is not None else 0,
+        kept=attempt.slots if attempt.shrinking else None,
+        domain=attempt.domain,
     )
+
+
+def _grows_anew(before: HeldSlice, now: HeldSlice) -> bool:
+    """Whether it could have more for another reason than that one of its tasks has ended."""
+    return (before.slots, before.kept, before.started, before.bounds) != (now.slots, now.kept, now.started, now.bounds)
 
 
 def _pays(attempt: Attempt, world: World) -> bool:

@@ -195,6 +195,8 @@ class Hub:
         self.queue_status.news()
 
     def _on_looked(self) -> None:
+        if self._lead.may_decide():
+            self.world.looked()
         self._standing.in_use.look()
 
     def _scores_changed(self) -> None:

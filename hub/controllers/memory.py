@@ -1,6 +1,7 @@
-"""How a hub's process keeps house with memory: what is there when it starts stays, and the collector looks less often.
+"""How a hub's process keeps house with memory: what is there when it starts stays, and the collector looks seldom.
 
-What a decision makes and drops is freed at once by counting references; only cycles need the collector, and we make few.
+What a decision makes and drops is freed at once by counting references; only cycles need the collector, and we make
+few.
 """
 
 from __future__ import annotations

@@ -155,6 +155,7 @@ def _told(state: JobState) -> tuple[Any, ...]:
         state.retries_from,
         state.retry_failed,
         state.failures,
+        tuple((a.epoch, a.resize, a.occupied) for a in state.attempts if a.resize is not None),
     )
     if not state.ended:
         return whole
@@ -175,4 +176,5 @@ def _urgency(state: JobState, before: tuple[Any, ...], seen: SeenJob) -> float:
         return RUNNING if state.phase == "Running" else WAITING
     if before[3:7] != _told(state)[3:7]:
         return COUNTERS
-    return WAITING if before[1] != state.reason else NUMBERS
+    resized = before[-1] != _told(state)[-1]
+    return WAITING if before[1] != state.reason or resized else NUMBERS

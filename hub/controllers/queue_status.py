@@ -9,16 +9,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from hub.api.conditions import with_condition
+from hub.api.conditions import find_condition, with_condition
 from hub.api.mergepatch import create_merge_patch
+from hub.api.reasons import Reason
 from hub.api.resource import CLUSTER_QUEUES, COHORTS, LOCAL_QUEUES, Resource
 from hub.api.timestamps import format_time, from_timestamp
 from hub.controllers.foreign import Foreign
 from hub.controllers.holdings import Holdings
+from hub.controllers.in_force import CONDITION
 from hub.controllers.past_usage import past_status
 from hub.controllers.table import JobTable
 from hub.controllers.world import World
@@ -36,6 +38,8 @@ CALM: Final = 3.0
 LATEST: Final = 60.0
 _ACTIVE: Final = 0.05
 _LOOK: Final = 0.5
+_MOST_NAMED: Final = 12
+"""Flavors and resources whose numbers one condition tells."""
 
 
 @dataclass(slots=True)
@@ -118,7 +122,11 @@ class QueueStatus:
             sharing = self._remembered((namespace, short))
             counts = locals_.get(key) or _Counts()
             self._writes.submit(name, self._desired(LOCAL_QUEUES, key, counts, quotas, sharing))
-        for key in self._objects(COHORTS) if self._fair else ():
+        derived = {one.name for one in self._world.drift if one.kind == COHORTS.kind}
+        for key, obj in self._objects(COHORTS).items():
+            known = find_condition((obj.get("status") or {}).get("conditions"), CONDITION)
+            if not (self._fair or key in derived or known is not None):
+                continue
             self._writes.submit(WriteKey(COHORTS, None, key, "status"), self._cohort(quotas, ledger, key))
 
     def _share(self, quotas: Quotas, ledger: QuotaLedger, name: str) -> Json:
@@ -139,11 +147,29 @@ class QueueStatus:
             tree = next((tree for tree in quotas.trees.values() if name in tree.cohorts), None)
             if obj is None or tree is None:
                 return None
-            status = {"fairSharing": {"weightedShare": share(ledger, tree, tree.cohorts[name]).weighted}}
-            patch = create_merge_patch(obj.get("status") or {}, status)
+            previous = obj.get("status") or {}
+            conditions = self._derived(COHORTS, name, previous.get("conditions") or ())
+            status: Json = {}
+            if self._fair:
+                status["fairSharing"] = {"weightedShare": share(ledger, tree, tree.cohorts[name]).weighted}
+            if conditions or previous.get("conditions"):
+                status["conditions"] = conditions
+            patch = create_merge_patch({part: previous.get(part) for part in status if part in previous}, status)
             return None if patch is None else MergePatch({"metadata": {"uid": obj["metadata"]["uid"]}, "status": patch})
 
         return desired
+
+    def _derived(self, resource: Resource, name: str, conditions: Sequence[Json]) -> list[Json]:
+        """With what of its quota follows from clusters, and what of that stays in force for what runs."""
+        mine = [one for one in self._world.drift if (one.kind, one.name) == (resource.kind, name)]
+        if not mine:
+            return [condition for condition in conditions if condition.get("type") != CONDITION]
+        reason = Reason.QUOTA_KEPT if any(one.kept for one in mine) else Reason.QUOTA_FOLLOWS
+        more = f"; and {len(mine) - _MOST_NAMED} more" if len(mine) > _MOST_NAMED else ""
+        first = sorted(mine, key=lambda one: not one.kept)[:_MOST_NAMED]
+        detail = f"from cluster set {mine[0].cluster_set}: " + "; ".join(one.numbers for one in first) + more
+        at = format_time(from_timestamp(self._now()))
+        return with_condition(conditions, CONDITION, "True", reason.code, reason.message(detail=detail), now=at)
 
     def _count(self, quotas: Quotas) -> tuple[dict[str, _Counts], dict[str, _Counts]]:
         local: dict[str, _Counts] = {}
@@ -191,7 +217,10 @@ class QueueStatus:
             status = _status(quotas, queue, counts, borrows=resource is CLUSTER_QUEUES) | sharing
             verdict = _active(quotas, queue) if resource is CLUSTER_QUEUES else _local_active(quotas, obj, queue)
             at = format_time(from_timestamp(self._now()))
-            status["conditions"] = with_condition(previous.get("conditions"), "Active", *verdict, now=at)
+            conditions = with_condition(previous.get("conditions"), "Active", *verdict, now=at)
+            status["conditions"] = (
+                self._derived(resource, key, conditions) if resource is CLUSTER_QUEUES else conditions
+            )
             patch = create_merge_patch({name: previous.get(name) for name in status if name in previous}, status)
             return None if patch is None else MergePatch({"metadata": {"uid": obj["metadata"]["uid"]}, "status": patch})
 

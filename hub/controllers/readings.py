@@ -16,7 +16,7 @@ def refresh(hub: Hub) -> None:
     metrics.process.read(hub.watching.informers)
     metrics.jobs.read(hub.table, demands.values(), hub.holdings)
     metrics.writes.read(hub.patcher)
-    metrics.queues.read(quotas, usage, hub.past(), hub.idle.slices if hub.idle is not None else 0)
+    metrics.queues.read(quotas, usage, hub.past(), hub.idle.slices if hub.idle is not None else 0, hub.world.drift)
     metrics.queues.read_fairness(quotas, usage, demands, hub.table, hub.config.queue.starvation, hub.now())
     metrics.clusters.read(hub.world.clusters.values(), hub.world.fleet.problems, hub.registrar.silence)
     metrics.scores.read(hub.scores, hub.publishing)

@@ -145,7 +145,7 @@ class Templates:
     _known: dict[bytes, Mapping[str, Any]] = field(default_factory=dict)
 
     def shared(self, template: Mapping[str, Any]) -> Mapping[str, Any]:
-        key = _kept(template, orjson.OPT_SORT_KEYS)
+        key = kept(template, orjson.OPT_SORT_KEYS)
         if len(self._known) >= self.limit:
             self._known.clear()
         return self._known.setdefault(key, template)
@@ -261,14 +261,14 @@ def read_workload(obj: Json, known: SeenWorkload | None = None) -> SeenWorkload:
     )
 
 
-def _kept(value: object, option: int = 0) -> bytes:
+def kept(value: object, option: int = 0) -> bytes:
     """JSON that stays in memory: orjson's own answer keeps a buffer of several times its size."""
     return bytes(memoryview(orjson.dumps(value, option=option)))
 
 
 def _packed(status: object, *, small: bool) -> bytes:
     """A status as it is kept: JSON, or (`small`) packed, of what is over and will hardly be written again."""
-    plain = _kept(status)
+    plain = kept(status)
     return bytes(memoryview(zlib.compress(plain, 1))) if small else plain
 
 

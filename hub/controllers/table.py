@@ -15,7 +15,7 @@ from typing import Any
 from hub.api.reasons import Reason
 from hub.controllers.seen import JobRef, SeenJob, SeenWork, SeenWorkload
 from hub.fleet.shape import TaskShape
-from hub.jobs.attempt import Attempt, Eviction
+from hub.jobs.attempt import Attempt, Eviction, Resize
 from hub.jobs.state import JobState
 from hub.planner.plan import Refusal
 from hub.queueing.demand import Demand
@@ -33,8 +33,8 @@ class JobEntry:
     it asked for when no decision about it was possible. `gone`: its deletion was seen, so it is certain. `hold`: why
     nothing of it may be placed for now; `awaits`: what keeps that of it which is reserved from being sent;
     `deactivate`: why its Workload is to be deactivated. `evicting`: slices that were decided to go, by epoch, until
-    their works say so. `up`: slices that were up once, and since when (epoch seconds) they are not; `recovered`: some
-    were down and are up again.
+    their works say so; `resizing` the same of slices that were made larger or smaller. `up`: slices that were up once,
+    and since when (epoch seconds) they are not; `recovered`: some were down and are up again.
     """
 
     ref: JobRef
@@ -65,6 +65,7 @@ class JobEntry:
     awaits: Refusal | None = None
     deactivate: Reason | None = None
     evicting: dict[int, Eviction] = field(default_factory=dict)
+    resizing: dict[int, Resize] = field(default_factory=dict)
     up: dict[int, float | None] = field(default_factory=dict)
     recovered: bool = False
     gone: bool = False
@@ -89,6 +90,11 @@ class JobEntry:
                 continue
             if known is None or known.gone or known.reserved or known.cluster == work.cluster:
                 found[work.epoch] = work.attempt
+        for epoch, resize in self.resizing.items():
+            attempt = found.get(epoch)
+            if attempt is not None and attempt.slots == resize.before:
+                occupied = max(attempt.occupied, resize.before) if resize.slots < resize.before else 0
+                found[epoch] = replace(attempt, slots=resize.slots, resize=resize, occupied=occupied)
         return list(found.values())
 
     def next_epoch(self) -> int:

@@ -8,7 +8,7 @@ from hub.api.reasons import Reason
 from hub.controllers.events import Events, Subject
 from hub.controllers.logs import logger
 from hub.controllers.table import JobEntry
-from hub.jobs.attempt import Attempt, Eviction
+from hub.jobs.attempt import Attempt, Eviction, Resize
 from hub.jobs.state import JobState
 from hub.jobs.verdict import retry_note
 from hub.planner.plan import HeldSlice
@@ -64,6 +64,12 @@ class Telling:
                 self._events.say(about, eviction.cause, eviction.message, "Preempt", "Normal")
             else:
                 self._events.say(about, f"EvictedDueTo{eviction.cause}", eviction.message, "Evict", "Normal")
+
+    def resized(self, entry: JobEntry, attempt: Attempt, resize: Resize) -> None:
+        """A slice of an elastic job has another size from now on."""
+        reason = Reason.ELASTIC_GROW if resize.slots > resize.before else Reason.ELASTIC_SHRINK
+        sizes = f"from {resize.before} to {resize.slots} slots on {attempt.cluster}"
+        self._events.say(entry.ref, reason.code, f"{sizes}: {resize.message}", "Resize")
 
     def idle(self, part: HeldSlice, sentence: str) -> None:
         """A slice whose GPUs nobody uses: a warning, before anything is done about it."""

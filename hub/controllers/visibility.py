@@ -3,9 +3,10 @@
     GET /apis/visibility.kueue.x-k8s.io/v1beta1/clusterqueues/NAME/pendingworkloads?offset=0&limit=1000
     GET /apis/visibility.kueue.x-k8s.io/v1beta1/namespaces/NS/localqueues/NAME/pendingworkloads
 
-Items have Kueue's fields and `reason`, `message`, `estimatedStart` and `wouldAdmit` of ours, which Kueue's clients pass
-over. On a real control plane an APIService leads here; the embedded API is told where (`--aggregate`). What costs
-several decisions an item is worked out for the first of a page only, in a thread, so that a long line holds up no one.
+Items have Kueue's fields and `reason`, `message`, `estimatedStart`, `wouldAdmit` and `lent` of ours, which Kueue's
+clients pass over. On a real control plane an APIService leads here; the embedded API is told where (`--aggregate`).
+What costs several decisions an item is worked out for the first of a page only, in a thread, so that a long line holds
+up no one.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from hub.controllers.deciding import Deciding
 from hub.controllers.permission import Caller, Permission
 from hub.controllers.table import JobTable
 from hub.planner.estimate import Estimate, estimate, estimate_document
+from hub.planner.lending import Loan, loans_of
 from hub.planner.line import InLine, in_line
 from hub.planner.plan import Snapshot
 from hub.planner.ways import Way
@@ -146,7 +148,7 @@ class VisibilityPages:
         def look() -> tuple[list[InLine], Mapping[str, _Insight]]:
             line = in_line(still, way.first_come(still), refusals)
             page = [place for place in line if asked(place)][offset : offset + min(limit, MOST)]
-            return page, _insights(still, way, [place.demand.key for place in page[:LOOKED_INTO]])
+            return page, _insights(still, way, page[:LOOKED_INTO])
 
         page, insights = await asyncio.to_thread(look)
         return {
@@ -190,6 +192,8 @@ class VisibilityPages:
             item["estimatedStart"] = estimate_document(insight.start)
             if insight.change:
                 item["wouldAdmit"] = insight.change
+            if insight.loans:
+                item["lent"] = [loan.document() for loan in insight.loans]
         return item
 
 
@@ -197,10 +201,16 @@ class VisibilityPages:
 class _Insight:
     start: Estimate
     change: str
+    loans: list[Loan]
 
 
-def _insights(snapshot: Snapshot, way: Way, keys: Sequence[str]) -> Mapping[str, _Insight]:
-    return {key: _Insight(estimate(snapshot, key, way.begin), way.explain(snapshot, key).change) for key in keys}
+def _insights(snapshot: Snapshot, way: Way, places: Sequence[InLine]) -> Mapping[str, _Insight]:
+    found = {}
+    for place in places:
+        key = place.demand.key
+        change = way.explain(snapshot, key).change
+        found[key] = _Insight(estimate(snapshot, key, way.begin), change, loans_of(snapshot, place.refusal))
+    return found
 
 
 def _below(resource: Resource) -> Resource:

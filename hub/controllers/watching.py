@@ -342,5 +342,6 @@ def _wish(obj: Mapping[str, Any]) -> tuple[Any, ...]:
         meta.get("uid"),
         meta.get("deletionTimestamp"),
         meta.get("labels"),
+        (meta.get("annotations") or {}).get(names.NOMINAL_FROM),
         {key: value for key, value in obj.items() if key not in ("metadata", "status")},
     )

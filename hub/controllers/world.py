@@ -13,6 +13,7 @@ from typing import Any
 
 from hub.api.errors import InvalidObjectError
 from hub.api.reasons import Reason
+from hub.controllers.in_force import InForce
 from hub.controllers.logs import logger
 from hub.fleet.changes import CapacityGone, CapacitySeen, ClusterGone, ClusterSeen, FleetChange
 from hub.fleet.fleet import Fleet
@@ -64,8 +65,9 @@ class World:
         self.version = 0
         # Told what of the clusters' objects cannot be read, by cluster, whenever that changes.
         self.on_problems: Callable[[Mapping[str, str]], None] = lambda problems: None
-        # Where quota that is taken from clusters differs from what is written.
+        # How quota that is taken from clusters came about, and what of it stays in force for what runs.
         self.drift: tuple[Drift, ...] = ()
+        self.in_force = InForce()
         self._declared = self.quotas
         self._depends = False
         self._derived_from: tuple[Quotas, Fleet, ClusterSets] | None = None
@@ -177,6 +179,16 @@ class World:
             self.sets = ClusterSets.parse(self._sets.values(), self._bindings.values())
         self._derive()
 
+    def recall(self, queues: Mapping[str, Json]) -> None:
+        """Somebody else led until now: what the ClusterQueues' objects, by name, say of quota that it kept counts."""
+        self.in_force.recall(queues)
+        self._derived_from = None
+
+    def looked(self) -> None:
+        """All that runs is known: quota that a hub before this one kept for it is known, too."""
+        if self.in_force.looked():
+            self._derived_from = None
+
     def rule_of(self, spec: JobSpec) -> ClusterRule | str:
         """Which clusters a job may run on, or why nobody can know."""
         if spec.rule is not None:
@@ -254,12 +266,17 @@ class World:
             if not self._depends:
                 return
             same = self.fleet.same_sites(known[1]) and self.fleet.same_facts(known[1])
-            if same and known[2] is self.sets:
+            if same and known[2] is self.sets and not self.in_force.moved:
                 return
         before = self.quotas.problems
         self._depends = derives(declared)
         self._derived_from = (declared, self.fleet, self.sets)
-        self.quotas, self.drift = derive(declared, self.fleet, self.sets) if self._depends else (declared, ())
+        self.quotas, self.drift = declared, ()
+        deriving = {name for name, queue in declared.queues.items() if queue.nominal_from is not None}
+        self.in_force.begin({name: declared.object("ClusterQueue", name) for name in sorted(deriving)})
+        if self._depends:
+            self.quotas, self.drift = derive(declared, self.fleet, self.sets, self.in_force.counts)
+        self.in_force.derived(self.drift)
         for name, problem in self.quotas.problems.items():
             if before.get(name) != problem:
                 _log.warning("a queue's object cannot be used", object=name, why=problem)

@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hub.api.errors import ApiError, NotFoundError
-from hub.client.interface import Object
-from hub.client.patcher import Create, Delete, MergePatch, OnDone, OnError, Patcher, Write, WriteKey
+from hub.client.patcher import Create, Delete, JsonPatch, MergePatch, OnDone, OnError, Patcher, Write, WriteKey
 from hub.controllers.fencing import in_term
 from hub.controllers.metrics.writes import WriteMetrics
 
-__all__ = ["Create", "Delete", "MergePatch", "Write", "WriteKey", "Writes"]
+__all__ = ["Create", "Delete", "JsonPatch", "MergePatch", "Write", "WriteKey", "Writes"]
 
 Desired = Callable[[], Write | None]
 
@@ -34,6 +33,7 @@ class Writes:
         term: Callable[[], int] = lambda: 0,
     ) -> None:
         self.patcher = patcher
+        patcher.gate = self
         # Set at an orderly end: what waits for its time is written now.
         self.closing = False
         self._may_write = may_write
@@ -53,20 +53,19 @@ class Writes:
         on_done: OnDone | None = None,
         on_error: OnError | None = None,
     ) -> None:
-        def checked() -> Write | None:
-            return in_term(key, desired(), self._term()) if self._may_write() else None
+        self.patcher.submit(key, desired, delay=delay, on_done=on_done, on_error=on_error)
 
-        def answered(answer: Object | None) -> None:
-            if on_done is not None and self._may_write():
-                on_done(answer)
+    # The gate of the patcher.
 
-        def failed(key: WriteKey, error: Exception) -> None:
-            if not isinstance(error, NotFoundError):
-                self._metrics.failures.labels(key.resource.plural).inc()
-            if on_error is not None:
-                on_error(key, error)
+    def ask(self, key: WriteKey, desired: Desired) -> Write | None:
+        return in_term(key, desired(), self._term()) if self._may_write() else None
 
-        self.patcher.submit(key, checked, delay=delay, on_done=answered, on_error=failed)
+    def hears(self) -> bool:
+        return self._may_write()
+
+    def refused(self, key: WriteKey, error: Exception) -> None:
+        if not isinstance(error, NotFoundError):
+            self._metrics.failures.labels(key.resource.plural).inc()
 
 
 def is_refusal(error: Exception) -> bool:

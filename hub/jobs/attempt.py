@@ -30,6 +30,19 @@ class Eviction:
 
 
 @dataclass(frozen=True, slots=True)
+class Resize:
+    """That a slice has `slots` instead of `before`, since `at` (epoch seconds). `by`: the job that slots are given back
+    for; empty when it has more. By `stops` what ran on those has stopped."""
+
+    before: int
+    slots: int
+    at: float
+    stops: float
+    message: str
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """Seconds, summed over ended tasks; GPU seconds are GPUs held times how long."""
 
@@ -53,6 +66,8 @@ class Attempt:
     to go; it ends as Evicted if it does not end by itself before.
     `domain`: the node label, and its value, that all its pods ask for. `reserved`: quota and place are its own, but
     nothing of it is sent before admission checks have said yes.
+
+    `resize`: how its `slots` were changed last. `occupied`: how many tasks may still run there, when that is more.
     """
 
     epoch: int
@@ -83,6 +98,8 @@ class Attempt:
     admitted_at: float | None = None
     eviction: Eviction | None = None
     reserved: bool = False
+    resize: Resize | None = None
+    occupied: int = 0
 
     @property
     def namespace(self) -> str:
@@ -106,4 +123,14 @@ class Attempt:
     @property
     def holds(self) -> int:
         """How many tasks' room it takes on its cluster: also while it is being taken back, until its work is gone."""
-        return 0 if self.gone else min(self.slots, len(self.open_tasks))
+        return 0 if self.gone else min(max(self.slots, self.occupied), len(self.open_tasks))
+
+    @property
+    def shrinking(self) -> bool:
+        """Whether tasks still run on slots that were given back."""
+        return self.live and self.holds > self.slots
+
+    @property
+    def spare(self) -> int:
+        """How many of its tasks wait for a slot in it."""
+        return max(0, len(self.open_tasks) - max(self.slots, self.occupied)) if self.live and not self.reserved else 0

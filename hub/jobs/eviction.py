@@ -13,6 +13,9 @@ from hub.api import names
 from hub.api.errors import InvalidObjectError
 from hub.api.timestamps import format_micro_time, from_timestamp, parse_time
 from hub.jobs.attempt import Eviction
+from hub.jobs.resize import escaped
+
+Json = dict[str, Any]
 
 _MESSAGE_BYTES: Final = 300
 SIGNALLED: Final = frozenset({128 + 9, 128 + 15})
@@ -31,6 +34,19 @@ def eviction_annotations(eviction: Eviction) -> dict[str, str]:
     }
     kept = {name: value for name, value in note.items() if value}
     return {names.EVICTION: json.dumps(kept, separators=(",", ":"), sort_keys=True, ensure_ascii=False)}
+
+
+def eviction_patch(uid: str, eviction: Eviction) -> tuple[Json, ...]:
+    """RFC 6902, for the slice's ManifestWork: the record, and its Job suspended, so that nothing more is started there
+    and what runs is told at once (hub/jobs/works.py says how long it has)."""
+    key, note = next(iter(eviction_annotations(eviction).items()))
+    at = "/metadata/annotations/" + escaped(key)
+    return (
+        {"op": "test", "path": "/metadata/uid", "value": uid},
+        {"op": "add", "path": at, "value": note},
+        {"op": "add", "path": "/spec/workload/manifests/0" + at, "value": note},
+        {"op": "add", "path": "/spec/workload/manifests/0/spec/suspend", "value": True},
+    )
 
 
 def read_eviction(text: str) -> Eviction | None:

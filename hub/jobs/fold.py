@@ -16,6 +16,7 @@ from hub.api.indexset import IndexSet
 from hub.api.reasons import Reason
 from hub.jobs import ledger as book
 from hub.jobs.attempt import Attempt, Usage
+from hub.jobs.elastic import giving_note
 from hub.jobs.ledger import Ledger, settle
 from hub.jobs.memory import NOTHING, Memory, known_attempts
 from hub.jobs.spec import JobSpec
@@ -74,6 +75,8 @@ def fold(
     if verdict is None:
         slots = 0 if spec.suspend else max(0, spec.parallelism - held)
         verdict = waiting_for(spec, known, ledger, groups, active=active, slots=slots, refusal=refusal)
+        if note := giving_note(known):
+            verdict = replace(verdict, message=f"{verdict.message}; {note}")
         slots = max(0, slots - leaving)
     recorded = {attempt.epoch for attempt in memory.attempts if not attempt.live}
     fenced = tuple(attempt for attempt in known if attempt.fenced and not attempt.gone)
@@ -132,7 +135,8 @@ def demand_of(spec: JobSpec, state: JobState, priority: int, rule: ClusterRule |
         active=sum(attempt.holds for attempt in live),
         running=tuple(sorted({attempt.cluster for attempt in live})),
         expected=spec.expected_duration,
-        minimum=1 if spec.kind == "FleetJob" else spec.min_parallelism,
+        minimum=spec.bounds[0] if spec.bounds else 1 if spec.kind == "FleetJob" else spec.min_parallelism,
+        bounds=spec.bounds,
         gang=spec.gang,
         domains=spec.domains,
         placed=tuple(sorted(placed.items())),

@@ -31,9 +31,10 @@ class PodsReady:
 
 
 def is_up(attempt: Attempt) -> bool:
-    """Whether as many of its tasks run, or have ended, as may run at once."""
+    """Whether as many of its tasks run, or have ended, as may run at once; slots that it got later do not count."""
     ended = len(attempt.tasks) - len(attempt.open_tasks)
-    return ended + attempt.active >= attempt.slots
+    wanted = attempt.slots if attempt.resize is None else min(attempt.slots, attempt.resize.before)
+    return ended + attempt.active >= wanted
 
 
 def overdue(attempt: Attempt, ready: PodsReady, down_since: float | None) -> float | None:

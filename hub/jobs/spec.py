@@ -15,6 +15,7 @@ from hub.api.errors import InvalidObjectError
 from hub.api.fleetjob import MAX_TASKS
 from hub.api.timestamps import parse_duration, parse_time
 from hub.fleet.shape import TaskShape, amount_of, task_shape
+from hub.jobs.elastic import bounds_of
 from hub.jobs.gang import gang_of, pods_together, refuse_pod_sets
 from hub.placement.profiles import with_profile
 from hub.placement.rule import ClusterRule
@@ -60,6 +61,7 @@ class JobSpec:
     from; `restart_cost`: what a stop costs besides; `max_execution`: how long it may hold quota in all.
     `min_parallelism`: how few tasks at once a plain Job may be admitted with. `gang`: all tasks start at once on one
     cluster; `domains` are node labels of which it prefers one value, what it needs is the shape's `domain`.
+    `bounds`: an elastic job's fewest and most slots; the latter is its `parallelism`.
     """
 
     kind: JobKind
@@ -95,6 +97,7 @@ class JobSpec:
     min_parallelism: int | None = None
     gang: bool = False
     domains: tuple[str, ...] = ()
+    bounds: tuple[int, int] | None = None
     ttl: float | None = None
 
     @property
@@ -137,18 +140,26 @@ class JobSpec:
             )
         refuse_pod_sets(template)
         gang, shape, domains = gang_of(spec, tasks, _shape(template, _gpu(gpu)))
+        bounds = bounds_of(spec, tasks)
         rule = None if reference else _rule(meta, spec)
         if gang and rule is not None and rule.spread:
             raise InvalidObjectError(
                 "a gang starts on one cluster, so its tasks cannot be spread: leave gang or spreadPolicy out",
                 field="spec.placement.spreadPolicy",
             )
+        if bounds is not None and bounds[0] > 1 and rule is not None and rule.spread:
+            raise InvalidObjectError(
+                f"is {bounds[0]}, which start together on one cluster, so its tasks cannot be spread: write 1, or "
+                "leave spreadPolicy out",
+                field="spec.elastic.min",
+            )
         return JobSpec(
             kind="FleetJob",
             **_identity(meta),
             queue=str(spec.get("queueName") or names.DEFAULT_QUEUE),
             tasks=tasks,
-            parallelism=min(tasks, _count(spec, "parallelism", tasks, low=1)),
+            parallelism=bounds[1] if bounds is not None else min(tasks, _count(spec, "parallelism", tasks, low=1)),
+            bounds=bounds,
             template=template,
             shape=shape,
             gang=gang,

@@ -18,6 +18,7 @@ from hub.api.indexset import IndexSet
 from hub.api.reasons import Reason
 from hub.api.timestamps import format_time, from_timestamp
 from hub.jobs.attempt import Attempt, Usage
+from hub.jobs.elastic import elastic_entry
 from hub.jobs.spec import JobSpec
 from hub.jobs.state import ENDED, JobState
 
@@ -30,6 +31,7 @@ _OWN: Final = frozenset(
     {
         "phase", "observedGeneration", "conditions", "reason", "message", "tasks", "attempts", "clusters",
         "retriesFrom", "retryFailed", "preemptions", "evictions", "submittedAt", "startedAt", "finishedAt", "usage",
+        "elastic",
     }
 )  # fmt: skip
 
@@ -57,6 +59,8 @@ def fleet_job_status(spec: JobSpec, state: JobState, previous: Mapping[str, Any]
     if state.evictions:
         status["preemptions"] = state.preemptions
         status["evictions"] = eviction_entries(state.evictions)
+    if spec.bounds is not None:
+        status["elastic"] = elastic_entry(spec.bounds, state.attempts)
     for name, moment in (
         ("submittedAt", state.submitted_at),
         ("startedAt", state.started_at),

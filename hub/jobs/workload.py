@@ -54,7 +54,9 @@ def workload_object(spec: JobSpec, priority: int = 0) -> Json:
     """The Workload, owned by its job, without status. `priority` is its class's value."""
     owner = FLEET_JOBS if spec.kind == "FleetJob" else JOBS
     pods: Json = {"name": POD_SET, "count": max(spec.parallelism, 0), "template": counted_template(spec)}
-    if spec.parallelism > 1 and not spec.gang:
+    if spec.bounds is not None and spec.parallelism > 1:
+        pods["minCount"] = spec.bounds[0]
+    elif spec.parallelism > 1 and not spec.gang:
         # Some of its tasks may start before there is room for all.
         pods["minCount"] = min(spec.min_parallelism or 1, pods["count"])
     if spec.shape.domain:
@@ -140,7 +142,8 @@ def workload_status(
             said.put("Finished", True, "Succeeded" if state.phase == "Succeeded" else "Failed", state.message)
     elif live:
         queue = live[-1].queue
-        status["admission"] = _admission(spec.shape, live, None if fewer else before, counts)
+        # What an elastic job has given back is not admitted any more.
+        status["admission"] = _admission(spec.shape, live, None if fewer or spec.bounds else before, counts)
         reserved = Reason.QUOTA_RESERVED.message(queue=queue)
         said.put("QuotaReserved", True, Reason.QUOTA_RESERVED.code, reserved)
         if state.reserved:
@@ -254,7 +257,7 @@ def _kind(said: Conditions, last: Attempt) -> str:
 
 def _admission(shape: TaskShape, live: Sequence[Attempt], before: Any, counts: Counted) -> Json:
     """What the live slices hold, by the flavors of the largest; the one before when that was not less."""
-    queue, count = live[-1].queue, sum(attempt.slots for attempt in live)
+    queue, count = live[-1].queue, sum(max(attempt.slots, attempt.occupied) for attempt in live)
     if isinstance(before, Mapping) and before.get("clusterQueue") == queue:
         admitted = sum(part.get("count") or 0 for part in before.get("podSetAssignments") or ())
         if admitted >= count:

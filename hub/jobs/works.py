@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from hub.api import names
+from hub.api.conditions import find_condition
 from hub.api.errors import InvalidObjectError
 from hub.api.indexset import IndexSet
 from hub.api.reasons import Reason
@@ -22,6 +23,7 @@ from hub.fleet.site import GpuOffer
 from hub.jobs.attempt import Attempt, AttemptState
 from hub.jobs.eviction import SIGNALLED, read_eviction
 from hub.jobs.feedback import Report, feedback_values, is_finished, last_change, refusal_of
+from hub.jobs.resize import read_resize
 from hub.jobs.spec import JobSpec
 from hub.jobs.template import DIVIDED, pod_template
 
@@ -42,6 +44,10 @@ _PATHS: Final = (
     ("failedMessage", '.status.conditions[?(@.type=="Failed")].message'),
     ("exitCodes", ".status.exitCodes"),
     ("usage", ".status.usage"),
+    # What was told to go and has not gone yet: Kubernetes does not count it as active. How many may run at once, as the
+    # site understands it.
+    ("terminating", ".status.terminating"),
+    ("slots", ".status.slots"),
 )
 
 
@@ -150,11 +156,13 @@ def attempt_from_work(work: Mapping[str, Any]) -> Attempt:
         over = True
         report.note("its Job has ended, but its agent reports no results")
     eviction = read_eviction(str(notes.get(names.EVICTION) or ""))
+    slots = min(_whole(notes.get(names.SLOTS, size), names.SLOTS), size)
+    resize = read_resize(str(notes.get(names.RESIZE) or ""))
     if eviction is not None:
         # Whoever was told to go and went has not failed.
         for code, part in report.exit_codes(failed):
             failed = failed - part if code in SIGNALLED else failed
-        if over or complete:
+        if over or complete or _occupied(work, report, 0, 1) == 0:
             eviction = replace(eviction, stops=eviction.at)
     open_tasks = tasks - succeeded - failed
     reason = ""
@@ -179,7 +187,7 @@ def attempt_from_work(work: Mapping[str, Any]) -> Attempt:
         attempt=_whole(notes.get(names.ATTEMPT, 1), names.ATTEMPT),
         cluster=cluster_of(work),
         tasks=tasks,
-        slots=min(_whole(notes.get(names.SLOTS, size), names.SLOTS), size),
+        slots=slots,
         work=str(meta.get("name") or ""),
         queue=str(notes.get(names.CLUSTER_QUEUE) or ""),
         flavors=_flavors(str(notes.get(names.FLAVORS) or "")),
@@ -200,7 +208,23 @@ def attempt_from_work(work: Mapping[str, Any]) -> Attempt:
         admitted_at=_created(meta),
         eviction=eviction,
         reserved=bool(_reserved_for(meta)),
+        resize=resize,
+        occupied=_occupied(work, report, slots, resize.before) if resize is not None and resize.before > slots else 0,
     )
+
+
+def _occupied(work: Mapping[str, Any], report: Report, slots: int, before: int) -> int:
+    """How many tasks may run there of a slice that has `slots` since it had `before`.
+
+    What is reported counts from when its cluster has the change: until then as many may be started as before.
+    """
+    applied = find_condition((work.get("status") or {}).get("conditions"), "Applied")
+    seen = applied is not None and applied.get("status") == "True"
+    if not seen or applied is None or applied.get("observedGeneration") != work["metadata"].get("generation"):
+        return before
+    if report.has("slots") and report.number("slots") != slots:
+        return before
+    return min(before, report.number("active") + report.number("terminating"))
 
 
 def cluster_of(work: Mapping[str, Any]) -> str:

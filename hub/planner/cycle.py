@@ -13,6 +13,7 @@ into words hub/planner/refusals.py.
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from operator import attrgetter
@@ -63,23 +64,30 @@ class Cycle:
         self._routes: dict[tuple[str, str], ClusterQueue | Denial] = {}
         self._blocked: dict[str, str] = {}
         self._refused: dict[tuple[object, ...], Denial] = {}
-        self.claims = Claims(snapshot, self.places, self.route, self.options, standing)
+        # What is part of a cycle knows it only weakly: ten thousand jobs' worth of it goes with the last reference, and
+        # not when somebody collects garbage.
+        me = weakref.proxy(self)
+        self.claims = Claims(
+            snapshot,
+            self.places,
+            lambda demand: me.route(demand),
+            lambda queue, demand: me.options(queue, demand),
+            standing,
+        )
         self.turns: list[Turn | Return | Grow] = turns(self.claims, in_order(snapshot.demands), self.route)
         self._next = 0
         self._views = Views(View(self.ledger, self.places), self.claims.leaving)
         self._promises = Promises(snapshot, self.filling, self._views, self.claims)
         self._growing = Growing(snapshot, self.filling, self._views, self._promises, snapshot.quotas.route)
-        self._batches = Together(self)
 
     def run(self, until: str | None = None, through: str | None = None) -> None:
         """Decides turn by turn: all, those before the first turn of job `until`, or up to the last of job `through`."""
-        end = len(self.turns)
+        end, batches = len(self.turns), Together(self)
         if through is not None:
             own = (n for n, turn in enumerate(self.turns) if isinstance(turn, Turn) and turn.demand.key == through)
             end = max(own, default=-1) + 1
         while self._next < end:
-            turn = self.turns[self._next]
-            together = self._batches.take(self._next, end, until) if _placed(turn) else 0
+            together = batches.take(self._next, end, until)
             if together:
                 self._next += together
                 continue

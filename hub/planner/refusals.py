@@ -16,6 +16,7 @@ from hub.planner.places import Option, Places, Wish, shape_at
 from hub.planner.spreading import held_back
 from hub.queueing.amount import readable
 from hub.queueing.ledger import QuotaLedger
+from hub.queueing.objects import pool
 from hub.queueing.quotas import Denial
 
 # A message names so many clusters, and counts the rest; of clusters that are too small, so many are looked into.
@@ -89,6 +90,7 @@ def _no_quota(ledger: QuotaLedger, wish: Wish, option: Option) -> Denial:
             ("flavor", flavor),
             ("available", readable(resource, available)),
             ("queue", queue),
+            ("where", pool(queue, wish.queue.cohort)),
         ),
     )
 

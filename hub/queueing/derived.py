@@ -2,15 +2,15 @@
 
 A ClusterQueue or Cohort with the annotation of hub/queueing/nominal.py owns, of every flavor and resource that it
 lists, a part of what the nodes of the set's clusters have of it; what is written as its nominalQuota is only shown
-beside it. Borrowing and lending limits stay as written. Pure; nobody is sent away here: what shrinks below what runs is
-used beyond its nominal quota until jobs end, or others take what they own by their policies.
+beside it. Borrowing and lending limits stay as written. Pure; how much of a ClusterQueue's quota stays in force for
+what runs when the clusters report less is the caller's to know.
 
 A cluster that is silent still counts: quota that came and went with a network would cost jobs that run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -23,27 +23,60 @@ from hub.queueing.amount import UNLIMITED, readable
 from hub.queueing.objects import ClusterQueue, Cohort, FlavorResource, Quota
 from hub.queueing.quotas import ObjectKey, Quotas
 
+InForce = Callable[[str, str, FlavorResource, int], int]
+"""Of an owner (kind, name), what counts of a flavor and resource where so much is derived."""
+
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """`declared` is what is written, `derived` what counts; in the units of hub/queueing/amount.py."""
+    """Of one flavor and resource `declared` is what is written, `reported` what the clusters have, `derived` the part
+    of that which `factor` makes, `in_force` what counts; in the units of hub/queueing/amount.py."""
 
     kind: str
     name: str
     flavor: str
     resource: str
     declared: int
+    reported: int
+    factor: Fraction
     derived: int
+    in_force: int
     cluster_set: str
+
+    @property
+    def kept(self) -> bool:
+        """Whether more counts than follows from the clusters, because it is in use."""
+        return self.in_force > self.derived
 
     @property
     def words(self) -> str:
         """For people."""
-        now, written = readable(self.resource, self.derived), readable(self.resource, self.declared)
+        now, written = readable(self.resource, self.in_force), readable(self.resource, self.declared)
         return (
             f"{self.kind} {self.name}: its nominal quota of {self.resource} in flavor {self.flavor} is {now}, "
-            f"from cluster set {self.cluster_set} (written: {written})"
+            f"from cluster set {self.cluster_set} (written: {written}){self.why}"
         )
+
+    @property
+    def numbers(self) -> str:
+        """``h100 nvidia.com/gpu: 9 in force, 0.9 of the 10 that the clusters report``."""
+        now, reported = readable(self.resource, self.in_force), readable(self.resource, self.reported)
+        part = f"{self.factor_text} of the {reported}" if self.factor != 1 else f"the {reported}"
+        said = f"as {part} that the clusters report" if not self.kept else ""
+        return f"{self.flavor} {self.resource}: {now} in force{', ' + said if said else ''}{self.why}"
+
+    @property
+    def why(self) -> str:
+        """Why it is not what the clusters say; empty: it is."""
+        if not self.kept:
+            return ""
+        less, reported = readable(self.resource, self.derived), readable(self.resource, self.reported)
+        part = f", {less} with factor {self.factor_text}" if self.factor != 1 else ""
+        return f"; the clusters report {reported}{part}, and more runs: it shrinks as jobs end"
+
+    @property
+    def factor_text(self) -> str:
+        return f"{float(self.factor):g}"
 
 
 def derives(quotas: Quotas) -> bool:
@@ -52,8 +85,14 @@ def derives(quotas: Quotas) -> bool:
     return any(owner.nominal_from is not None for owner in owners)
 
 
-def derive(quotas: Quotas, fleet: Fleet, sets: ClusterSets) -> tuple[Quotas, tuple[Drift, ...]]:
-    """`quotas` as written → as they count, and where the two differ.
+def _as_derived(kind: str, name: str, key: FlavorResource, derived: int) -> int:
+    return derived
+
+
+def derive(
+    quotas: Quotas, fleet: Fleet, sets: ClusterSets, in_force: InForce = _as_derived
+) -> tuple[Quotas, tuple[Drift, ...]]:
+    """`quotas` as written → as they count, and how each derived one came about.
 
     A set that does not exist gives nothing, and is a problem of the object.
     """
@@ -61,7 +100,7 @@ def derive(quotas: Quotas, fleet: Fleet, sets: ClusterSets) -> tuple[Quotas, tup
     drift: list[Drift] = []
     problems: dict[str, str] = {}
     members: dict[str, tuple[str, ...] | None] = {}
-    known: dict[tuple[str, str, str, Fraction], int] = {}
+    known: dict[tuple[str, str, str], int] = {}
     kinds: tuple[tuple[str, Mapping[str, ClusterQueue | Cohort]], ...] = (
         ("ClusterQueue", quotas.queues),
         ("Cohort", quotas.cohorts),
@@ -81,13 +120,16 @@ def derive(quotas: Quotas, fleet: Fleet, sets: ClusterSets) -> tuple[Quotas, tup
             for (flavor, resource), quota in owner.quotas.items():
                 if not source.covers(flavor):
                     continue
-                key = (source.cluster_set, flavor, resource, source.factor)
+                key = (source.cluster_set, flavor, resource)
                 if key not in known:
                     labels = quotas.flavors[flavor].labels if flavor in quotas.flavors else ()
-                    known[key] = allocatable(fleet, clusters, labels, resource, source.factor)
-                if known[key] != quota.nominal:
-                    fresh[flavor, resource] = replace(quota, nominal=known[key])
-                    drift.append(Drift(kind, name, flavor, resource, quota.nominal, known[key], source.cluster_set))
+                    known[key] = allocatable(fleet, clusters, labels, resource)
+                derived = min(int(known[key] * source.factor), UNLIMITED)
+                counts = in_force(kind, name, (flavor, resource), derived)
+                reported, part, of = known[key], source.factor, source.cluster_set
+                drift.append(Drift(kind, name, flavor, resource, quota.nominal, reported, part, derived, counts, of))
+                if counts != quota.nominal:
+                    fresh[flavor, resource] = replace(quota, nominal=counts)
             if fresh:
                 changed[kind, "", name] = replace(owner, quotas={**owner.quotas, **fresh})
     return quotas.with_values(changed, problems), tuple(drift)
@@ -101,16 +143,14 @@ def _members(fleet: Fleet, sets: ClusterSets, name: str) -> tuple[str, ...] | No
     return tuple(cluster for cluster, fact in facts if fact.accepted and not fact.deleting and found.holds(fact))
 
 
-def allocatable(
-    fleet: Fleet, clusters: Sequence[str], labels: Sequence[tuple[str, str]], resource: str, factor: Fraction
-) -> int:
-    """`factor` of what nodes with these labels (their own or their cluster's) have of `resource`; rounded down."""
+def allocatable(fleet: Fleet, clusters: Sequence[str], labels: Sequence[tuple[str, str]], resource: str) -> int:
+    """What nodes with these labels (their own or their cluster's) have of `resource`; rounded down."""
     total = Fraction(0)
     for name in clusters:
         site = fleet.site(name)
         if site is not None:
             total += _of_cluster(site, fleet.facts(name), labels, resource)
-    return min(int(total * factor), UNLIMITED)
+    return min(int(total), UNLIMITED)
 
 
 def _of_cluster(site: Site, facts: ClusterFacts, labels: Sequence[tuple[str, str]], resource: str) -> Fraction:

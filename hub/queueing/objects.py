@@ -116,6 +116,11 @@ class Cohort:
     nominal_from: NominalFrom | None = None
 
 
+def pool(queue: str, cohort: str) -> str:
+    """What a queue may take from, in words."""
+    return f"ClusterQueue {queue} and its cohort {cohort}" if cohort else f"ClusterQueue {queue}"
+
+
 @dataclass(frozen=True, slots=True)
 class LocalQueue:
     """`weight`: of its past usage among the LocalQueues of its ClusterQueue."""

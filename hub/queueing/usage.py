@@ -137,6 +137,11 @@ class TreeUsage:
             rest -= self.unlent(number, key)
         return tree.heights[path[-1]], False
 
+    def overdrawn(self, position: int) -> bool:
+        """Whether it uses more than its own of anything, be it that nobody can lend it any, which makes no share."""
+        subtree = self.tree.nodes[position].subtree
+        return any(taken > subtree.get(key, taken) for key, taken in self.used[position].items())
+
     def share(self, position: int) -> Share:
         """The dominant resource share over the weight, in floating point as Kueue has it, so that ties are ties."""
         known = self._shares[position]
@@ -152,7 +157,8 @@ class TreeUsage:
         over: dict[str, int] = {}
         subtree = node.subtree
         for key, taken in self.used[position].items():
-            excess = taken - subtree.get(key, 0)
+            # What no quota is left of, because its flavor was taken out, is no part of a share.
+            excess = taken - subtree.get(key, taken)
             if excess > 0:
                 over[key[1]] = over.get(key[1], 0) + excess
         ratio = 0.0

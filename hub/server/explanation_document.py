@@ -40,7 +40,7 @@ def find_job(state: State, key: str) -> Job | None:
 def explanation_document(objects: Objects, state: State, key: str) -> Json | None:
     """Everything of that name; None when nothing has it."""
     snapshot = state.snapshot()
-    origins = Origins(objects, state.now, (entry.scorer for entry in state.scorers), state.scores)
+    origins = Origins(objects, state.world.fleet, state.now, (entry.scorer for entry in state.scorers), state.scores)
     document: Json = {"key": key}
     job = find_job(state, key)
     if job is not None:

@@ -6,12 +6,14 @@ The order and the reasons are the planner's on this very state; nothing is read 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hub.api.timestamps import format_duration
 from hub.planner.estimate import Estimate, estimate, estimate_document
+from hub.planner.lending import Loan, loans_of, said
 from hub.planner.line import InLine, in_line
+from hub.planner.plan import Refusal
 from hub.server.snapshot import State
 from hub.server.view import Cell, Column, Table, age
 
@@ -20,7 +22,8 @@ from hub.server.view import Cell, Column, Table, age
 class PendingRow:
     """`position` counts from 1 over the fleet, `in_cluster_queue` and `in_local_queue` within those.
 
-    `reason` and `message` are empty where the next cycle would start all of it. `start` is None where nobody asked.
+    `reason` and `message` are empty where the next cycle would start all of it. `start` is None where nobody asked;
+    `loans`: who has borrowed what it waits for, where somebody did.
     """
 
     key: str
@@ -36,6 +39,8 @@ class PendingRow:
     message: str
     advice: str
     start: Estimate | None = None
+    loans: tuple[Loan, ...] = ()
+    refusal: Refusal | None = field(default=None, repr=False)
 
     @property
     def namespace(self) -> str:
@@ -62,7 +67,16 @@ class PendingRow:
         }
         if self.start is not None:
             document["estimatedStart"] = estimate_document(self.start)
+        if self.loans:
+            document["lent"] = [loan.document() for loan in self.loans]
         return document
+
+    def why(self, now: float) -> str:
+        """In one sentence, with who has borrowed what it waits for."""
+        if not self.message:
+            return "starts in the next cycle"
+        lent = said(list(self.loans), now)
+        return f"{self.message}, {lent}" if lent else self.message
 
 
 def pending_rows(state: State) -> list[PendingRow]:
@@ -73,10 +87,17 @@ def pending_rows(state: State) -> list[PendingRow]:
 
 
 def with_starts(state: State, rows: Sequence[PendingRow], most: int) -> list[PendingRow]:
-    """A start is estimated for the first `most` of `rows`: each costs several decisions."""
+    """A start is estimated for the first `most` of `rows`, and loans are looked up: each costs several decisions."""
     snapshot = state.snapshot()
-    estimated = [replace(row, start=estimate(snapshot, row.key, state.way.begin)) for row in rows[:most]]
-    return [*estimated, *rows[most:]]
+    told = [
+        replace(
+            row,
+            start=estimate(snapshot, row.key, state.way.begin),
+            loans=tuple(loans_of(snapshot, row.refusal)),
+        )
+        for row in rows[:most]
+    ]
+    return [*told, *rows[most:]]
 
 
 def _row(place: InLine) -> PendingRow:
@@ -94,6 +115,7 @@ def _row(place: InLine) -> PendingRow:
         reason=refusal.reason.code if refusal is not None else "",
         message=refusal.message if refusal is not None else "",
         advice=refusal.reason.advice if refusal is not None else "",
+        refusal=refusal,
     )
 
 
@@ -119,7 +141,7 @@ def pending_table(rows: Iterable[PendingRow], now: float, *, namespaces: bool = 
             row.tasks,
             age(row.created, now),
             "" if row.start is None else start_text(row.start, now),
-            row.message or "starts in the next cycle",
+            row.why(now),
         )
         for row in rows
     ]

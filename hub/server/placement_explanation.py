@@ -18,6 +18,7 @@ from hub.api.timestamps import format_duration
 from hub.fleet.fleet import Fleet
 from hub.placement.candidates import Candidates, Floats, Ints, Nobody, find_candidates, raw_column, weighted, weights_of
 from hub.placement.decide import Decision, PlacementOutcome, score_columns
+from hub.placement.expired import expired
 from hub.placement.filters import avoided, avoids, placement_verdicts
 from hub.placement.request import parse_request
 from hub.placement.rule import ClusterRule
@@ -55,7 +56,7 @@ def placement_explanation(
         line: Line = {"cluster": cluster, "reason": "", "message": "", "rank": ranks.get(cluster, 0)}
         if position in scores.place:
             line |= scores.of(position)
-            line |= _standing(fleet, rule, outcome, cluster, line)
+            line |= _standing(fleet, rule, outcome, cluster, line, now)
         elif position in scores.excluded:
             unknown = ", ".join(scores.unknown(position))
             line |= {"reason": Reason.SCORE_UNKNOWN.code, "message": Reason.SCORE_UNKNOWN.message(scores=unknown)}
@@ -179,10 +180,15 @@ class _Scores:
 
     def unknown(self, position: int) -> list[str]:
         names = (name for name in weights_of(self._rule) if name not in (BALANCE, STEADY))
-        return [name for name in names if math.isnan(raw_column(self._fleet, self._rule, name, self._now)[position])]
+        columns = {name: raw_column(self._fleet, self._rule, name, self._now) for name in names}
+        return [self._named(name, position) for name, column in columns.items() if math.isnan(column[position])]
+
+    def _named(self, name: str, position: int) -> str:
+        age = expired(self._fleet, name, self._now).get(self._fleet.names[position])
+        return name if age is None else f"{name} (expired {format_duration(age)} ago)"
 
 
-def _standing(fleet: Fleet, rule: ClusterRule, outcome: PlacementOutcome, cluster: str, line: Line) -> Line:
+def _standing(fleet: Fleet, rule: ClusterRule, outcome: PlacementOutcome, cluster: str, line: Line, now: float) -> Line:
     """What is to be said of a candidate, chosen or not."""
     if cluster in outcome.held:
         return {"message": f"a better cluster waits: kept by its {outcome.held[cluster]}"}
@@ -190,6 +196,13 @@ def _standing(fleet: Fleet, rule: ClusterRule, outcome: PlacementOutcome, cluste
         return {"message": "displaced by better ones"}
     if line["rank"]:
         return {}
+    gone = [
+        f"{score['scorer']}: score expired {format_duration(ended[cluster])} ago"
+        for score in line["scores"]
+        if score["raw"] is None and cluster in (ended := expired(fleet, score["scorer"], now))
+    ]
+    if gone:
+        return {"reason": Reason.SCORE_EXPIRED.code, "message": Reason.SCORE_EXPIRED.message(detail="; ".join(gone))}
     if avoided(fleet, rule)[fleet.position(cluster)]:
         taint = next(taint for taint in fleet.facts(cluster).taints if avoids(taint, rule.tolerations))
         return {"reason": Reason.CLUSTER_AVOIDED.code, "message": Reason.CLUSTER_AVOIDED.message(taint=taint)}

@@ -15,6 +15,7 @@ from hub.queueing.amount import readable
 from hub.queueing.ledger import QuotaLedger
 from hub.queueing.objects import ClusterQueue
 from hub.queueing.quotas import Denial
+from hub.server.derived_quota import derived_section
 from hub.server.snapshot import Job, State
 from hub.server.view import Cell, Column, Section, Table, age, moment
 
@@ -119,9 +120,12 @@ def queue_sections(state: State, namespace: str, name: str, now: float) -> list[
         ("Created", "" if row.created is None else f"{age(row.created, now)} ago"),
     ]
     jobs = [job for job in state.jobs.values() if _pays(state, job, row)]
+    mine = [one for one in state.world.drift if (one.kind, one.name) == ("ClusterQueue", row.cluster_queue)]
+    derived = derived_section(mine)
     return [
         Section("", facts=tuple((label, value) for label, value in overview if value not in (None, ""))),
         _quota(row),
+        *([derived] if derived is not None else []),
         _jobs("Waiting, in order", [job for job in jobs if _is_pending(job)], state, now, waiting=True),
         _jobs("Running", [job for job in jobs if _is_running(job)], state, now, waiting=False),
     ]

@@ -14,10 +14,12 @@ from typing import Any, Final
 
 from hub.api import names
 from hub.queueing.amount import UNLIMITED, minus, plus, readable
+from hub.queueing.derived import Drift
 from hub.queueing.ledger import QuotaLedger
 from hub.queueing.quotas import Quotas
 from hub.queueing.shares import share
 from hub.queueing.tree import QuotaTree
+from hub.server.derived_quota import derived_document
 from hub.server.snapshot import State
 from hub.server.view import Cell, Column, Table
 
@@ -47,7 +49,7 @@ class Holding:
 @dataclass(frozen=True, slots=True)
 class Branch:
     """A cohort or a ClusterQueue with what is below it. `share`: the weighted dominant share, as status reports it;
-    None at a root. `implicit`: a cohort that only queues name."""
+    None at a root. `derived`: how quota that it takes from clusters came about."""
 
     kind: str
     name: str
@@ -58,6 +60,7 @@ class Branch:
     running: int
     status: str
     below: tuple[Branch, ...] = ()
+    derived: tuple[Drift, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """For programs: plain JSON, amounts as quantities."""
@@ -79,6 +82,7 @@ class Branch:
                 }
                 for resource, held in sorted(self.holdings.items())
             },
+            **({"derived": [derived_document(one) for one in self.derived]} if self.derived else {}),
             "below": [branch.document() for branch in self.below],
         }
 
@@ -91,7 +95,7 @@ def quota_tree(state: State) -> list[Branch]:
     pending, running = _counts(state)
     trees = {id(tree): tree for tree in quotas.trees.values()}
     roots = [
-        _branch(_Reading(quotas, ledger, tree, pending, running), 0)
+        _branch(_Reading(quotas, ledger, tree, pending, running, state.world.drift), 0)
         for tree in sorted(trees.values(), key=lambda tree: (tree.root.is_queue, tree.root.name))
     ]
     apart = sorted((set(quotas.queues) | set(quotas.inactive)) - set(quotas.trees))
@@ -109,6 +113,11 @@ def find(branches: Iterable[Branch], name: str) -> Branch | None:
 
 def branch_names(branches: Iterable[Branch]) -> list[str]:
     return sorted({branch.name for branch in _walk(branches)})
+
+
+def drift_of(branches: Iterable[Branch]) -> list[Drift]:
+    """What of these and all below them follows from clusters."""
+    return [one for branch in _walk(branches) for one in branch.derived]
 
 
 def tree_table(branches: Sequence[Branch]) -> Table:
@@ -176,6 +185,7 @@ class _Reading:
     tree: QuotaTree
     pending: Counter[str]
     running: Counter[str]
+    drift: tuple[Drift, ...]
 
 
 def _branch(reading: _Reading, position: int) -> Branch:
@@ -198,6 +208,11 @@ def _branch(reading: _Reading, position: int) -> Branch:
         running=reading.running[node.name] if node.is_queue else sum(branch.running for branch in below),
         status=_status(reading.quotas, node.name) if node.is_queue else "",
         below=below,
+        derived=tuple(
+            one
+            for one in reading.drift
+            if (one.kind, one.name) == ("ClusterQueue" if node.is_queue else "Cohort", node.name)
+        ),
     )
 
 

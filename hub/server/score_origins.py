@@ -10,6 +10,8 @@ from hub.api import names
 from hub.api.errors import InvalidObjectError
 from hub.api.resource import ADDON_PLACEMENT_SCORES, CLUSTER_CAPACITIES, SCORE_SOURCES
 from hub.api.timestamps import parse_time
+from hub.fleet.fleet import Fleet
+from hub.placement.expired import expired_words
 from hub.placement.filters import ADDON
 from hub.placement.rules import ALLOCATABLE_CPU, ALLOCATABLE_MEMORY, BALANCE, STEADY
 from hub.placement.scorer_targets import DYNAMIC
@@ -31,9 +33,14 @@ class Origins:
     """Of one fleet at `now` (epoch seconds). `scorers`: the hub's; `scores`: what a live hub says of them."""
 
     def __init__(
-        self, objects: Objects, now: float, scorers: Iterable[Scorer] = (), scores: ScoreState | None = None
+        self,
+        objects: Objects,
+        fleet: Fleet,
+        now: float,
+        scorers: Iterable[Scorer] = (),
+        scores: ScoreState | None = None,
     ) -> None:
-        self._now, self._scores = now, scores
+        self._fleet, self._now, self._scores = fleet, now, scores
         self._scorers = {scorer.name: scorer for scorer in scorers}
         self._dynamic = described_sources(objects)
         self._sources = {str(s["metadata"]["name"]): s for s in objects.of(SCORE_SOURCES)}
@@ -46,6 +53,10 @@ class Origins:
     def of(self, scorer: str, weight: float) -> Json:
         """`source`, `query` and `problem` are empty where there is none; `age` in seconds, of the oldest value that it
         may have read; None: nobody knows, or it has none."""
+        found = self._of(scorer, weight)
+        return found if found["problem"] else found | {"problem": expired_words(self._fleet, scorer, self._now)}
+
+    def _of(self, scorer: str, weight: float) -> Json:
         found: Json = {"scorer": scorer, "weight": weight, "source": "", "query": "", "age": None, "problem": ""}
         if scorer.startswith(ADDON):
             return found | self._addon(scorer)

@@ -106,6 +106,7 @@ class State:
         self.placing = live or bool(objects.of(resource.MANAGED_CLUSTERS))
         self._holdings = Holdings(self.world)
         self._reserved = Reserved()
+        self.world.in_force.used = self.usage
         self._read_world(objects)
         self._read_jobs(objects)
         self._read_workloads(objects)
@@ -161,7 +162,7 @@ class State:
         world = self.world
         found = {f"cluster {name}: {problem}" for name, problem in world.fleet.problems.items()}
         found |= {f"cluster set or binding {name}: {problem}" for name, problem in world.sets.problems.items()}
-        found |= {one.words for one in world.drift}
+        found |= {one.words for one in world.drift if one.in_force != one.declared}
         return found | {f"{name}: {problem}" for name, problem in world.quotas.problems.items()}
 
     def usage(self) -> dict[str, dict[FlavorResource, int]]:

@@ -97,7 +97,7 @@ def _facts(
     facts: list[tuple[str, Cell]] = [
         ("Job", row.key),
         ("Waits", f"{age(row.created, state.now)}, {row.tasks} {'task' if row.tasks == 1 else 'tasks'}"),
-        ("Why", row.message or "it starts in the next cycle"),
+        ("Why", row.why(state.now) if row.message else "it starts in the next cycle"),
         ("Reason", row.reason),
     ]
     if row.reason == Reason.WAITING_FOR_QUOTA.code:

@@ -12,7 +12,7 @@ from hub.api import names
 from hub.api.errors import RefusedError
 from hub.api.resource import LEASES, MANIFEST_WORKS, NAMESPACES
 from hub.apiserver import ApiServer
-from hub.client.patcher import Create, Delete, MergePatch, Patcher, WriteKey
+from hub.client.patcher import Create, Delete, JsonPatch, MergePatch, Patcher, WriteKey
 from hub.client.session import Session
 from hub.controllers.fencing import in_term
 from hub.controllers.metrics.all import HubMetrics
@@ -66,6 +66,7 @@ def test_decisions_are_new_slices_and_slices_told_to_go() -> None:
     told = work("3", **{names.EVICTION: "{}"})
     assert decides(GROUP, PLURAL, work("3"), None)
     assert decides(GROUP, PLURAL, told, work("2"))
+    assert decides(GROUP, PLURAL, work("3", **{names.RESIZE: "{}"}), work("2"))
     # What agents change, and works of other people.
     assert not decides(GROUP, PLURAL, {**work("2"), "status": {}}, work("2"))
     assert not decides(GROUP, PLURAL, told, told)
@@ -81,6 +82,10 @@ def test_the_hub_puts_its_term_on_decisions_alone() -> None:
     told = in_term(key, MergePatch({"metadata": {"annotations": {names.EVICTION: "x"}}}), 9)
     assert isinstance(told, MergePatch)
     assert told.patch["metadata"]["annotations"] == {names.EVICTION: "x", names.TERM: "9"}
+    resized = in_term(key, JsonPatch(({"op": "test"},)), 9)
+    assert resized == JsonPatch(
+        ({"op": "test"}, {"op": "add", "path": "/metadata/annotations/fleet.quarterdeck.dev~1term", "value": "9"})
+    )
     for other in (MergePatch({"metadata": {"finalizers": None}}), Delete("u"), None):
         assert in_term(key, other, 9) is other
     lease_key = WriteKey(LEASES, "n", "l")

@@ -123,6 +123,10 @@ async def test_a_status_as_the_frameworks_controller_writes_it_is_accepted(api: 
         (MASKS.replace("clusterName: worker02, ", ""), "clusterName"),
         (POLICY.replace("p95", "mode"), "aggregate"),
         (POLICY.replace("clusters: [eu-1], source", "source"), "say for which"),
+        (POLICY + "  source: {static: {}, exec: {program: power}}", "exactly one of httpJson, static, exec and otlp"),
+        (POLICY + "  source: {static: {}}\n  queries: [{name: a, promql: b}]", "are for Prometheus"),
+        (POLICY + "  source: {otlp: {metrics: [a]}}\n  scoredBy: Agent", "the hub must ask"),
+        (POLICY + "  source: {static: {}}\n  scoredBy: AddOn", "knows Prometheus only"),
     ],
 )
 async def test_what_the_frameworks_schema_refuses_is_refused(api: Session, text: str, said: str) -> None:

@@ -18,8 +18,13 @@ from hub.apiserver.builtin import builtin_registry
 from hub.apiserver.crds import established
 from hub.apiserver.discovery import discovery
 from hub.apiserver.kinds import Registry, served_from_crd, version_order
-from hub.apiserver.openapi import V2_PROTOBUF, openapi_v2, openapi_v3
+from hub.apiserver.openapi import openapi_v3
+from hub.apiserver.openapi_v2 import PROTOBUF as V2_PROTOBUF
+from hub.apiserver.openapi_v2 import openapi_v2
+from hub.apiserver.protobuf import _fields
 from hub.apiserver.scale import scale_of, scaled
+
+ALL = builtin_registry().adding([kind for crd in installed_crds() for kind in served_from_crd(crd)])
 
 
 def crd(**spec: Any) -> dict[str, Any]:
@@ -324,9 +329,60 @@ def test_openapi_tells_kubectl_what_the_server_can_do() -> None:
     assert memory["allOf"][0]["$ref"].endswith("Quantity")
 
 
-def test_openapi_v2_says_nothing() -> None:
-    assert openapi_v2("application/com.github.proto-openapi.spec.v2@v1.0+protobuf") == (V2_PROTOBUF, b"")
-    assert json.loads(openapi_v2()[1])["swagger"] == "2.0"
+def test_openapi_v2_refuses_nothing_that_the_server_takes() -> None:
+    content_type, body = openapi_v2(ALL, "application/json")
+    document = json.loads(body)
+    definitions = document["definitions"]
+    assert content_type == "application/json"
+    job = definitions["dev.quarterdeck.fleet.v1alpha1.FleetJob"]
+    assert job["x-kubernetes-group-version-kind"][0]["kind"] == "FleetJob"
+    assert job["properties"]["metadata"]["$ref"] == "#/definitions/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
+
+    def walk(schema: Any) -> None:
+        if isinstance(schema, list):
+            for member in schema:
+                walk(member)
+        elif isinstance(schema, dict):
+            if isinstance(schema.get("$ref"), str):
+                assert schema["$ref"].removeprefix("#/definitions/") in definitions
+            for name, member in schema.items():
+                # What version 2 cannot say is not in it.
+                if name in ("anyOf", "oneOf", "not", "allOf", "nullable") and not isinstance(member, dict):
+                    pytest.fail(f"{name} in {schema}")
+                walk(member)
+
+    walk(definitions)
+    path = document["paths"]["/apis/fleet.quarterdeck.dev/v1alpha1/namespaces/{namespace}/fleetjobs/{name}"]
+    # Where old kubectls look whether the server runs dry.
+    assert "dryRun" in [parameter["name"] for parameter in path["patch"]["parameters"]]
+    assert path["patch"]["x-kubernetes-group-version-kind"]["kind"] == "FleetJob"
+
+
+def test_openapi_v2_in_protobuf_is_the_same_document() -> None:
+    content_type, body = openapi_v2(ALL, "application/com.github.proto-openapi.spec.v2@v1.0+protobuf")
+    assert content_type == V2_PROTOBUF
+    document = json.loads(openapi_v2(ALL)[1])
+
+    def parts(data: memoryview) -> dict[int, list[Any]]:
+        found: dict[int, list[Any]] = {}
+        for number, _, value in _fields(data):
+            found.setdefault(number, []).append(value)
+        return found
+
+    top = parts(memoryview(body))
+    assert bytes(top[1][0]) == b"2.0"
+    definitions = {}
+    for entry in parts(top[9][0])[1]:
+        name, schema = (parts(entry)[number][0] for number in (1, 2))
+        definitions[bytes(name).decode()] = parts(schema)
+    assert definitions.keys() == document["definitions"].keys()
+    for name, schema in definitions.items():
+        wanted = document["definitions"][name]
+        assert bytes(schema.get(4, [b""])[0]).decode() == wanted.get("description", "")
+        members = [bytes(parts(member)[1][0]).decode() for member in parts(schema[25][0])[1]] if 25 in schema else []
+        assert members == list(wanted.get("properties") or ())
+        assert [bytes(text).decode() for text in schema.get(19, [])] == (wanted.get("required") or [])
+    assert [bytes(parts(item)[1][0]).decode() for item in parts(top[8][0])[2]] == list(document["paths"])
 
 
 def test_scale_shows_and_sets_replicas() -> None:

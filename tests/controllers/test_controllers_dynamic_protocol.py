@@ -107,7 +107,7 @@ async def test_a_mode_none_scorer_is_known_by_its_health_and_gets_an_empty_list(
     await says(scene, "perf", "Synced", "ScorerSynced")
 
 
-async def test_no_data_is_an_empty_list_and_never_null(
+async def test_a_no_data_is_an_empty_list_and_never_null(
     scene: Scene, prometheus: FakePrometheus, scorer: Scorer
 ) -> None:
     source = {"type": "Prometheus", "host": prometheus.url, "params": {"query": "x;y", "range": 60, "step": 15}}
@@ -131,7 +131,7 @@ _ANSWERS = {
 }
 
 
-async def test_each_way_to_fail_has_a_reason_and_a_metric_of_its_own_and_gives_no_score(scene: Scene) -> None:
+async def test_a_each_way_to_fail_has_a_reason_and_a_metric_of_its_own_and_gives_no_score(scene: Scene) -> None:
     hub = await scene.hub()
     await scene.agent("ash")
     await scene.available("ash")
@@ -171,7 +171,7 @@ async def test_each_way_to_fail_has_a_reason_and_a_metric_of_its_own_and_gives_n
             await scorer.stop()
 
 
-async def test_a_configuration_that_cannot_be_read_is_said_and_the_last_one_that_could_is_used(
+async def test_b_a_configuration_that_cannot_be_read_is_said_and_the_last_one_that_could_is_used(
     scene: Scene, scorer: Scorer
 ) -> None:
     scorer.answer = always(7)
@@ -279,7 +279,7 @@ async def test_e_a_policy_rolls_the_results_of_a_cluster_up(scene: Scene, scorer
     assert not any(entry.scorer.name == "Dynamic/my_score" for entry in hub.scores.scorers())
 
 
-async def test_masks_and_names_that_are_taken(scene: Scene, scorer: Scorer) -> None:
+async def test_g_masks_and_names_that_are_taken(scene: Scene, scorer: Scorer) -> None:
     scorer.answer = always(5)
     hub = await scene.hub()
     for name in ("ash", "elm"):

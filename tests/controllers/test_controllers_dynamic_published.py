@@ -124,7 +124,7 @@ async def test_a_score_that_is_a_metric_only_is_neither_published_nor_counted(sc
     assert not any(entry.scorer.name == "Dynamic/my_score" for entry in hub.scores.scorers())
 
 
-async def test_metrics_stand_beside_those_of_score_sources_and_go_with_the_scorer(scene: Scene, scorer: Scorer) -> None:
+async def test_l_metrics_stand_beside_those_of_score_sources_and_go_with_the_scorer(scene: Scene, scorer: Scorer) -> None:
     scorer.answer = lambda request: {
         "results": [{"metric": {}, "score": 40}] if scorer.clusters_asked()[-1] == "ash" else []
     }
@@ -159,7 +159,7 @@ async def test_metrics_stand_beside_those_of_score_sources_and_go_with_the_score
     await until(gone)
 
 
-async def test_an_answer_without_end_or_of_a_hundred_megabytes_is_given_up(scene: Scene) -> None:
+async def test_j_an_answer_without_end_or_of_a_hundred_megabytes_is_given_up(scene: Scene) -> None:
     endless, huge, packed = [await Scorer(name).start() for name in ("endless", "huge", "packed")]
     try:
 

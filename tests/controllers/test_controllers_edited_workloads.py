@@ -10,7 +10,8 @@ import pytest
 from controllers_quota import cluster_queue, ends, foreign, is_true, waits
 from controllers_scene import Line, Scene, Told, until
 
-from hub.api.conditions import condition_is
+from hub.api import names
+from hub.api.conditions import condition_is, find_condition
 from hub.api.errors import ApiError
 from hub.api.resource import WORKLOADS
 from hub.controllers.hub import Hub
@@ -31,8 +32,23 @@ async def _usage(scene: Scene, name: str, **amounts: Any) -> None:
     await _edit(scene, name, admission=admission)
 
 
-async def test_what_is_done_to_the_mirror_of_a_job_changes_nothing_and_is_put_right(scene: Scene) -> None:
-    hub = await scene.hub()
+async def _count(scene: Scene, name: str, count: int) -> None:
+    found = await scene.workload(name)
+    assignment = found["status"]["admission"]["podSetAssignments"][0] | {"count": count}
+    await _edit(scene, name, admission=found["status"]["admission"] | {"podSetAssignments": [assignment]})
+
+
+async def _doubted(scene: Scene, name: str, words: str) -> Any:
+    async def found() -> Any:
+        said = find_condition((await scene.workload(name))["status"]["conditions"], names.AMOUNTS_DOUBTED)
+        return said if said is not None and words in said["message"] else None
+
+    return await until(found, what=f"{name} says {words}")
+
+
+@_MODES
+async def test_what_is_done_to_the_mirror_of_a_job_changes_nothing_and_is_put_right(scene: Scene, mode: str) -> None:
+    hub = await scene.hub(queue={"mode": mode})
     ash = await scene.agent("ash", plan=lambda work, tasks: _LONG)
     await scene.available("ash")
     await cluster_queue(scene, "team", {"cpu": 1, "memory": "8Gi"})
@@ -63,13 +79,29 @@ async def test_a_foreign_one_counts_what_its_admission_says_and_never_nothing(sc
     await is_true(scene, "first")
     with pytest.raises(ApiError, match="resourceUsage"):
         await _usage(scene, "first", cpu="much")
-    await _usage(scene, "first", cpu="3")
-    await until(lambda: hub.foreign.usage["team"] == {("default", "cpu"): 3000})
-    # Nothing that can be: what its pods ask for counts.
-    await _usage(scene, "first", cpu="-4")
-    await until(lambda: hub.foreign.usage["team"] == {("default", "cpu"): 4000})
-    await foreign(scene, "second", "team", {"cpu": 4})
+    await _usage(scene, "first", cpu="5")
+    await until(lambda: hub.foreign.usage["team"] == {("default", "cpu"): 5000})
+    # Less than its pods ask for, or nothing that can be: what they ask for counts, and the Workload says so.
+    for amount, words in (("3", "3 is less than the 4 that its pods ask for"), ("-4", "-4 is negative")):
+        await _usage(scene, "first", cpu=amount)
+        said = await _doubted(scene, "first", words)
+        assert said["reason"] == "AdmissionDoubted"
+        assert hub.foreign.usage["team"] == {("default", "cpu"): 4000}
+    await foreign(scene, "second", "team", {"cpu": 1})
     await waits(scene, "second", *_FULL)
+    # One pod, and somebody writes that none was admitted.
+    await _count(scene, "first", 0)
+    await _doubted(scene, "first", "count: 0 is less than its 1 pods")
+    await waits(scene, "second", *_FULL)
+    assert hub.foreign.usage["team"] == {("default", "cpu"): 4000}
+    await _count(scene, "first", 1)
+    await _usage(scene, "first", cpu="4")
+
+    async def believed() -> bool:
+        conditions = (await scene.workload("first"))["status"]["conditions"]
+        return find_condition(conditions, names.AMOUNTS_DOUBTED) is None
+
+    await until(believed)
     await ends(scene, "first")
     await is_true(scene, "second")
 
@@ -96,8 +128,9 @@ async def test_a_foreign_one_whose_admission_is_taken_away_waits_again(scene: Sc
     assert hub.foreign.usage["team"] == {("default", "cpu"): 4000}
 
 
-async def test_one_that_somebody_admits_by_hand_counts_even_beyond_the_quota(scene: Scene) -> None:
-    hub = await scene.hub()
+@_MODES
+async def test_one_that_somebody_admits_by_hand_counts_even_beyond_the_quota(scene: Scene, mode: str) -> None:
+    hub = await scene.hub(queue={"mode": mode})
     await cluster_queue(scene, "team", {"cpu": 4})
     await foreign(scene, "first", "team", {"cpu": 3})
     found = await is_true(scene, "first")

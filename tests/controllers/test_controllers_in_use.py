@@ -62,8 +62,9 @@ async def test_a_queue_waits_for_its_jobs_over_a_change_of_hubs(scene: Scene) ->
     await until(lambda: is_gone(scene, CLUSTER_QUEUES, "team"))
 
 
-async def test_a_flavor_stays_until_no_queue_names_it(scene: Scene) -> None:
-    await scene.hub()
+@_MODES
+async def test_a_flavor_stays_until_no_queue_names_it(scene: Scene, mode: str) -> None:
+    await scene.hub(queue={"mode": mode})
     await flavor(scene, "big")
     await cluster_queue(scene, "team", {"cpu": 4}, uses="big")
     await _held(scene, RESOURCE_FLAVORS, "big")
@@ -99,8 +100,9 @@ async def test_what_nothing_uses_goes_at_once_and_finalizers_of_others_stay(scen
         assert await is_gone(scene, resource, name)
 
 
-async def test_a_queue_torn_out_by_force_stops_no_job_and_counts_again_when_it_is_back(scene: Scene) -> None:
-    hub = await scene.hub()
+@_MODES
+async def test_a_queue_torn_out_by_force_stops_no_job_and_counts_again_when_it_is_back(scene: Scene, mode: str) -> None:
+    hub = await scene.hub(queue={"mode": mode})
     ash = await scene.agent("ash", plan=lambda work, tasks: Told(seconds=30.0))
     await scene.available("ash")
     await cluster_queue(scene, "team", {"cpu": 2, "memory": "8Gi"})
@@ -112,7 +114,7 @@ async def test_a_queue_torn_out_by_force_stops_no_job_and_counts_again_when_it_i
     await until(lambda: is_gone(scene, CLUSTER_QUEUES, "team"))
     await scene.submit("second", cpu="2", queueName="team")
     status = await scene.phase("second", "Queued")
-    assert status["reason"] == "QueueInactive"
+    assert status["reason"] == {"fleet": "QueueInactive", "kueue": "Misconfigured"}[mode]
     await scene.submit("other", queueName="default")
     await until(lambda: len(ash.started) == 2)
     await scene.api.delete(LOCAL_QUEUES, "team", "default")

@@ -121,9 +121,15 @@ async def test_an_engine_s_volumes(engine: Path) -> None:
     found = ContainerEngine("docker", "/usr/bin/docker")
     spec = {"volumes": volumes, "containers": [container]}
     plan = plan_pod({}, spec, Images({}, found), simulated=False, default_restart="Never")
-    line = engine_command(found, plan.containers[0], (), ("x",), {}, name="n", token="t", gpus=["0", "2"], scratch="/s")
+    line = engine_command(
+        found, plan.containers[0], (), ("x",), {}, name="n", token="t", gpus=["0", "2"], scratch="/s", notices="/n/0"
+    )
     assert line[-2:] == ("alpine", "x")
-    assert [line[n + 1] for n, part in enumerate(line) if part == "--volume"] == ["/data:/in:ro", "/s/e:/scratch"]
+    assert [line[n + 1] for n, part in enumerate(line) if part == "--volume"] == [
+        "/data:/in:ro",
+        "/s/e:/scratch",
+        "/n/0:/run/quarterdeck:ro",
+    ]
     assert line[line.index("--gpus") + 1] == '"device=0,2"'
     container["volumeMounts"] = [{"name": "c", "mountPath": "/c"}]
     with pytest.raises(PodRefused, match="hostPath and emptyDir"):

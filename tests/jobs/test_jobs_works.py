@@ -74,6 +74,7 @@ def test_the_feedback_rules_find_what_they_name_in_a_jobs_status() -> None:
     status = {
         "active": 1, "ready": 1, "succeeded": 2, "failed": 3, "completedIndexes": "0", "failedIndexes": "1",
         "startTime": "t", "completionTime": "u", "exitCodes": "1=1", "usage": "cpu=1",
+            "terminating": 1, "slots": 2,
         "conditions": [
             {"type": "Complete", "status": "True"},
             {"type": "Failed", "status": "False", "reason": "R", "message": "M"},

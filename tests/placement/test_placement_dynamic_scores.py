@@ -77,7 +77,7 @@ def test_f_noise_on_equal_clusters_moves_at_most_once_and_a_real_change_within_t
     assert chosen == other
 
 
-def test_a_value_that_has_ended_counts_less_than_the_worst_that_is_known() -> None:
+def test_c_a_value_that_has_ended_counts_less_than_the_worst_that_is_known() -> None:
     found, values = plan(), ScorerValues()
     values.take("ash", found, ScorerAnswer((Result(("",) * 7, 90.0),)), 0.0)
     values.take("elm", found, ScorerAnswer((Result(("",) * 7, -70.0),)), 15.0)

@@ -14,6 +14,7 @@ from hub.planner.course import Course
 from hub.planner.estimate import Estimate, estimate
 from hub.planner.kueue import KueuePlanner
 from hub.planner.kueue_answers import KueueWay
+from hub.planner.lending import loans_of, said
 from hub.planner.line import in_line
 from hub.planner.plan import HeldSlice, Plan, Snapshot
 from hub.planner.ways import FleetWay, Way
@@ -258,3 +259,29 @@ def test_a_course_leaves_its_beginning_alone() -> None:
         course.advance()
         assert course.snapshot.now == 5.0
         assert course.snapshot.usage == {"q": {("default", "cpu"): 2000}}
+
+
+# Who has borrowed it.
+
+
+def test_who_has_borrowed_is_named_with_the_time_that_its_jobs_say() -> None:
+    objects = [*team("q", 4, cohortName="lab"), *team("r", 2, cohortName="lab"), *team("s", 0, cohortName="lab")]
+    slices = (
+        held("own", 1, "q"),
+        held("long", 2, "r", expected=900.0, started=0.0, work="r-1"),
+        held("short", 2, "r", expected=300.0, started=0.0, work="r-2"),
+        held("silent", 1, "s"),
+    )
+    state = holding(snapshot(fleet(ROOM), objects, demand("next", queue="q", shape=shape(3))), *slices)
+    for way in (KUEUE, FLEET):
+        (refusal,) = way.outlook(state).refusals
+        assert refusal.message == "needs 3 cpu in flavor default; 0 free in ClusterQueue q and its cohort lab"
+        found = loans_of(state, refusal)
+        assert [(loan.queue, loan.amount, loan.until) for loan in found] == [("r", 2000, 300.0), ("s", 1000, None)]
+        assert said(found, 0.0) == "2 lent to r (likely back in 5m), 1 to s (its jobs do not say until when)"
+        assert said(found, 301.0).startswith("2 lent to r (back any moment)")
+        assert found[0].document() == {
+            "clusterQueue": "r", "flavor": "default", "resource": "cpu", "amount": "2", "until": "1970-01-01T00:05:00Z",
+        }  # fmt: skip
+    assert loans_of(state, None) == []
+    assert said([], 0.0) == ""

@@ -67,7 +67,7 @@ def test_quota_bounds_an_array_and_says_so() -> None:
     decided = plan(snapshot(fleet(site("a", cpu=20)), open_queue(cpu="2500m"), demand(tasks=20)))
     assert placed(decided) == {"job": [("a", "0-15", 2)]}
     assert refused(decided) == {
-        "job": "WaitingForQuota: needs 1 cpu in flavor default; 500m free in ClusterQueue q and its cohort"
+        "job": "WaitingForQuota: needs 1 cpu in flavor default; 500m free in ClusterQueue q"
     }
 
 

@@ -105,6 +105,20 @@ def test_a_head_of_a_queue_beyond_its_limit_reserves_less_than_nothing(overdrawn
     assert names(cycle["preempted"]) == ([] if overdrawn else ["all"])
 
 
+@pytest.mark.parametrize("strategy", ["LessThanInitialShare", "LessThanOrEqualToFinalShare"])
+def test_who_uses_more_than_its_own_of_what_nobody_lends_may_be_taken_from(strategy: str) -> None:
+    """It has no share, for nothing of it can be lent, and borrows all the same: the cohort is overdrawn by it."""
+    owner = cpu_queue("owner", 1, 1, 0, cohort="c", preemption={"reclaimWithinCohort": "Any"})
+    objects = [
+        cpu_queue("over", 0, cohort="c"),
+        owner,
+        workload("all", "over", cpu="4", priority=50, held=True),
+        workload("wants", "owner", cpu="1"),
+    ]
+    (cycle,) = decide(*objects, fairSharing={"preemptionStrategies": [strategy]})
+    assert [(row["workload"], row["reason"]) for row in cycle["preempted"]] == [("default/all", "InCohortReclamation")]
+
+
 @pytest.mark.parametrize("version", ["v1beta1", "v1beta2"])
 def test_kinds_of_kueue_that_decide_nothing_are_no_slips_of_the_pen(version: str) -> None:
     from hub.api.validation import load_objects

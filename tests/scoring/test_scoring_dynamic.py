@@ -82,7 +82,7 @@ def test_a_scorer_that_needs_no_data_asks_nobody_for_any() -> None:
     assert found.source.queries == ()
 
 
-def test_scores_count_two_intervals_unless_a_policy_says_otherwise() -> None:
+def test_c_scores_count_two_intervals_unless_a_policy_says_otherwise() -> None:
     assert plan().valid_for == 60
     assert plan(validFor="10m").valid_for == 600
 
@@ -194,7 +194,7 @@ def test_a_query_is_as_the_framework_sends_it() -> None:
     assert instant == "http://q.example/x/api/v1/query?query=y&time=5"
 
 
-def test_a_request_is_all_series_in_order_and_numbers_stay_text() -> None:
+def test_a_a_request_is_all_series_in_order_and_numbers_stay_text() -> None:
     first, second = {"metric": {"a": "1"}, "values": [[1718600000, "1.10"]]}, {"metric": {}, "values": []}
     asked = SourceQuestion("Prometheus", queries=(NamedQuery("", "a"), NamedQuery("", "b")))
     assert body([[first], [second]], asked.names, 1, "ash") == orjson.dumps({"data": [first, second]})
@@ -231,7 +231,7 @@ def test_one_answer_is_taken_apart_by_cluster() -> None:
 # What answers say.
 
 
-def test_one_result_that_is_no_number_costs_itself_only() -> None:
+def test_d_one_result_that_is_no_number_costs_itself_only() -> None:
     found = read_answer(
         {
             "results": [
@@ -252,7 +252,7 @@ def test_one_result_that_is_no_number_costs_itself_only() -> None:
     assert "results[1] has score null" in found.complaints[0]
 
 
-def test_of_results_with_the_same_labels_the_last_counts() -> None:
+def test_e_of_results_with_the_same_labels_the_last_counts() -> None:
     same = {"metric": {"node": "n1"}}
     found = read_answer({"results": [{**same, "score": 1}, {"metric": {}, "score": 5}, {**same, "score": 2}]})
     assert [result.score for result in found.results] == [5.0, 2.0]
@@ -322,7 +322,7 @@ def test_a_dimension_is_filled_in_once() -> None:
     assert dimension(form, "s", "ash", ("${pod}", *LABELS[1:])) == "s/ash/${pod};m;${other}"
 
 
-def test_without_a_policy_the_last_result_of_a_name_is_published_and_with_one_what_it_makes_of_them() -> None:
+def test_e_without_a_policy_the_last_result_of_a_name_is_published_and_with_one_what_it_makes_of_them() -> None:
     results = [
         Result(("n1", *[""] * 6), 10.0),
         Result(("n1", "", "", "", "p", "", ""), 20.0, 3.0),
@@ -338,7 +338,7 @@ def test_without_a_policy_the_last_result_of_a_name_is_published_and_with_one_wh
     ("aggregate", "value"),
     [("", 2.5), ("avg", 2.5), ("max", 4.0), ("min", 1.0), ("sum", 10.0), ("median", 2.5), ("p95", 3.85)],
 )
-def test_a_cluster_has_one_score(aggregate: str, value: float) -> None:
+def test_e_a_cluster_has_one_score(aggregate: str, value: float) -> None:
     results = [Result(LABELS, float(score)) for score in (4, 1, 3, 2)]
     assert roll_up(results, aggregate) == pytest.approx(value)
 
@@ -357,20 +357,20 @@ def test_the_score_of_a_cluster_lies_between_its_results(scores: list[float], ag
     [(0.97, 1, False), (0.5, 0, False), (1.5, 2, False), (2.5, 2, False), (-0.5, 0, False), (100.4, 100, False),
      (100.6, 100, True), (1e9, 100, True), (-101, -100, True), (12.3, 12, False)],
 )  # fmt: skip
-def test_scores_are_rounded_to_even_and_cut(score: float, value: int, clamped: bool) -> None:
+def test_d_scores_are_rounded_to_even_and_cut(score: float, value: int, clamped: bool) -> None:
     found = whole_score(score)
     assert (found.value, found.clamped) == (value, clamped)
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
-def test_whatever_is_published_an_api_server_takes(score: float) -> None:
+def test_d_whatever_is_published_an_api_server_takes(score: float) -> None:
     assert LOWEST <= whole_score(score).value <= HIGHEST
 
 
 # What holds still.
 
 
-def test_noise_does_not_show_and_a_real_change_shows_within_two_looks() -> None:
+def test_f_noise_does_not_show_and_a_real_change_shows_within_two_looks() -> None:
     rule = Settling(part=0.5, deadband=5.0)
     state: Settled | None = None
     moves = 0
@@ -393,7 +393,7 @@ def test_a_score_that_moved_stays_for_a_while() -> None:
     assert (state.shown, state.moved) == (9.0, 10.0)
 
 
-def test_values_end_and_say_for_how_long() -> None:
+def test_c_values_end_and_say_for_how_long() -> None:
     values, found = ScorerValues(), plan(document={**DOCUMENT, "source": {"type": "None"}})
     answer = ScorerAnswer((Result(LABELS, 130.0),))
     assert values.take("ash", found, answer, 1000.0)

@@ -56,7 +56,7 @@ def best(apps: list[Application], clusters: dict[str, list[Profile]], scores: Sc
     return most
 
 
-def test_a_cluster_is_cut_up_for_what_it_is_worth() -> None:
+def test_m_a_cluster_is_cut_up_for_what_it_is_worth() -> None:
     apps = [Application(f"app{i}", "gpu", 1) for i in range(3)]
     clusters = {"ash": [BIG, SMALL]}
     scores = {(app.name, "ash", profile.name): score for app in apps for profile, score in ((BIG, 50.0), (SMALL, 40.0))}
@@ -77,7 +77,7 @@ def test_a_cluster_is_cut_up_for_what_it_is_worth() -> None:
         (Application("late", "gpu", 3), "others add more to the sum"),
     ],
 )
-def test_what_is_left_out_is_told_why_and_is_no_key_error(app: Application, reason: str) -> None:
+def test_m_what_is_left_out_is_told_why_and_is_no_key_error(app: Application, reason: str) -> None:
     scores = {("good", "ash", ""): 90.0, ("bad", "ash", ""): -5.0, ("late", "ash", ""): 10.0, ("a", "ash", ""): 1.0}
     choice = choose_together([app, Application("good", "gpu", 2)], {"ash": [BIG, SMALL]}, scores)
     assert choice.left_out == {app.name: reason}
@@ -96,7 +96,7 @@ def test_nothing_to_place_is_no_error() -> None:
     st.randoms(use_true_random=False),
 )
 @settings(max_examples=40, deadline=None)
-def test_no_other_choice_is_better(requests: list[int], offers: list[list[int]], chance: random.Random) -> None:
+def test_m_no_other_choice_is_better(requests: list[int], offers: list[list[int]], chance: random.Random) -> None:
     apps = [Application(f"a{i}", "gpu", amount) for i, amount in enumerate(requests)]
     clusters = {
         f"c{i}": [Profile(f"p{j}", "gpu", amount) for j, amount in enumerate(amounts)]
@@ -115,7 +115,7 @@ def test_no_other_choice_is_better(requests: list[int], offers: list[list[int]],
 
 
 @pytest.mark.slow
-def test_twenty_clusters_ten_profiles_and_fifty_applications() -> None:
+def test_m_twenty_clusters_ten_profiles_and_fifty_applications() -> None:
     chance = random.Random(7)
     clusters = {
         f"c{i:02}": [Profile(f"p{j}", "gpu", chance.choice([1, 2, 4, 7, 8])) for j in range(10)] for i in range(20)

@@ -303,3 +303,36 @@ def _changed(objects: list[Json], name: str, what: str) -> list[Json]:
             if entry["scoreCoordinate"]["addOn"]["resourceName"] == resource:
                 entry["weight"] = int(words[1])
     return objects
+
+
+@pytest.mark.parametrize(
+    ("missing", "chosen", "said"),
+    [
+        ("Worst", "b", "AddOn/r/s: score expired 12s ago"),
+        ("Exclude", "b", "no score AddOn/r/s (expired 12s ago), and missing-score is Exclude"),
+        ("LastKnown(5s)", "b", "AddOn/r/s: score expired 12s ago"),
+        ("LastKnown(1m)", "a", ""),
+    ],
+)
+def test_c_of_a_score_that_has_ended_the_reason_says_since_when(missing: str, chosen: str, said: str) -> None:
+    """The best cluster's score ended 12 seconds ago: what that counts is the Placement's to say."""
+    best = addon("a", 90)
+    best["status"]["validUntil"] = "2026-01-01T00:09:48Z"
+    objects = [
+        cluster("a"),
+        cluster("b"),
+        binding(),
+        best,
+        addon("b", 40),
+        placement(
+            {names.MISSING_SCORE: missing},
+            numberOfClusters=1,
+            prioritizerPolicy={"mode": "Exact", "configurations": [weigh()]},
+        ),
+    ]
+    found = explained(*objects)["placement"]
+    lines = {line["cluster"]: line for line in found["clusters"]}
+    assert [name for name, line in lines.items() if line["rank"] == 1] == [chosen]
+    assert lines["a"]["message"] == said
+    (origin,) = found["scorers"]
+    assert origin["problem"] == "a: score expired 12s ago"

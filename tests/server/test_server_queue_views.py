@@ -14,8 +14,10 @@ from hub.api.timestamps import parse_time
 from hub.planner.cycle import plan
 from hub.planner.estimate import Estimate
 from hub.scoring.builtin import default_scorers
+from hub.server.derived_quota import derived_section
 from hub.server.pending import pending_rows, pending_table, start_text, with_starts
-from hub.server.quota_tree import BAR, Holding, _proportion, bar, branch_names, find, quota_tree, tree_table
+from hub.server.queues import queue_sections
+from hub.server.quota_tree import BAR, Holding, _proportion, bar, branch_names, drift_of, find, quota_tree, tree_table
 from hub.server.reading import Source, sort_objects
 from hub.server.snapshot import State
 from hub.server.tenants import fairness, jain, tenant_sections, tenants
@@ -236,3 +238,39 @@ def test_fairness_is_about_queues_that_use_or_want_something() -> None:
     # 2 of 12 and 10 of 4 GPUs: (1/6 + 5/2)² / (2 · (1/36 + 25/4)).
     assert index == pytest.approx((1 / 6 + 2.5) ** 2 / (2 * (1 / 36 + 6.25)))
     assert fairness(_state(queue("alone", cpu=1))) is None
+
+
+def test_quota_from_clusters_is_shown_beside_what_they_report() -> None:
+    """What runs keeps more in force than half of the 8 CPUs that the site reports."""
+    kept = {"type": "NominalQuotaDerived", "status": "True", "reason": "QuotaKeptForRunning", "message": "",
+            "lastTransitionTime": NOW}  # fmt: skip
+    label = {names.CLUSTER_SET: "gpu"}
+    north = site("north", nodes=2, cpu=4)
+    north[0]["metadata"]["labels"] = label
+    chosen = {
+        "apiVersion": "cluster.open-cluster-management.io/v1beta2", "kind": "ManagedClusterSet",
+        "metadata": {"name": "gpu"}, "spec": {"clusterSelector": {"selectorType": "ExclusiveClusterSetLabel"}},
+    }  # fmt: skip
+    objects = queue("research", cpu=1)
+    objects[1]["metadata"]["annotations"] = {names.NOMINAL_FROM: '{"clusterSet": "gpu", "factor": 0.5}'}
+    objects[1]["status"] = {"conditions": [kept]}
+    runs = workload("runs", "research", (4, 1), status=holding("research", cpu="6"))
+    branches = quota_tree(_state([*north, chosen, *objects, runs]))
+    (branch,) = branches
+    document = {entry["resource"]: entry for entry in branch.document()["derived"]}["cpu"]
+    assert document == {
+        "flavor": "default", "resource": "cpu", "inForce": "6", "reported": "8", "factor": 0.5, "clusterSet": "gpu",
+        "written": "1", "keptForRunning": True,
+    }  # fmt: skip
+    section = derived_section(drift_of(branches))
+    assert section is not None
+    assert section.table is not None
+    rows = {row[2]: row[3:] for row in section.table.rows}
+    assert rows["cpu"] == ("6", "8", "0.5", "gpu", "1", "kept for what runs: it shrinks as jobs end")
+    assert rows[names.GPU] == ("0", "0", "0.5", "gpu", "0", "follows the clusters")
+    assert derived_section([]) is None
+    assert branch.holdings["cpu"] == Holding(own=6000, used=6000, borrowed=0, lent=0, limit=6000)
+    titles = [
+        part.title for part in queue_sections(_state([*north, chosen, *objects, runs]), "default", "research", _NOW)
+    ]
+    assert titles == ["", "Quota", "Quota from clusters", "Waiting, in order", "Running"]

@@ -54,3 +54,9 @@ class EvictionMetrics:
             ["queue", "reason"],
             registry=registry,
         )
+        self.resizes = Counter(
+            "quarterdeck_resizes_total",
+            "Slices of elastic jobs that were made larger or smaller, by their ClusterQueue; direction: grow, shrink.",
+            ["queue", "direction"],
+            registry=registry,
+        )

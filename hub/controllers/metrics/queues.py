@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Gauge
@@ -12,6 +12,7 @@ from hub.api.reasons import Reason
 from hub.controllers.table import JobTable
 from hub.queueing.amount import UNLIMITED
 from hub.queueing.demand import Demand
+from hub.queueing.derived import Drift
 from hub.queueing.fairness import evenness, owed
 from hub.queueing.kueue.history import LocalKey, Past
 from hub.queueing.ledger import QuotaLedger, Usage
@@ -85,8 +86,29 @@ class QueueMetrics:
             registry=registry,
         )
 
-    def read(self, quotas: Quotas, usage: Usage, past: Mapping[LocalKey, Past], idle: int) -> None:
-        """What is used and owned, what was used before, and how many slices are idle."""
+        self._reported = Gauge(
+            "quarterdeck_derived_quota_reported",
+            "What of a nominal quota follows from what the clusters of its set report, in the resource's unit.",
+            ["kind", "name", "flavor", "resource"],
+            registry=registry,
+        )
+        self._in_force = Gauge(
+            "quarterdeck_derived_quota_in_force",
+            "What counts of it: more than is reported while more than that is in use.",
+            ["kind", "name", "flavor", "resource"],
+            registry=registry,
+        )
+
+    def read(
+        self, quotas: Quotas, usage: Usage, past: Mapping[LocalKey, Past], idle: int, drift: Iterable[Drift]
+    ) -> None:
+        """What is used and owned, what was used before, how many slices are idle, what follows from clusters."""
+        self._reported.clear()
+        self._in_force.clear()
+        for one in drift:
+            labels = (one.kind, one.name, one.flavor, one.resource)
+            self._reported.labels(*labels).set(_in_units(one.resource, one.derived))
+            self._in_force.labels(*labels).set(_in_units(one.resource, one.in_force))
         self._usage.clear()
         self._nominal.clear()
         for queue, used in usage.items():

@@ -62,6 +62,7 @@ class DecisionRoom(Room):
             ground.holdings,
             jobs.delivery,
             jobs.evicting,
+            jobs.resizing,
             queues.limits,
             self.looking,
             queues.foreign,

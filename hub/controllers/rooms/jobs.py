@@ -8,6 +8,7 @@ from hub.controllers.delivery import Delivery
 from hub.controllers.evicting import Evicting
 from hub.controllers.experience import SliceRecord
 from hub.controllers.garbage import Garbage
+from hub.controllers.resizing import Resizing
 from hub.controllers.rooms.ground import Ground, Room, Run
 from hub.controllers.table import JobEntry
 from hub.controllers.telling import Telling
@@ -21,6 +22,7 @@ class JobRoom(Room):
         self.delivery = Delivery(table, ground.world, writes, clocks.loop)
         self.telling = Telling(ground.events, table.entries.get)
         self.evicting = Evicting(table, writes, ground.metrics.evictions, clocks.now, self.telling.told_to_go)
+        self.resizing = Resizing(table, writes, ground.metrics.evictions, clocks.now, self.telling.resized)
         self.slices = SliceRecord(ground.world.note, clocks.now)
         self.garbage = Garbage(
             ground.api, table, self.delivery, writes, clocks.loop, clocks.now, request_kept=request_kept

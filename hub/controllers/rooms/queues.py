@@ -19,6 +19,7 @@ from hub.planner.backlog import Heads
 from hub.planner.kueue import KueuePlanner
 from hub.planner.kueue_answers import KueueWay
 from hub.planner.ways import FleetWay, Way
+from hub.queueing.ledger import summed
 
 _IDLE_TIMEOUT: Final = 10.0
 
@@ -42,6 +43,7 @@ class QueueRoom(Room):
         self.idle = self._idle_watch(jobs)
         self.limits = Limits(ground.world, queue.ready, self.policy.notice, now, self.idle)
         self.foreign = Foreign(ground.world, ground.writes, now=now, on_change=on_change, ready=queue.ready)
+        ground.world.in_force.used = lambda: summed(ground.holdings.usage, self.foreign.usage)
 
     @property
     def parts(self) -> Mapping[str, Run]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from hub.api.resource import LOCAL_QUEUES
+from hub.api.resource import CLUSTER_QUEUES, LOCAL_QUEUES
 from hub.controllers.in_use import InUse
 from hub.controllers.past_usage import read_past
 from hub.controllers.queue_status import QueueStatus
@@ -46,6 +46,7 @@ class StandingRoom(Room):
         }
 
     def take_over(self) -> None:
+        self._ground.world.recall(self._watching.store(CLUSTER_QUEUES))
         self.in_use.take_over()
 
     async def _measure_usage(self) -> None:

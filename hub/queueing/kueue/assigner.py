@@ -286,7 +286,8 @@ class _Walk:
         available = usage.available(position, key)
         if value <= available:
             return Mode.FIT, reach
-        seen.append(Obstacle(Reason.WAITING_FOR_QUOTA, *key, needed=value, limit=available))
+        cohort = self._queue.cohort
+        seen.append(Obstacle(Reason.WAITING_FOR_QUOTA, *key, needed=value, limit=available, cohort=cohort))
         while_borrowing = policy.borrow or (self._assigner._fair and policy.reclaim != "Never")
         nominal = usage.tree.nodes[position].subtree.get(key, 0)
         if value <= nominal or reclaims or while_borrowing:

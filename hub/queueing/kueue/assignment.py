@@ -9,7 +9,7 @@ from typing import Final
 from hub.api.reasons import Reason
 from hub.queueing.amount import readable
 from hub.queueing.kueue.workload import PodSet
-from hub.queueing.objects import FlavorResource
+from hub.queueing.objects import FlavorResource, pool
 
 
 class Mode(IntEnum):
@@ -32,7 +32,8 @@ _GRAVITY: Final = (Reason.WAITING_FOR_QUOTA, Reason.EXCEEDS_MAX_QUOTA, Reason.NO
 
 @dataclass(frozen=True, slots=True)
 class Obstacle:
-    """Why one flavor does not do as it is: a reason, and its numbers. `needed`, `limit`: in the resource's unit."""
+    """Why one flavor does not do as it is: a reason, and its numbers. `needed`, `limit`: in the resource's unit.
+    `cohort`: the queue's."""
 
     reason: Reason
     flavor: str
@@ -40,6 +41,7 @@ class Obstacle:
     needed: int = 0
     limit: int = 0
     detail: str = ""
+    cohort: str = ""
 
     def message(self, queue: str) -> str:
         """Nothing is spelled out before somebody asks: most are never read."""
@@ -56,6 +58,7 @@ class Obstacle:
             ("flavor", self.flavor),
             (limit, readable(self.resource, self.limit)),
             ("queue", queue),
+            ("where", pool(queue, self.cohort)),
         )
 
 

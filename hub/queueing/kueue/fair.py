@@ -222,12 +222,10 @@ class _Largest:
 
     def _put(self, position: int) -> None:
         node = self._standing.tree.nodes[position]
-        share = self._standing.usage.share(position)
-        if node.is_queue:
-            gone = not self.left(position) or (share == NOTHING and position != self._own)
-        else:
-            gone = share == NOTHING and position not in self._above
-        if gone:
+        usage = self._standing.usage
+        share = usage.share(position)
+        kept = share != NOTHING or position == self._own or position in self._above
+        if (node.is_queue and not self.left(position)) or not (kept or usage.overdrawn(position)):
             self._current.pop(position, None)
             return
         # Cohorts win over queues; of equal queues the one whose candidate would have to go first.
