@@ -87,7 +87,8 @@ class Cycle:
             own = (n for n, turn in enumerate(self.turns) if isinstance(turn, Turn) and turn.demand.key == through)
             end = max(own, default=-1) + 1
         while self._next < end:
-            together = batches.take(self._next, end, until)
+            turn = self.turns[self._next]
+            together = batches.take(self._next, end, until) if _placed(turn) else 0
             if together:
                 self._next += together
                 continue
