@@ -109,7 +109,7 @@ class Backlog:
             short = [lane for lane in self._lanes.values() if not self._closed(lane, cycle, roomy) and lane.hides]
             if not short:
                 break
-            for lane in short:
+            for lane in _foremost(short):
                 lane.shown = max(4 * lane.shown, self._guess(lane, snapshot))
         self._cycle, self._standing = cycle, standing
         self._uses = self._wants(cycle)
@@ -256,6 +256,16 @@ class Backlog:
 
     def _number(self, value: Hashable) -> int:
         return self._numbers.setdefault(value, len(self._numbers))
+
+
+def _foremost(lanes: Iterable[_Lane]) -> Iterator[_Lane]:
+    """Of each queue those with the highest priority: what they take the others need not be looked at for."""
+    by_queue: dict[tuple[str, str], list[_Lane]] = {}
+    for lane in lanes:
+        by_queue.setdefault((lane.waiting[0].namespace, lane.waiting[0].queue), []).append(lane)
+    for same in by_queue.values():
+        highest = max(lane.waiting[0].priority for lane in same)
+        yield from (lane for lane in same if lane.waiting[0].priority == highest)
 
 
 class Heads:

@@ -64,6 +64,9 @@ class Cycle:
         self._routes: dict[tuple[str, str], ClusterQueue | Denial] = {}
         self._blocked: dict[str, str] = {}
         self._refused: dict[tuple[object, ...], Denial] = {}
+        # Of single slots that ask for quota only, by queue and shape: how they are paid, and why no more are.
+        self._payable: dict[tuple[str, int], tuple[Option, ...]] = {}
+        self._short: dict[tuple[str, int], Denial] = {}
         # What is part of a cycle knows it only weakly: ten thousand jobs' worth of it goes with the last reference, and
         # not when somebody collects garbage.
         me = weakref.proxy(self)
@@ -220,7 +223,8 @@ class Cycle:
     def _apart(self, turn: Turn, progress: Progress, queue: ClusterQueue) -> None:
         """Each task on its own: as many as there is quota and room for."""
         slots = turn.slots
-        if slots == 1 and not turn.demand.place and not self.promises and self._paid(turn, progress, queue):
+        alone = slots == 1 and not turn.demand.place and not self.promises
+        if alone and self._paid(turn, progress, queue):
             return
         if turn.demand.bounds is not None:
             # Its slices that run may have grown.
@@ -233,21 +237,38 @@ class Cycle:
             if wanted > 0:
                 wish = Wish(turn.demand, queue, tasks.group.avoid, 1, progress.held, progress.placed)
                 slots -= self._get(turn, progress, wish, wanted, [tasks])
+        denial = progress.denial
+        if (
+            alone
+            and denial is not None
+            and not progress.slots
+            and not self.promises
+            and not turn.demand.groups[0].avoid
+        ):
+            self._short.setdefault((queue.name, self.filling.number(turn.demand.shape)), denial)
 
     def _paid(self, turn: Turn, progress: Progress, queue: ClusterQueue) -> bool:
-        """Whether a slot is had that asks for nothing but quota; False: the long way."""
-        demand = turn.demand
-        if demand.bounds is not None or demand.gang or len(progress.parts) > 1 or progress.parts[0].wanted != 1:
+        """Decides about one slot that asks for nothing but quota, where that is simple; False: the long way."""
+        demand, part = turn.demand, progress.parts[0]
+        if demand.bounds is not None or demand.gang or len(progress.parts) > 1 or part.takes or part.promised:
             return False
-        if not queue.fungibility.borrowing_stops:
+        key = (queue.name, self.filling.number(demand.shape))
+        known = self._short.get(key)
+        if known is not None and not (turn.entitled and may_take(queue)):
+            progress.denial = known
+            return True
+        ways = self._payable.get(key)
+        if ways is None:
+            simple = queue.fungibility.borrowing_stops and len(part.group.tasks) == 1
+            ways = self._payable[key] = self.filling.ways(Wish(demand, queue, (), 1, ()), None) if simple else ()
+        if len(ways) != 1 or len(part.group.tasks) != 1:
             return False
-        ways = self.filling.ways(Wish(demand, queue, (), 1, ()), turn.option)
-        for option in ways:
-            if self.ledger.affordable(queue.name, option.choice.requests, 1):
-                self.ledger.add(queue.name, option.choice.requests)
-                progress.parts[0].takes.append(Take(-1, 1, option))
-                return True
-        return False
+        requests = ways[0].choice.requests
+        if not self.ledger.affordable(queue.name, requests, 1):
+            return False
+        self.ledger.add(queue.name, requests)
+        part.takes.append(Take(-1, 1, ways[0]))
+        return True
 
     def _together(self, turn: Turn, progress: Progress, queue: ClusterQueue) -> None:
         """All tasks that may run at once on one cluster, or none."""
