@@ -33,7 +33,7 @@ from hub.jobs.works import attempt_from_work, slice_to_work
 from hub.placement.rule import ClusterRule
 from hub.planner.kueue_answers import KueueWay
 from hub.planner.plan import HeldSlice, Plan, Preemption, Refusal, Slice, Snapshot
-from hub.planner.ways import FleetWay, Way
+from hub.planner.ways import Blocked, FleetWay, Way
 from hub.queueing.assign import flavored
 from hub.queueing.demand import Demand
 from hub.queueing.kueue.history import History
@@ -110,7 +110,21 @@ class State:
         self._read_world(objects)
         self._read_jobs(objects)
         self._read_workloads(objects)
-        self.way = self._way(objects) if self.rules.kueue else FleetWay()
+        self._decides = self._way(objects) if self.rules.kueue else FleetWay()
+
+    @property
+    def way(self) -> Way:
+        """How the hub decides now."""
+        late = self.late()
+        return Blocked(self._decides, late) if late else self._decides
+
+    def late(self) -> str:
+        """Who is admitted and not up, where that keeps others from starting; empty: nobody."""
+        ready = self.rules.ready
+        if ready is None or not ready.block:
+            return ""
+        own = [str(job.seen.ref) for job in self.jobs.values() if _unready(job, self.limits)]
+        return ", ".join(sorted([*own, *self.departures.unready()])[:3])
 
     def snapshot(self) -> Snapshot:
         self.world.refresh()
@@ -433,6 +447,11 @@ def _end(job: Job, attempt: Attempt, reason: str, message: str, at: float | None
     entry.departed[attempt.epoch] = replace(
         attempt, state="Evicted", active=0, gone=True, reason=reason, message=message, finished_at=at
     )
+
+
+def _unready(job: Job, limits: Limits) -> bool:
+    state = job.entry.state
+    return state is not None and not state.ended and limits.unready(state)
 
 
 def _told(evictions: Evictions) -> tuple[str, Leaving]:
