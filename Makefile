@@ -61,6 +61,7 @@ chaos: $(VENV)/.dev ## Hundreds of rounds of killed processes (ROUNDS=200 SEED=â
 
 e2e-binaries: $(VENV)/.dev ## A real Kubernetes control plane's programs: found, or built once (needs Go; ten minutes)
 	@$(BIN)/python -m e2e.building $(KUBERNETES)
+	@$(BIN)/python -m e2e.helm
 
 e2e: $(VENV)/.dev ## The loop on real control planes, a hub and three members (KUBERNETES=1.36)
 	@$(BIN)/python -m e2e.run $(if $(KUBERNETES),--kubernetes $(KUBERNETES)) $(ARGS)

@@ -13,6 +13,7 @@ import asyncio
 import statistics
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -24,13 +25,15 @@ from e2e.measuring import Stories, Story, writes
 from e2e.nodes import NodeShape
 from e2e.planes import Planes, fleet
 from e2e.quarterdeck import Quarterdeck
-from hub.api.resource import FLEET_JOBS, JOBS, Resource
+from hub.api import names
+from hub.api.resource import FLEET_JOBS, JOBS
 from hub.client.session import Session
 
 Json = dict[str, Any]
 MEMBERS: Final = {name: (NodeShape(f"{name}-node", 3, cpu=64, memory="256Gi"),) for name in ("ash", "elm")}
 REPEATS: Final = 20
 AT_ONCE: Final = 200
+KINDS: Final = ("suspend", "managedBy", "fleet")
 _WARM_UP: Final = 3
 _SUBMITTERS: Final = 16
 _PATIENCE: Final = 300.0
@@ -39,18 +42,20 @@ _PATIENCE: Final = 300.0
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m e2e.bench", description="Measure the loop on real control planes.")
     parser.add_argument("--kubernetes", default=versions.newest(), help=f"one of {', '.join(versions.KUBERNETES)}")
-    parser.add_argument("--fleet-jobs", action="store_true", help="FleetJobs instead of plain Jobs")
+    parser.add_argument(
+        "--jobs", choices=KINDS, default="suspend", help="FleetJobs, or plain Jobs taken up by one of the two"
+    )
     options = parser.parse_args()
     try:
         with fleet(MEMBERS, version=options.kubernetes, fsync=True, etcd_each=True, say=print) as planes:
-            figures = asyncio.run(measure(planes, FLEET_JOBS if options.fleet_jobs else JOBS))
+            figures = asyncio.run(measure(planes, options.jobs))
     except CannotBuildError as error:
         print(f"e2e: skipped: {error}")
         return SKIPPED
     return 0 if print_figures("the hub on real control planes", figures) else 1
 
 
-async def measure(planes: Planes, kind: Resource) -> list[Figure]:
+async def measure(planes: Planes, kind: str) -> list[Figure]:
     quarterdeck = Quarterdeck(planes)
     quarterdeck.start()
     await quarterdeck.joined()
@@ -63,12 +68,14 @@ async def measure(planes: Planes, kind: Resource) -> list[Figure]:
         return single + await _burst(planes, api, stories, kind)
 
 
-async def _singles(planes: Planes, api: Session, stories: Stories, kind: Resource) -> list[Figure]:
+async def _singles(planes: Planes, api: Session, stories: Stories, kind: str) -> list[Figure]:
     before = await _written(planes)
     told = [await _one(api, stories, kind, f"single-{number}") for number in range(REPEATS)]
     # What is written after a job's end belongs to it.
     await asyncio.sleep(2)
-    at_hub, on_members = (after - start for after, start in zip(await _written(planes), before, strict=True))
+    at_hub, on_members = (
+        _said(after - start, REPEATS) for after, start in zip(await _written(planes), before, strict=True)
+    )
     running = [1000 * (story.running - story.submitted) for story in told]
     known = [1000 * (story.known - story.complete) for story in told]
     return [
@@ -77,12 +84,12 @@ async def _singles(planes: Planes, api: Session, stories: Stories, kind: Resourc
         Figure("submit → pod running, p95", _percentile(running, 95), None, "ms", peer=("MultiKueue", 1374)),
         Figure("member Complete → hub knows, p50", statistics.median(known), 50, "ms", peer=("MultiKueue", 999)),
         Figure("member Complete → hub knows, p95", _percentile(known, 95), None, "ms", peer=("MultiKueue", 1005)),
-        Figure("hub writes a job", at_hub / REPEATS, 6, "", peer=("MultiKueue", 25.8)),
-        Figure("member writes a job", on_members / REPEATS, None, "", peer=("MultiKueue", 35.1)),
+        Figure("hub writes a job", at_hub, 6, "", peer=("MultiKueue", 25.8)),
+        Figure("member writes a job", on_members, None, "", peer=("MultiKueue", 35.1)),
     ]
 
 
-async def _burst(planes: Planes, api: Session, stories: Stories, kind: Resource) -> list[Figure]:
+async def _burst(planes: Planes, api: Session, stories: Stories, kind: str) -> list[Figure]:
     before, cpu = await _written(planes), planes.processes.cpu_seconds()
     began = time.monotonic()
     turn = asyncio.Semaphore(_SUBMITTERS)
@@ -99,7 +106,7 @@ async def _burst(planes: Planes, api: Session, stories: Stories, kind: Resource)
     took = max(story.known for story in told) - min(story.submitted for story in told)
     spent = {name: seconds - cpu.get(name, 0.0) for name, seconds in planes.processes.cpu_seconds().items()}
     elapsed = time.monotonic() - began
-    (at_hub, _), (hub_before, _) = await _written(planes), before
+    at_hub = _said((await _written(planes))[0] - before[0], AT_ONCE)
     each = 1000 / AT_ONCE
     print("CPU by process, ms a job: " + ", ".join(f"{n} {s * each:.0f}" for n, s in sorted(spent.items())))
     return [
@@ -108,33 +115,40 @@ async def _burst(planes: Planes, api: Session, stories: Stories, kind: Resource)
         Figure("CPU of all processes a job", sum(spent.values()) * each, 150, "ms", peer=("OCM works alone", 193)),
         Figure("of it the hub's API server", spent["hub-kube-apiserver"] * each, 20, "ms", peer=("OCM works", 40)),
         Figure("cores busy", sum(spent.values()) / elapsed, None, ""),
-        Figure("hub writes a job", (at_hub - hub_before) / AT_ONCE, 6, "", peer=("MultiKueue", 14.1)),
+        Figure("hub writes a job", at_hub, 6, "", peer=("MultiKueue", 14.1)),
     ]
 
 
-async def _one(api: Session, stories: Stories, kind: Resource, name: str) -> Story:
+async def _one(api: Session, stories: Stories, kind: str, name: str) -> Story:
     return await stories.over(await _submit(api, stories, kind, name), 60)
 
 
-async def _submit(api: Session, stories: Stories, kind: Resource, name: str) -> str:
+async def _submit(api: Session, stories: Stories, kind: str, name: str) -> str:
     now = asyncio.get_running_loop().time()
-    made = await api.create(kind, _job(kind, name), NAMESPACE)
+    made = await api.create(FLEET_JOBS if kind == "fleet" else JOBS, _job(kind, name), NAMESPACE)
     uid = str(made["metadata"]["uid"])
     stories.story(uid).submitted = now
     return uid
 
 
-def _job(kind: Resource, name: str) -> Json:
-    if kind is FLEET_JOBS:
+def _job(kind: str, name: str) -> Json:
+    if kind == "fleet":
         return fleet_job(name, cpu="100m")
-    job = plain_job(name, 1, suspend=True)
+    job = plain_job(name, 1, **({"suspend": True} if kind == "suspend" else {"managedBy": f"{names.GROUP}/hub"}))
     job["spec"]["template"]["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "100m"}}
     return job
 
 
-async def _written(planes: Planes) -> tuple[float, float]:
+async def _written(planes: Planes) -> tuple[Counter[str], Counter[str]]:
+    """At the hub, and on all members."""
     counts = await asyncio.gather(*(writes(member) for member in planes.members.values()))
-    return await writes(planes.hub), sum(counts)
+    return await writes(planes.hub), sum(counts, Counter())
+
+
+def _said(written: Counter[str], jobs: int) -> float:
+    """Writes a job, and which they are."""
+    print("writes a job: " + ", ".join(f"{what} {count / jobs:.2g}" for what, count in written.most_common()))
+    return written.total() / jobs
 
 
 def _p(told: Sequence[Story], what: str, percent: int) -> float:

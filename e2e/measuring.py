@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -118,17 +119,18 @@ def _job_of(obj: Json) -> str:
     return str((obj["metadata"].get("labels") or {}).get(names.JOB_UID) or "")
 
 
-async def writes(cluster: Cluster) -> float:
-    """Successful writes that its API server has counted so far, Leases and Events apart."""
+async def writes(cluster: Cluster) -> Counter[str]:
+    """Successful writes that its API server has counted so far, by verb and resource; Leases and Events apart."""
     async with cluster.session() as api:
         text = str(await api.request("GET", "/metrics"))
-    total = 0.0
+    total: Counter[str] = Counter()
     for line in text.splitlines():
         if (sample := _SAMPLE.match(line)) is None:
             continue
         labels = dict(_LABEL.findall(sample[1]))
         if _is_write(labels):
-            total += float(sample[2])
+            what = labels.get("resource", "") + (f"/{labels['subresource']}" if labels.get("subresource") else "")
+            total[f"{labels['verb']} {what}"] += int(float(sample[2]))
     return total
 
 

@@ -2,7 +2,8 @@
 
 The first status waits until the work has been seen running for `SETTLE` (a task that ends within that costs no write of
 its own; where many start, up to `INTERVAL`: a busy machine takes longer to end a quick one, and nobody reads so much
-news), later ones are at least `INTERVAL` apart, and an end goes at once. What is equal is never written. What is
+news), later ones are at least `INTERVAL` apart and wait `FOLLOWED` for what follows (a cluster tells the end of a Job in
+several steps), and an end goes at once. What is equal is never written. What is
 written is computed at that moment, so nothing queues up while the hub is away.
 """
 
@@ -27,6 +28,7 @@ _log = logging.getLogger("agent.work.report")
 
 SETTLE = 0.05
 INTERVAL = 0.25
+FOLLOWED = 0.15
 # Works that may start within a second before the first status is held back longer.
 _CALM = 3
 _CONCURRENT_WRITES = 32
@@ -92,7 +94,7 @@ class StatusReporter:
     def changed(self, work: str) -> None:
         entry = self._entries.setdefault(work, _Entry())
         if entry.written is not None or (entry.timer is None and not entry.writing):
-            self._schedule(work, entry, self._spacing(entry))
+            self._schedule(work, entry, max(self._spacing(entry), 0.0 if entry.written is None else FOLLOWED))
 
     def ended(self, work: str) -> None:
         self._schedule(work, self._entries.setdefault(work, _Entry()), 0.0, urgent=True)

@@ -198,6 +198,15 @@ class StaticScores(Model):
 class Normaliser(Model):
     """How raw values become scores from 0 to 100."""
 
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            ("!has(self.midpoint) || self.type == 'sigmoid'", "only sigmoid has one", ".midpoint"),
+            ("!has(self.scale) || self.type == 'sigmoid'", "only sigmoid has one", ".scale"),
+            ("!has(self.min) || self.type != 'rank'", "rank has no bounds", ".min"),
+            ("!has(self.max) || self.type != 'rank'", "rank has no bounds", ".max"),
+        )
+    )
+
     type: Literal["minMax", "zScore", "rank", "sigmoid", "none"] = Field(
         "minMax",
         description="How values become 0 to 100. minMax: between min and max, or the candidates' own where they are "
@@ -242,6 +251,12 @@ class ScoreSourceSpec(Model):
             ),
             ("!has(self.prometheusURL) || has(self.promQL)", "needs promQL", ".prometheusURL"),
             ("!has(self.forecast) || has(self.promQL)", "needs promQL", ".forecast"),
+            (
+                "!has(self.aggregation) || ((has(self.promQL) || has(self.httpJson)) && !has(self.forecast))",
+                "is for answers with several values of a cluster: promQL without forecast, or httpJson",
+                ".aggregation",
+            ),
+            ("!has(self.interval) || has(self.promQL) || has(self.httpJson)", "nobody is asked", ".interval"),
         )
     )
 

@@ -354,7 +354,9 @@ class FleetJobStatus(Model):
         default_factory=list,
         description="The slices that were sent to clusters, by epoch; of very many the oldest are left out once over.",
     )
-    clusters: list[str] = Field(default_factory=list, description="Clusters that run it or have run it.")
+    clusters: list[str] = Field(
+        default_factory=list, description="Clusters that run it; once it has ended, where its tasks ended."
+    )
     retriesFrom: Int32 | None = Field(
         None, ge=0, description="The epoch from which attempts are counted since the failed tasks were asked for again."
     )

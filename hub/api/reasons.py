@@ -71,6 +71,12 @@ class Reason(Enum):
         "ClusterQueue {queue} is StrictFIFO and {ahead} before it still waits",
         "See why that one waits, or let the queue be BestEffortFIFO.",
     )
+    FEWER_SLOTS = _Entry(
+        "FewerSlots",
+        "Queue",
+        "has {slots} of the {wanted} slots that it asks for{detail}",
+        "In mode fleet a job whose tasks wait takes more when there are some; in mode kueue it keeps its size.",
+    )
     WAITING_FOR_PREEMPTED = _Entry(
         "WaitingForPreemptedWorkloads", "Queue", "waits until {victims} have given their quota back", ""
     )

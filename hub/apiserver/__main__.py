@@ -45,7 +45,14 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--self-signed",
         action="store_true",
-        help="serve HTTPS with a certificate of our own; kubectl needs it",
+        help="serve HTTPS with a certificate of our own, as it does anyway beyond loopback; kubectl needs it",
+    )
+    parser.add_argument(
+        "--tls-name",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="another name or address that is in the certificate of our own",
     )
     parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="serve HTTPS with this certificate chain")
     parser.add_argument("--tls-key", type=Path, metavar="FILE", help="the certificate's key")
@@ -99,6 +106,7 @@ def _run(options: argparse.Namespace) -> None:
         aggregated=read_aggregated(options.aggregate),
         audit=_audit(options),
         authorization=options.authorization_mode,
+        names=options.tls_name,
     )
     with contextlib.suppress(ImportError):
         import uvloop

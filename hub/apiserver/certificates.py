@@ -8,9 +8,12 @@ decided in certificate_signing.py.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
+import socket
 import ssl
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -27,6 +30,7 @@ _RENEW_DAYS: Final = 30
 # Clocks differ; a certificate must not be too young for a client that is behind.
 _BACKDATED: Final = timedelta(hours=1)
 _LOCAL: Final = ("localhost", "127.0.0.1", "::1")
+_EVERY_ADDRESS: Final = ("0.0.0.0", "::", "")
 
 
 def authority(directory: Path) -> bytes:
@@ -35,10 +39,13 @@ def authority(directory: Path) -> bytes:
     return _pem(certificate)
 
 
-def server_context(directory: Path, host: str) -> ssl.SSLContext:
-    """For serving HTTPS as `host` and as every name of loopback. Raises as `authority` does."""
+def server_context(directory: Path, host: str, more: Iterable[str] = ()) -> ssl.SSLContext:
+    """For serving HTTPS as `host` (every address: as this machine), `more`, and every name of loopback.
+
+    Raises as `authority` does.
+    """
     tls = directory / "tls"
-    names = tuple(dict.fromkeys([*_LOCAL, *([host] if host not in ("0.0.0.0", "::", "") else [])]))
+    names = tuple(dict.fromkeys([*_LOCAL, *(_own_names() if host in _EVERY_ADDRESS else [host]), *more]))
     ca, ca_key = _authority(tls)
     certificate, key = tls / "server.crt", tls / "server.key"
     if not _still_good(certificate, key, ca, names):
@@ -106,6 +113,15 @@ def signing_key(directory: Path) -> EllipticCurvePrivateKey:
     except (OSError, ValueError) as error:
         hint = "Remove it; tokens of service accounts that were given out are void then."
         raise StorageError(f"{path} cannot be read: {error}", hint=hint) from error
+
+
+def _own_names() -> list[str]:
+    """This machine's name, and its address on the way to others; nothing is sent."""
+    names = [socket.gethostname()]
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))
+        names.append(str(probe.getsockname()[0]))
+    return [name for name in names if name]
 
 
 def _x509() -> Any:

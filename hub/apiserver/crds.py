@@ -1,7 +1,8 @@
 """CustomResourceDefinitions: which are acceptable, their defaults, and the status a server gives them.
 
 What is inside their schemas is hub/apiserver/schema.py's business. Conversion webhooks are never called: a kind of
-several versions must be one whose rules are known here (hub/api/conversion.py), or differ in name only.
+several versions must be one whose rules are known here (hub/api/conversion.py) or declared (declared_conversion.py), or
+differ in name only.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from hub.api.conditions import with_condition
 from hub.api.errors import InvalidObjectError
 from hub.api.patterns import DNS_LABEL_PATTERN, DNS_SUBDOMAIN_PATTERN
 from hub.apiserver.builtin_schemas import CUSTOM_RESOURCE_DEFINITION
+from hub.apiserver.declared_conversion import ANNOTATION, declared
 from hub.apiserver.schema import compile_schema
 
 Object = Mapping[str, Any]
@@ -67,10 +69,11 @@ def check(crd: Object) -> None:
         )
     if spec.get("scope") not in ("Namespaced", "Cluster"):
         raise InvalidObjectError(f"found {spec.get('scope')!r}; allowed: Cluster, Namespaced", field="spec.scope")
-    _check_versions(spec, group)
+    _check_versions(spec)
+    _check_conversion(crd, spec, group)
 
 
-def _check_versions(spec: Object, group: str) -> None:
+def _check_versions(spec: Object) -> None:
     versions = spec.get("versions")
     if not isinstance(versions, list) or not versions:
         raise InvalidObjectError("expected at least one version", field="spec.versions")
@@ -94,14 +97,19 @@ def _check_versions(spec: Object, group: str) -> None:
         _check_subresources(version, where)
     if sum(version["storage"] for version in versions) != 1:
         raise InvalidObjectError("exactly one version must have storage: true", field="spec.versions")
+
+
+def _check_conversion(crd: Object, spec: Object, group: str) -> None:
+    converted = group in _CONVERTED or bool(declared(crd))
     strategy = (spec.get("conversion") or {}).get("strategy", "None")
     if strategy not in ("None", "Webhook"):
         raise InvalidObjectError(f"found {strategy!r}; allowed: None, Webhook", field="spec.conversion.strategy")
-    if strategy == "Webhook" and len(versions) > 1 and group not in _CONVERTED:
+    if strategy == "Webhook" and len(spec["versions"]) > 1 and not converted:
         raise InvalidObjectError(
             "this server calls no conversion webhooks",
             field="spec.conversion.strategy",
-            hint="Leave one version in the CRD, or use the strategy None where versions differ in name only.",
+            hint="Leave one version in the CRD, use the strategy None where versions differ in name only, or declare "
+            f"what differs in the annotation {ANNOTATION}.",
         )
 
 

@@ -20,6 +20,7 @@ from hub.api.column import AGE, Column
 from hub.api.resource import Resource
 from hub.apiserver import crds
 from hub.apiserver.builtin_rules import Review
+from hub.apiserver.declared_conversion import ANNOTATION, Conversion, declared
 from hub.apiserver.metadata import admit_metadata
 from hub.apiserver.schema import Admission, Schema, compile_schema
 
@@ -217,7 +218,9 @@ def served_from_crd(crd: Object) -> tuple[ServedKind, ...]:
     Raises `InvalidObjectError` by field for one that cannot be served as written.
     """
     crds.check(crd)
-    return _served(orjson.dumps({"metadata": {"name": crd["metadata"]["name"]}, "spec": crd["spec"]}))
+    text = (crd["metadata"].get("annotations") or {}).get(ANNOTATION)
+    metadata = {"name": crd["metadata"]["name"], "annotations": {ANNOTATION: text} if text else None}
+    return _served(orjson.dumps({"metadata": metadata, "spec": crd["spec"]}))
 
 
 @lru_cache(maxsize=256)
@@ -228,8 +231,10 @@ def _served(text: bytes) -> tuple[ServedKind, ...]:
     namespaced = spec["scope"] == "Namespaced"
     stored = next(version["name"] for version in spec["versions"] if version["storage"])
     storage = Resource(group, stored, names["kind"], names["plural"], namespaced)
+    moves = declared(crd)
     served = []
     for position, version in enumerate(spec["versions"]):
+        converted = Conversion(f"{group}/{version['name']}", storage.api_version, moves.get(version["name"], ()))
         where = f"spec.versions[{position}].schema.openAPIV3Schema"
         # A version that is not served still has to be sound.
         schema = compile_schema(version["schema"]["openAPIV3Schema"], where=where, root=True)
@@ -257,6 +262,8 @@ def _served(text: bytes) -> tuple[ServedKind, ...]:
                     entry["jsonPath"].removeprefix(".") for entry in version.get("selectableFields") or ()
                 ),
                 warning=_warning(group, names["kind"], version),
+                into_storage=converted.into_storage if converted.moves else None,
+                out_of_storage=converted.out_of_storage if converted.moves else None,
             )
         )
     return tuple(served)

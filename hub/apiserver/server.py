@@ -5,7 +5,8 @@
 
 `self_signed` serves HTTPS with a certificate of its own, which kubectl needs: it sends no token over plain HTTP.
 
-Plain HTTP is for loopback. Anywhere else it takes TLS, or whoever starts it says that the network is safe.
+Plain HTTP is for loopback. Anywhere else it is HTTPS with that certificate, unless another one is given or whoever
+starts it says that the network is safe; `names` are more names and addresses that it is reached by.
 """
 
 from __future__ import annotations
@@ -59,13 +60,8 @@ class ApiServer:
         aggregated: Mapping[str, str] | None = None,
         audit: AuditLog | None = None,
         authorization: Literal["RBAC", "AlwaysAllow"] = "RBAC",
+        names: Iterable[str] = (),
     ) -> None:
-        if tls is None and not self_signed and not insecure and not _is_loopback(host):
-            raise UsageError(
-                f"{host} can be reached from other machines, and plain HTTP would show tokens to the network",
-                hint="Say --self-signed, give --tls-cert and --tls-key, or listen on 127.0.0.1; --insecure-listen does "
-                "it all the same.",
-            )
         self.plane = ControlPlane(directory, power_safe=power_safe, authorizes=authorization)
         self.token = "" if tokens is not None else secrets.token_urlsafe(32)
         self.url = ""
@@ -74,7 +70,9 @@ class ApiServer:
         self._tokens_file = tokens
         self._directory = directory
         self._tls = tls
-        self._self_signed = self_signed
+        # Plain HTTP would show tokens to the network.
+        self._self_signed = self_signed or (tls is None and not insecure and not _is_loopback(host))
+        self._names = tuple(names)
         # What clients must trust where the certificate is our own.
         self.authority = b""
         self._crds = crds
@@ -95,7 +93,7 @@ class ApiServer:
             self._front = Front(self.plane, authenticator, self._aggregation, self._audit)
             if self._self_signed and self._tls is None:
                 self.authority = authority(self._directory)
-                self._tls = server_context(self._directory, self.host)
+                self._tls = server_context(self._directory, self.host, self._names)
             if self._tls is not None:
                 ask_for_certificates(self._tls, self._directory)
             await self._listen()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import orjson
 
@@ -14,8 +14,10 @@ from hub.apiserver.history import Change
 from hub.apiserver.kinds import ServedKind
 from hub.apiserver.logical import LogicalCluster
 from hub.apiserver.record import Record
-from hub.apiserver.status import bad_request
+from hub.apiserver.status import bad_request, too_large
 
+# As much as etcd takes, so that whatever is stored here can go to a real control plane.
+MAX_OBJECT: Final = 1536 * 1024
 Object = dict[str, Any]
 FieldValidation = Literal["Strict", "Warn", "Ignore"]
 
@@ -74,7 +76,11 @@ def stage(
         id = previous.id
     else:
         id = 0 if options.dry_run else store.next_id()
-    record = Record(id, kept, encode(kept), previous)
+    raw = encode(kept)
+    # What grows patch by patch ends somewhere, too; deleting it is always possible.
+    if len(raw) > MAX_OBJECT and change != "DELETED" and (previous is None or len(raw) > len(previous.raw)):
+        raise too_large(f"the object, with its {len(raw)} bytes,", MAX_OBJECT)
+    record = Record(id, kept, raw, previous)
     if not options.dry_run:
         store.stage(cluster.collection(kind), change, record, previous)
         cluster.count(verb, kind, subresource)

@@ -73,8 +73,6 @@ async def _explain(ctx: click.Context, kind: str, name: str, output: str | None)
     else:
         print_explanation(document)
         decided = document.get("job", {})
-        if settings.mode == "kueue" and "verdict" in decided:
-            print_text("The hub's queue decides in mode kueue: whose turn it is, is explained here by mode fleet.")
         if view.note and ("verdict" in decided or "oneMoreTask" in decided):
             print_text(
                 f"What only the hub knows is missing here ({view.note}): values of ScoreSources are unknown, and "

@@ -247,7 +247,7 @@ async def list_objects(api: KubeApi) -> list[Source]:
 
 def no_effect(configuration: Mapping[str, Any], mode: str) -> list[str]:
     """What of Kueue's Configuration the queue does not decide by."""
-    parts = ("admissionFairSharing", "waitForPodsReady", "multiKueue") if mode == "fleet" else ("multiKueue",)
+    parts = ("admissionFairSharing", "multiKueue") if mode == "fleet" else ("multiKueue",)
     unused = [name for name in parts if configuration.get(name)]
     resources = configuration.get("resources")
     if isinstance(resources, Mapping):

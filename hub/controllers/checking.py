@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from hub.api.errors import InvalidObjectError
 from hub.api.reasons import Reason
@@ -28,6 +29,7 @@ from hub.jobs.workload import POD_SET
 from hub.planner.plan import Refusal
 
 _FREE = Standing()
+_ANEW: Final = "its quota was given back; its admission checks are set back before it is decided about again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,11 +138,13 @@ class Checking:
         last = next((attempt for attempt in reversed(state.attempts) if not attempt.live), None)
         backs_off = last is not None and last.reason == Reason.ADMISSION_CHECK.code
         until = max(moments, default=0.0) if backs_off or saying(workload.checks, RETRY) else 0.0
-        if until <= self._now() and not stale(workload.checks):
-            return _FREE
-        at = format_time(from_timestamp(max(until, self._now())))
-        hold = Refusal(spec.key, Reason.CHECK_RETRY, (("at", at),))
-        return Standing(hold, (), None, until if until > self._now() else None)
+        if until > self._now():
+            at = format_time(from_timestamp(until))
+            return Standing(Refusal(spec.key, Reason.CHECK_RETRY, (("at", at),)), (), None, until)
+        if stale(workload.checks) or (workload.checks and workload.reserved):
+            # Whoever answers them has to see that they are asked anew.
+            return Standing(Refusal(spec.key, Reason.PENDING_EVALUATION, (("detail", _ANEW),)))
+        return _FREE
 
 
 def _deactivated(live: Iterable[Attempt], spec: JobSpec, why: str) -> Standing:

@@ -173,6 +173,7 @@ class Deciding:
                 self._looking.demands.pop(entry.uid, None)
                 _log.exception("a decision cannot be carried out", job=str(entry.ref))
                 continue
+            entry.fewer = refusals.get(admission.key)
             admitted += entry.uid not in touched
             touched[entry.uid] = entry
             self._admitted(entry, spec, len(admission.slices))

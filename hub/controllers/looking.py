@@ -158,6 +158,7 @@ class Looking:
             now=self._now(),
             memory=entry.seen.memory,
             refusal=entry.hold or entry.trouble or entry.awaits or entry.refusal,
+            fewer=entry.fewer.message if entry.fewer is not None else "",
         )
 
     def _hold(self, entry: JobEntry, spec: JobSpec) -> None:

@@ -30,8 +30,9 @@ class JobEntry:
     `assumed`: slices that were decided and whose ManifestWorks were not seen yet, by epoch. `departed`: what works said
     last that are gone, by epoch, until the job's status has it. `used`: the highest epoch that was ever given out here.
     `pause_until`: loop time before which nothing new is placed, after a refused write (`trouble`). `quarantined`: what
-    it asked for when no decision about it was possible. `gone`: its deletion was seen, so it is certain. `hold`: why
-    nothing of it may be placed for now; `awaits`: what keeps that of it which is reserved from being sent;
+    it asked for when no decision about it was possible. `fewer`: why it was given fewer slots than it asked for.
+    `gone`: its deletion was seen, so it is certain. `hold`: why nothing of it may be placed for now; `awaits`: what
+    keeps that of it which is reserved from being sent;
     `deactivate`: why its Workload is to be deactivated. `evicting`: slices that were decided to go, by epoch, until
     their works say so; `resizing` the same of slices that were made larger or smaller. `up`: slices that were up once,
     and since when (epoch seconds) they are not; `recovered`: some were down and are up again.
@@ -45,6 +46,7 @@ class JobEntry:
     used: int = 0
     state: JobState | None = None
     refusal: Refusal | None = None
+    fewer: Refusal | None = None
     workload: SeenWorkload | None = None
     workload_asked: bool = False
     pause_until: float = 0.0

@@ -21,7 +21,7 @@ from hub.jobs.ledger import Ledger, settle
 from hub.jobs.memory import NOTHING, Memory, known_attempts
 from hub.jobs.spec import JobSpec
 from hub.jobs.state import ENDED, JobState, Refused
-from hub.jobs.verdict import ended, short, waiting_for
+from hub.jobs.verdict import ended, fewer_note, short, waiting_for
 from hub.placement.rule import ClusterRule
 from hub.queueing.demand import Demand, TaskGroup
 
@@ -37,11 +37,13 @@ def fold(
     now: float,
     memory: Memory = NOTHING,
     refusal: Refused | None = None,
+    fewer: str = "",
 ) -> JobState:
     """`attempts`: one for each ManifestWork of the job; `lost`: clusters that are cut off; `now`: epoch seconds.
 
     `attempts` must be at least as new as `memory` (the job's own object): an epoch that the memory knows and no work
-    carries is gone, and its tasks go elsewhere. `refusal`: why the last plan did not place what waits.
+    carries is gone, and its tasks go elsewhere. `refusal`: why the last plan did not place what waits; `fewer`:
+    why it runs with fewer slots than it asks for, where all its tasks have one to run on.
     """
     known = known_attempts(attempts, memory)
     stamp, retries_from, reopened = _retries(spec, memory)
@@ -75,6 +77,8 @@ def fold(
     if verdict is None:
         slots = 0 if spec.suspend else max(0, spec.parallelism - held)
         verdict = waiting_for(spec, known, ledger, groups, active=active, slots=slots, refusal=refusal)
+        if not groups and (note := fewer_note(spec, known, fewer)):
+            verdict = replace(verdict, message=f"{verdict.message}; {note}")
         if note := giving_note(known):
             verdict = replace(verdict, message=f"{verdict.message}; {note}")
         slots = max(0, slots - leaving)
@@ -97,7 +101,7 @@ def fold(
         delete=tuple(attempt for attempt in fenced if attempt.epoch in recorded and not attempt.deleting),
         fenced=fenced,
         usage=_usage(known, memory.usage),
-        clusters=tuple(dict.fromkeys(attempt.cluster for attempt in known)),
+        clusters=_clusters(known, finished=finished),
         failures=max(memory.failures, ledger.failures),
         evictions=_evictions(known, memory),
         submitted_at=memory.submitted_at if memory.submitted_at is not None else now,
@@ -306,6 +310,14 @@ def _free(groups: tuple[TaskGroup, ...], known: list[Attempt], lost: Set[str]) -
     if not leaving:
         return groups
     return tuple(replace(group, tasks=left) for group in groups if (left := group.tasks - leaving))
+
+
+def _clusters(known: list[Attempt], *, finished: bool) -> tuple[str, ...]:
+    """Where it runs; of a job that has ended, where its tasks ended, if any did, else where it was sent."""
+    if not finished:
+        return tuple(dict.fromkeys(attempt.cluster for attempt in known if attempt.live))
+    ran = [a for a in known if (a.succeeded | a.failed) - a.stale and a.reason != Reason.WORK_REFUSED.code]
+    return tuple(dict.fromkeys(attempt.cluster for attempt in ran or known))
 
 
 def _usage(known: list[Attempt], before: Usage) -> Usage:

@@ -23,6 +23,7 @@ from hub.jobs.status import attempt_entries, eviction_entries, stamp
 
 Json = dict[str, Any]
 _SUSPENDED: Final = "Suspended"
+_COUNTERS: Final = ("active", "ready", "succeeded", "failed", "terminating")
 
 
 def job_status(spec: JobSpec, state: JobState, previous: Mapping[str, Any], now: float) -> Json:
@@ -36,6 +37,10 @@ def job_status(spec: JobSpec, state: JobState, previous: Mapping[str, Any], now:
     status["succeeded"] = max(_number(previous, "succeeded"), len(state.succeeded))
     status["failed"] = max(_number(previous, "failed"), state.failures)
     status["terminating"] = 0
+    for counter in _COUNTERS:
+        # Servers do not keep a nought of most of them: said again it would be written again for ever.
+        if not status[counter] and counter not in previous:
+            del status[counter]
     if spec.indexed:
         if state.succeeded:
             status["completedIndexes"] = str(state.succeeded)

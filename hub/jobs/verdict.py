@@ -102,6 +102,16 @@ def waiting_for(
     return Verdict(phase, reason, message)
 
 
+def fewer_note(spec: JobSpec, known: Sequence[Attempt], why: str) -> str:
+    """What is to be said of a job that runs its tasks on fewer slots than it asks for; empty when it does not."""
+    live = [attempt for attempt in known if attempt.live]
+    has = sum(attempt.slots for attempt in live)
+    wanted = min(spec.parallelism, sum(len(attempt.open_tasks) for attempt in live))
+    if has >= wanted or spec.bounds is not None:
+        return ""
+    return why or Reason.FEWER_SLOTS.message(slots=has, wanted=wanted, detail="")
+
+
 def _why_part(spec: JobSpec, known: Sequence[Attempt], ledger: Ledger, slots: int, refusal: Refused | None) -> str:
     """Why some of a job's tasks wait while others run."""
     if not slots:

@@ -66,6 +66,11 @@ class Allotting:
         filling.places.fleet, filling.ledger = fleet, usage
         return None, why
 
+    def short(self, demand: Demand, queue: ClusterQueue, together: int = 1) -> Denial:
+        """Why not so many more slots of it can start now."""
+        wish = Wish(demand, queue, (), together, demand.running, demand.placed)
+        return shortage(self._filling.places, self._filling.ledger, wish, self._filling.options(queue, demand))
+
     def _option(self, demand: Demand, queue: ClusterQueue, flavors: Mapping[str, str]) -> Option | Denial:
         options = self._filling.options(queue, demand)
         if isinstance(options, Denial):

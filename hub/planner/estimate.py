@@ -81,8 +81,9 @@ def _start_of(course: Course, key: str) -> _Start:
             if key in course.given or any(preemption.preemptor == key for preemption in plan.preemptions):
                 # Those who make way are told now; how long they take is theirs.
                 return _Start(course.snapshot.now)
-            if _for_good(plan, key):
-                return _Start(None, "waiting alone does not help")
+            why = _hopeless(plan, key)
+            if why:
+                return _Start(None, why)
             if asked > _MOST_ASKED:
                 return _Start(None, "too many wait to look so far ahead")
         if math.isinf(course.next_at):
@@ -91,8 +92,14 @@ def _start_of(course: Course, key: str) -> _Start:
     return _Start(None, f"more than {MOST_STEPS} others end before it")
 
 
-def _for_good(plan: Plan, key: str) -> bool:
-    return any(refusal.key == key and refusal.reason in _FOR_GOOD for refusal in plan.refusals)
+def _hopeless(plan: Plan, key: str) -> str:
+    """Why the end of others changes nothing for the job; empty: it may."""
+    refusal = next((refusal for refusal in plan.refusals if refusal.key == key), None)
+    if refusal is None:
+        return ""
+    if refusal.reason is Reason.WAITING_FOR_PODS_READY:
+        return "nothing starts before all that is admitted is up"
+    return "waiting alone does not help" if refusal.reason in _FOR_GOOD else ""
 
 
 def _nothing_ends(endless: int) -> str:

@@ -7,7 +7,7 @@ were given. What has quota and no place gives the quota back, says so, and does 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import Final
 
 from hub.api.indexset import IndexSet
@@ -21,7 +21,8 @@ from hub.queueing.kueue.jobs import holder, waiting_workload
 from hub.queueing.kueue.live import LiveRoster, LiveScheduler
 from hub.queueing.kueue.settings import Settings
 from hub.queueing.kueue.verdict import Admitted, Preempted, Verdict
-from hub.queueing.quotas import Quotas
+from hub.queueing.objects import ClusterQueue
+from hub.queueing.quotas import Denial, Quotas
 
 # Cycles that only refuse, one after the other: a line of so many different jobs is looked at to its end.
 _MOST_CYCLES: Final = 100_000
@@ -91,7 +92,10 @@ class KueuePlanner:
         preemptions = [part for one in outcome.preempted for part in self._preemptions(one)]
         waiting = self._roster.waiting
         heads: dict[str, str] = {}
-        refusals = tuple(self._refusal(workload.key, heads) for workload, _ in waiting)
+        refusals = (
+            *(self._with_fewer(self._refusal(workload.key, heads), allotting) for workload, _ in waiting),
+            *self._smaller(snapshot, admissions, {workload.key for workload, _ in waiting}, allotting),
+        )
         again = outcome.moved and any(not parked for _, parked in waiting)
         wake_at = snapshot.now if again else self._sampling(snapshot.now)
         return Plan(tuple(admissions), refusals, tuple(preemptions), wake_at)
@@ -191,6 +195,41 @@ class KueuePlanner:
             head = self._roster.lines[queue].head(self._roster.heaviness(queue))
             heads[queue] = head.key if head is not None else ""
         return heads[queue]
+
+    def _with_fewer(self, refusal: Refusal, allotting: Allotting) -> Refusal:
+        """Who would start with fewer slots is not told what all of them would take."""
+        demand = self._demands.get(refusal.key)
+        queue = self._queue_of(demand)
+        if refusal.reason is not Reason.EXCEEDS_MAX_QUOTA or demand is None or queue is None:
+            return refusal
+        if demand.gang or demand.minimum is None or demand.minimum >= demand.slots:
+            return refusal
+        why = allotting.short(demand, queue, max(1, demand.minimum))
+        return Refusal(refusal.key, why.reason, why.facts)
+
+    def _smaller(
+        self, snapshot: Snapshot, admissions: Sequence[Admission], waiting: Set[str], allotting: Allotting
+    ) -> Iterator[Refusal]:
+        """Whoever has fewer slots than it asks for: it keeps that size until it is over."""
+        new = {one.key: sum(part.slots for part in one.slices) for one in admissions}
+        for key, demand in self._demands.items():
+            has = new.get(key, sum(part.slots for part in self._slices.get(key, ()) if not part.leaving))
+            queue = self._queue_of(demand)
+            if not has or key in waiting or queue is None or not demand.place:
+                continue
+            wanted = demand.slots if key in new else has + demand.slots
+            if has < wanted:
+                why = allotting.short(demand, queue)
+                more = why.reason.message(**dict(why.facts))
+                detail = f", and in mode kueue it keeps that size (one more: {more})"
+                yield Refusal(key, Reason.FEWER_SLOTS, (("slots", has), ("wanted", wanted), ("detail", detail)))
+
+    def _queue_of(self, demand: Demand | None) -> ClusterQueue | None:
+        """Which pays for it, if one does now."""
+        if demand is None or self._quotas is None:
+            return None
+        found = self._quotas.route(demand.namespace, demand.queue)
+        return None if isinstance(found, Denial) else found
 
     def _sampling(self, now: float) -> float | None:
         """Past usage is measured at intervals, whatever happens."""

@@ -6,13 +6,15 @@ answers are those of the mode that decides. How mode kueue answers is hub/planne
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
+from hub.api.reasons import Reason
 from hub.planner.course import Decide
 from hub.planner.cycle import Cycle, in_order, plan
 from hub.planner.explain import explain
 from hub.planner.explanation import Explanation
-from hub.planner.plan import Plan, Snapshot
+from hub.planner.plan import Plan, Refusal, Snapshot
 from hub.planner.turns import Turn
 from hub.queueing.demand import Demand
 
@@ -46,3 +48,26 @@ class FleetWay:
 
     def explain(self, snapshot: Snapshot, key: str) -> Explanation:
         return explain(snapshot, key)
+
+
+class Blocked:
+    """Either mode while nothing may start, because something that was admitted is not up yet (`late`, in words)."""
+
+    def __init__(self, way: Way, late: str) -> None:
+        self._way, self._why = way, (("detail", late),)
+
+    def begin(self) -> Decide:
+        return self.outlook
+
+    def outlook(self, snapshot: Snapshot) -> Plan:
+        return Plan(refusals=tuple(self._refusal(demand.key) for demand in in_order(snapshot.demands)))
+
+    def first_come(self, snapshot: Snapshot) -> list[Demand]:
+        return self._way.first_come(snapshot)
+
+    def explain(self, snapshot: Snapshot, key: str) -> Explanation:
+        found = self._way.explain(snapshot, key)
+        return replace(found, admission=None, refusal=self._refusal(key), change="", next_best=None, flip=None)
+
+    def _refusal(self, key: str) -> Refusal:
+        return Refusal(key, Reason.WAITING_FOR_PODS_READY, self._why)

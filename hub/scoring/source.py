@@ -75,6 +75,12 @@ def parse_source(spec: Mapping[str, Any]) -> SourceSpec:
         raise InvalidObjectError(f"write exactly one of {', '.join(_KINDS)}; {said}", field="spec")
     if spec.get("forecast") is not None and present[0] != "promQL":
         raise InvalidObjectError("needs promQL: only what a Prometheus has recorded has a past", field="spec.forecast")
+    asked = present[0] in ("promQL", "httpJson")
+    if spec.get("aggregation") and (not asked or spec.get("forecast") is not None):
+        said = "is for answers with several values of a cluster: promQL without forecast, or httpJson"
+        raise InvalidObjectError(said, field="spec.aggregation")
+    if spec.get("interval") is not None and not asked:
+        raise InvalidObjectError(f"nobody is asked: the source is {present[0]}", field="spec.interval")
     query = static = None
     report = ""
     if present[0] == "static":
@@ -202,6 +208,14 @@ def read_normaliser(entry: Mapping[str, Any]) -> Normaliser:
     )
     if low is not None and high is not None and not low < high:
         raise InvalidObjectError(f"{low:g} is not below max, {high:g}", field="spec.normaliser.min")
+    for name, given in (("midpoint", midpoint), ("scale", scale)):
+        if given is not None and kind != "sigmoid":
+            raise InvalidObjectError(f"only sigmoid has one, and this is {kind}", field=f"spec.normaliser.{name}")
+    for name, given in (("min", low), ("max", high)):
+        if given is not None and kind == "rank":
+            raise InvalidObjectError(
+                "rank has no bounds: how far values are apart does not count", field=f"spec.normaliser.{name}"
+            )
     if scale is not None and not scale > 0:
         raise InvalidObjectError(f"{scale:g} is not above 0", field="spec.normaliser.scale")
     return Normaliser(kind, low, high, midpoint, scale)

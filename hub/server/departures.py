@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hub.api.conditions import condition_is
 from hub.api.conversion import V1BETA1, to_v1beta2
 from hub.api.timestamps import format_time, from_timestamp
 from hub.jobs.limits import PodsReady
@@ -53,6 +54,15 @@ class Departures:
         said = [{"type": kind, "status": "True", "lastTransitionTime": at} for kind in ("QuotaReserved", "Admitted")]
         fresh = {name: status[name] for name in kept if name in status} | {"conditions": said}
         self.holds({**obj, "status": fresh}, queue)
+
+    def unready(self) -> list[str]:
+        """Those that are admitted, and whose pods are not all up."""
+        return [
+            key
+            for key, (obj, _) in self._known.items()
+            if condition_is((obj.get("status") or {}).get("conditions"), "Admitted")
+            and not condition_is((obj.get("status") or {}).get("conditions"), "PodsReady")
+        ]
 
     def gone(self, key: str) -> None:
         self._known.pop(key, None)

@@ -107,7 +107,7 @@ def _overview(job: Json, attempts: Sequence[Attempt], now: float) -> Section:
         ("Reason", row.reason),
         ("", row.message),
         ("Tasks", _tasks(row, *results(job, attempts))),
-        ("At once", spec.get("parallelism")),
+        ("At once", spec.get("parallelism") or _elastic(job)),
         ("GPU a task", row.gpu),
         ("Attempts a task", _attempts_allowed(row.kind, spec, retry)),
         ("Expected a task", spec.get("expectedDuration")),
@@ -121,6 +121,16 @@ def _overview(job: Json, attempts: Sequence[Attempt], now: float) -> Section:
         ("Command", _command(spec)),
     ]
     return Section("", facts=tuple((label, value) for label, value in facts if value not in (None, "")))
+
+
+def _elastic(job: Json) -> str:
+    """``6 (elastic: 2 to 16); from 8 to 6 slots on ash at …``; empty for a job that is not elastic."""
+    found = (job.get("status") or {}).get("elastic") or {}
+    if not found:
+        return ""
+    giving = f", and {found['giving']} that are being given back" if found.get("giving") else ""
+    message = f"; {found['message']}" if found.get("message") else ""
+    return f"{found.get('current')}{giving} (elastic: {found.get('min')} to {found.get('max')}){message}"
 
 
 def _tasks(row: JobRow, succeeded: IndexSet, failed: IndexSet) -> str:

@@ -15,6 +15,7 @@ from hub.api.conditions import condition_is, find_condition
 from hub.api.errors import InvalidObjectError
 from hub.api.indexset import IndexSet
 from hub.api.reasons import Reason
+from hub.jobs.memory import memory_of
 from hub.server.view import Cell, Column, Table, age, moment, some, span
 
 Json = Mapping[str, Any]
@@ -55,7 +56,7 @@ def is_fleets(job: Json) -> bool:
 
 
 def job_row(job: Json, clusters: Iterable[str] = ()) -> JobRow:
-    """`clusters`: where its slices are, for a plain Job, whose own status has no place for them."""
+    """`clusters`: where it has ManifestWorks, for a plain Job, whose own status has no place for its clusters."""
     meta, spec = job["metadata"], job.get("spec") or {}
     status = job.get("status") or {}
     plain = job.get("kind") == "Job"
@@ -74,7 +75,7 @@ def job_row(job: Json, clusters: Iterable[str] = ()) -> JobRow:
         succeeded=succeeded,
         failed=_plain_failed(status, phase, total - succeeded) if plain else int(counts.get("failed") or 0),
         active=int(counts.get("active") or 0),
-        clusters=tuple(str(name) for name in status.get("clusters") or sorted(set(clusters))),
+        clusters=_plain_clusters(job, clusters) if plain else tuple(map(str, status.get("clusters") or ())),
         reason=reason,
         message=message,
         gpu=gpu_text(spec.get("gpu")),
@@ -84,6 +85,14 @@ def job_row(job: Json, clusters: Iterable[str] = ()) -> JobRow:
         started=moment(status.get("startTime" if plain else "startedAt")),
         finished=_plain_end(status) if plain else moment(status.get("finishedAt")),
     )
+
+
+def _plain_clusters(job: Json, clusters: Iterable[str]) -> tuple[str, ...]:
+    """Those of its works, without those that it has left."""
+    attempts = memory_of(job).attempts
+    here = {attempt.cluster for attempt in attempts if attempt.live or attempt.state in ("Succeeded", "Failed")}
+    left = {attempt.cluster for attempt in attempts} - here
+    return tuple(sorted({*clusters} - left))
 
 
 def job_table(rows: Iterable[JobRow], now: float, *, namespaces: bool = False) -> Table:

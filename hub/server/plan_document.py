@@ -7,6 +7,7 @@ bytes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Final, Literal
 
 from hub.api import names
@@ -55,7 +56,7 @@ def plan_document(objects: Objects, state: State, cycles: int | Literal["settle"
     for number in range(1, (SETTLE if cycles == "settle" else cycles) + 1):
         due = state.due()
         snapshot = state.snapshot()
-        decided = plan(snapshot)
+        decided = _decide(state, snapshot)
         preempted = {entry.key for entry in decided.preemptions}
         leaving = [one for one in due if one.key not in preempted]
         done.append(_cycle(number, state, snapshot, decided, leaving))
@@ -81,6 +82,21 @@ def plan_document(objects: Objects, state: State, cycles: int | Literal["settle"
         ],
         "ignored": sorted(objects.ignored),
     }
+
+
+def _decide(state: State, snapshot: Snapshot) -> Plan:
+    """As the live hub: one at a time, and nothing at all, where what is admitted has to be up first."""
+    ready = state.rules.ready
+    if ready is None or not ready.block:
+        return plan(snapshot)
+    decided = state.way.outlook(snapshot)
+    if len(decided.admissions) < 2:
+        return decided
+    first, *rest = decided.admissions
+    why = (("detail", first.key),)
+    told = {refusal.key for refusal in decided.refusals}
+    more = (Refusal(one.key, Reason.WAITING_FOR_PODS_READY, why) for one in rest if one.key not in told)
+    return replace(decided, admissions=(first,), refusals=(*decided.refusals, *more))
 
 
 def _cycle(number: int, state: State, snapshot: Snapshot, decided: Plan, leaving: Iterable[Departure]) -> Json:

@@ -7,67 +7,47 @@ that nothing is written; a plan is carried out by assuming its slices, as the hu
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from hub.api import resource
 from hub.api.conditions import find_condition
 from hub.api.errors import InvalidObjectError
 from hub.api.reasons import Reason
-from hub.api.timestamps import format_time, from_timestamp, parse_time
+from hub.api.timestamps import format_time, from_timestamp
 from hub.controllers.foreign_workload import Holding, Waiting, mirrored, read_workload
 from hub.controllers.holdings import Holdings, holder_of
-from hub.controllers.limits import Evictions, Limits
+from hub.controllers.limits import Limits
 from hub.controllers.past_usage import read_past
-from hub.controllers.seen import JobRef, SeenJob, read_job, read_work
+from hub.controllers.seen import read_job, read_work
 from hub.controllers.seen import read_workload as read_mirror
 from hub.controllers.table import JobEntry
 from hub.controllers.world import World
-from hub.fleet.changes import Charge, Release, ScoresSeen
+from hub.fleet.changes import Charge, Release
 from hub.fleet.shape import on_domain
-from hub.jobs.attempt import Attempt
 from hub.jobs.fold import demand_of, fold
 from hub.jobs.state import JobState
 from hub.jobs.works import attempt_from_work, slice_to_work
 from hub.placement.rule import ClusterRule
 from hub.planner.kueue_answers import KueueWay
-from hub.planner.plan import HeldSlice, Plan, Preemption, Refusal, Slice, Snapshot
-from hub.planner.ways import FleetWay, Way
+from hub.planner.plan import HeldSlice, Plan, Refusal, Slice, Snapshot
+from hub.planner.ways import Blocked, FleetWay, Way
 from hub.queueing.assign import flavored
 from hub.queueing.demand import Demand
 from hub.queueing.kueue.history import History
 from hub.queueing.ledger import change, summed
 from hub.queueing.objects import FlavorResource
-from hub.queueing.quotas import quota_kinds
 from hub.scoring.interface import WeightedScorer
 from hub.scoring.state import ScoreState
 from hub.server.departures import Departure, Departures
-from hub.server.leaving import Leaving
-from hub.server.placements import chosen_by_placement
-from hub.server.reading import Json, Objects, Source
-from hub.server.recorded_scorers import recorded_scorers
+from hub.server.planned_job import Job, ended, preempted, told, unready
+from hub.server.reading import Json, Objects
 from hub.server.reserved import Reserved
 from hub.server.rules import Rules
+from hub.server.world_reading import read_world
 
 _FOR_EVER: Final = float("inf")
-
-
-@dataclass(slots=True)
-class Job:
-    """`trouble`: why it cannot be read; `refusal`: what the last cycle said of it. `evictions`: slices that have to go
-    whoever else waits, for its queue is drained or its time is over."""
-
-    entry: JobEntry
-    seen: SeenJob
-    trouble: str = ""
-    refusal: Refusal | None = None
-    evictions: Evictions = ()
-
-    @property
-    def key(self) -> str:
-        """The planner's; of a job that cannot be read, its own name."""
-        return self.seen.spec.key if self.seen.spec is not None else str(self.seen.ref)
 
 
 class State:
@@ -107,10 +87,24 @@ class State:
         self._holdings = Holdings(self.world)
         self._reserved = Reserved()
         self.world.in_force.used = self.usage
-        self._read_world(objects)
+        self.notes |= set(read_world(self.world, objects, scores))
         self._read_jobs(objects)
         self._read_workloads(objects)
-        self.way = self._way(objects) if self.rules.kueue else FleetWay()
+        self._decides = self._way(objects) if self.rules.kueue else FleetWay()
+
+    @property
+    def way(self) -> Way:
+        """How the hub decides now."""
+        late = self.late()
+        return Blocked(self._decides, late) if late else self._decides
+
+    def late(self) -> str:
+        """Who is admitted and not up, where that keeps others from starting; empty: nobody."""
+        ready = self.rules.ready
+        if ready is None or not ready.block:
+            return ""
+        own = [str(job.seen.ref) for job in self.jobs.values() if unready(job, self.limits)]
+        return ", ".join(sorted([*own, *self.departures.unready()])[:3])
 
     def snapshot(self) -> Snapshot:
         self.world.refresh()
@@ -174,7 +168,7 @@ class State:
         self.world.refresh()
         for job in self.jobs.values():
             self._fold(job)
-        found = [Departure(job.key, *_told(job.evictions)) for job in self.jobs.values() if job.evictions]
+        found = [Departure(job.key, *told(job.evictions)) for job in self.jobs.values() if job.evictions]
         found += self.departures.due(self.world.quotas, self.now)
         self._due = frozenset(one.key for one in found)
         return sorted(found, key=lambda one: one.key)
@@ -186,7 +180,7 @@ class State:
             job = jobs.get(one.key)
             if job is not None:
                 for attempt, cause in job.evictions:
-                    _end(job, attempt, cause.reason.code, cause.message, self.now)
+                    ended(job, attempt, cause.reason.code, cause.message, self.now)
                 self._fold(job)
                 continue
             self.departures.gone(one.key)
@@ -214,7 +208,7 @@ class State:
         for preemption in decided.preemptions:
             job = self.jobs.get(preemption.uid)
             if job is not None:
-                _stop(job, preemption)
+                preempted(job, preemption)
         for work, waiting in self._reserved.leave(decided.preemptions):
             self.world.charge([Release(work)])
             self.workloads[waiting.key] = waiting
@@ -239,47 +233,6 @@ class State:
         return job.entry.state
 
     # What is read.
-
-    def _read_world(self, objects: Objects) -> None:
-        for kind in sorted(quota_kinds()):
-            for obj in objects.of(kind):
-                self.world.quota_seen(dict(obj))
-        for cluster in objects.of(resource.MANAGED_CLUSTERS):
-            self.world.cluster_seen(dict(cluster))
-        for capacity in objects.of(resource.CLUSTER_CAPACITIES):
-            self.world.capacity_seen(dict(capacity))
-        for cluster_set in objects.of(resource.MANAGED_CLUSTER_SETS):
-            self.world.set_changed(str(cluster_set["metadata"]["name"]), dict(cluster_set))
-        for binding in objects.of(resource.MANAGED_CLUSTER_SET_BINDINGS):
-            meta = binding["metadata"]
-            self.world.binding_changed(f"{meta.get('namespace')}/{meta['name']}", dict(binding))
-        for placement in objects.of(resource.PLACEMENTS):
-            meta = placement["metadata"]
-            self.world.placement_changed(str(meta.get("namespace") or "default"), str(meta["name"]), dict(placement))
-        for key, clusters in sorted(chosen_by_placement(objects.of(resource.PLACEMENT_DECISIONS)).items()):
-            namespace, _, name = key.partition("/")
-            self.world.placement_decided(namespace, name, tuple(sorted(set(clusters))))
-        # What is past its validity stays, for Placements that prefer an old score to none.
-        scores = objects.of(resource.ADDON_PLACEMENT_SCORES)
-        columns, ends = addon_columns(scores, -_FOR_EVER), addon_ends(scores)
-        for name in sorted(columns):
-            addon = name.split("/")[1]
-            until = {cluster: ends[cluster, addon] for cluster in columns[name] if (cluster, addon) in ends}
-            self.world.note(ScoresSeen(name, columns[name], _FOR_EVER, until))
-        if self.scores is None:
-            recorded = recorded_scorers(objects)
-            for column in recorded.columns:
-                self.world.note(column)
-            self.notes |= set(recorded.notes)
-        for name, known in self.scores.columns.items() if self.scores is not None else ():
-            end = _FOR_EVER if known.valid_until is None else known.valid_until
-            self.world.note(ScoresSeen(name, known.values, end, known.until))
-        self.world.refresh()
-        for kind in sorted(quota_kinds()):
-            for source in objects.sources(kind):
-                detail = self.world.quotas.unreadable(kind, source.obj)
-                if detail is not None:
-                    objects.problem(source, InvalidObjectError(detail))
 
     def _read_jobs(self, objects: Objects) -> None:
         for kind in (resource.FLEET_JOBS, resource.JOBS):
@@ -417,53 +370,4 @@ class State:
         return held if self.placing else tuple(replace(one, place=False) for one in held)
 
 
-def _stop(job: Job, preemption: Preemption) -> None:
-    """As if its site had stopped it at once: its tasks wait again."""
-    entry = job.entry
-    attempt = next((known for known in entry.attempts() if known.epoch == preemption.epoch), None)
-    if attempt is not None:
-        _end(job, attempt, Reason.PREEMPTED.code, preemption.message, attempt.finished_at)
-
-
-def _end(job: Job, attempt: Attempt, reason: str, message: str, at: float | None) -> None:
-    entry = job.entry
-    entry.assumed.pop(attempt.epoch, None)
-    for key in [key for key, work in entry.works.items() if work.epoch == attempt.epoch]:
-        del entry.works[key]
-    entry.departed[attempt.epoch] = replace(
-        attempt, state="Evicted", active=0, gone=True, reason=reason, message=message, finished_at=at
-    )
-
-
-def _told(evictions: Evictions) -> tuple[str, Leaving]:
-    """What is said of a job whose slices have to go: their queue, and the first of their reasons."""
-    attempt, cause = evictions[0]
-    return attempt.queue, Leaving(cause.reason.code, cause.message)
-
-
-def addon_columns(scores: Iterable[Json], now: float) -> dict[str, dict[str, float]]:
-    """AddOnPlacementScores as columns ``AddOn/RESOURCE/SCORE`` by cluster; what is past `validUntil` is left out."""
-    columns: dict[str, dict[str, float]] = {}
-    for obj in scores:
-        meta, status = obj["metadata"], obj.get("status") or {}
-        until = status.get("validUntil")
-        if until and parse_time(str(until)).timestamp() <= now:
-            continue
-        for entry in status.get("scores") or ():
-            if isinstance(entry, Mapping) and entry.get("name") and isinstance(entry.get("value"), int | float):
-                column = columns.setdefault(f"AddOn/{meta['name']}/{entry['name']}", {})
-                column[str(meta.get("namespace"))] = float(entry["value"])
-    return columns
-
-
-def addon_ends(scores: Iterable[Json]) -> dict[tuple[str, str], float]:
-    """Until when (epoch seconds) the scores of (cluster, resource) count, where they say it."""
-    found: dict[tuple[str, str], float] = {}
-    for obj in scores:
-        meta, until = obj["metadata"], (obj.get("status") or {}).get("validUntil")
-        if until:
-            found[str(meta.get("namespace")), str(meta["name"])] = parse_time(str(until)).timestamp()
-    return found
-
-
-__all__ = ["Job", "JobRef", "Source", "State", "addon_columns"]
+__all__ = ["Job", "State"]

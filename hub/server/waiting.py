@@ -9,12 +9,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from hub.api.reasons import Reason
+from hub.jobs.state import JobState
 from hub.planner.explanation import Explanation, QuotaLine
 from hub.queueing.amount import readable
 from hub.queueing.objects import FlavorResource
 from hub.server.explanation_document import find_job
 from hub.server.pending import PendingRow, pending_rows, start_text, with_starts
-from hub.server.snapshot import State
+from hub.server.snapshot import Job, State
 from hub.server.view import Cell, Column, Section, Table, age, span
 
 _MOST_HOLDERS = 8
@@ -61,7 +62,18 @@ def standing_facts(state: State, key: str) -> list[Section] | None:
     if now.live:
         where = ", ".join(sorted({attempt.cluster for attempt in now.live}))
         facts.append(("Runs on", f"{where}: `quarterdeck explain {job.seen.ref.name}` says why there"))
+        facts += _few_slots(state, job, now)
     return [Section("", facts=tuple(facts))]
+
+
+def _few_slots(state: State, job: Job, now: JobState) -> list[tuple[str, Cell]]:
+    """Of a job that runs with fewer slots than it may use, and asks for no more: in mode kueue it does not grow."""
+    spec, slots = job.seen.spec, sum(attempt.slots for attempt in now.live)
+    if spec is None or not state.rules.kueue or now.waiting or slots >= min(spec.parallelism, now.tasks):
+        return []
+    most = min(spec.parallelism, now.tasks)
+    why = "there was quota for no more when it started, and in mode kueue it does not grow"
+    return [("Slots", f"{slots} of the {most} that it may use: {why}")]
 
 
 def holders(state: State, flavor: FlavorResource, queues: Iterable[str]) -> list[Holder]:

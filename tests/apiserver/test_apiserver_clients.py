@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import shutil
@@ -15,6 +16,10 @@ from typing import Any
 
 import kopf
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from hub.api.resource import FLEET_JOBS
 from hub.apiserver import ApiServer
@@ -290,3 +295,59 @@ async def test_kubectl_with_built_in_kinds(kubectl: Kubectl) -> None:
     assert await kubectl("get", "cm", "a", "-o", "jsonpath={.data}") == '{"z":"3"}'
     assert "deleted" in await kubectl("delete", "cm,secret,job,deployment", "--all")
     assert await kubectl("get", "--raw", "/readyz") == "ok"
+
+
+@pytest.mark.kubectl
+async def test_kubectl_with_roles_tokens_and_certificates(kubectl: Kubectl, tmp_path: Path) -> None:
+    # These, too, are sent as protobuf.
+    await kubectl("create", "serviceaccount", "robot")
+    await kubectl("create", "role", "reader", "--verb=get,list", "--resource=configmaps", "--resource-name=a")
+    await kubectl("create", "rolebinding", "reader", "--role=reader", "--serviceaccount=default:robot")
+    await kubectl("create", "clusterrole", "paths", "--verb=get", "--non-resource-url=/metrics")
+    await kubectl("create", "clusterrole", "all", "--aggregation-rule=a=b")
+    await kubectl("create", "clusterrolebinding", "paths", "--clusterrole=paths", "--user=jane", "--group=devs")
+    await kubectl("create", "configmap", "a", "--from-literal=x=1")
+    robot = "--as=system:serviceaccount:default:robot"
+    assert await kubectl("auth", "can-i", "get", "configmap/a", robot) == "yes\n"
+    assert "no" in await kubectl("auth", "can-i", "delete", "configmap/a", robot, fails=True)
+    assert await kubectl("auth", "can-i", "get", "/metrics", "--as=x", "--as-group=devs") == "yes\n"
+    assert "configmaps" in await kubectl("auth", "can-i", "--list", robot)
+    token = (await kubectl("create", "token", "robot", "--duration=20m")).strip()
+    assert await kubectl("get", "cm", "a", "--token", token, "-o", "name") == "configmap/a\n"
+    refused = await kubectl("get", "cm", "--token", token, fails=True)
+    assert 'User "system:serviceaccount:default:robot" cannot list resource "configmaps"' in refused
+    shown = await kubectl("get", "clusterrolebinding", "paths", "-o", "wide")
+    assert [word for word in ("ClusterRole/paths", "jane", "devs") if word not in shown] == []
+    assert "a: b" in await kubectl("get", "clusterrole", "all", "-o", "yaml")
+    key, request = tmp_path / "key.pem", tmp_path / "request.pem"
+    made = ec.generate_private_key(ec.SECP256R1())
+    key.write_bytes(made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "jane")])
+    pem = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(made, SHA256()).public_bytes(Encoding.PEM)
+    request.write_text(
+        json.dumps(
+            {
+                "apiVersion": "certificates.k8s.io/v1",
+                "kind": "CertificateSigningRequest",
+                "metadata": {"name": "jane"},
+                "spec": {
+                    "request": base64.b64encode(pem).decode(),
+                    "signerName": "kubernetes.io/kube-apiserver-client",
+                    "usages": ["client auth"],
+                },
+            }
+        )
+    )
+    await kubectl("create", "-f", str(request))
+    assert "Pending" in await kubectl("get", "csr", "jane")
+    assert "approved" in await kubectl("certificate", "approve", "jane")
+    await kubectl("wait", "--for=jsonpath={.status.certificate}", "csr/jane", "--timeout=10s")
+    assert "Approved,Issued" in await kubectl("get", "csr", "jane")
+    certificate = tmp_path / "jane.pem"
+    encoded = await kubectl("get", "csr", "jane", "-o", "jsonpath={.status.certificate}")
+    certificate.write_bytes(base64.b64decode(encoded))
+    shown_by = (f"--client-certificate={certificate}", f"--client-key={key}")
+    await kubectl("config", "set-credentials", "jane", *shown_by)
+    assert "jane" in await kubectl("auth", "whoami", "--user=jane")
+    assert "apiserver_requests" in await kubectl("get", "--raw", "/metrics", "--user=jane")
+    assert "Forbidden" in await kubectl("get", "cm", "--user=jane", fails=True)

@@ -6,6 +6,8 @@ import asyncio
 import json
 import os
 import re
+import socket
+import ssl
 import stat
 import time
 from collections.abc import AsyncIterator
@@ -15,7 +17,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from hub.api.errors import UnauthorizedError, UsageError
+from hub.api.errors import UnauthorizedError
 from hub.api.resource import CONFIG_MAPS
 from hub.apiserver import ApiServer, serve
 from hub.apiserver.http import MAX_BODY
@@ -386,14 +388,43 @@ async def test_metrics_count_writes_that_changed_something(raw: aiohttp.ClientSe
     assert 'quarterdeck_apiserver_requests_total{method="POST",code="409"} 1' in lines
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.dev"])
-def test_plain_http_stays_on_loopback_unless_told_otherwise(tmp_path: Path, host: str) -> None:
-    with pytest.raises(UsageError, match="plain HTTP") as refusal:
-        ApiServer(tmp_path, host=host)
-    assert "--insecure-listen" in refusal.value.hint
-    ApiServer(tmp_path, host=host, insecure=True)
-    ApiServer(tmp_path, host=host, self_signed=True)
-    ApiServer(tmp_path, host="::1")
+async def test_beyond_loopback_it_is_https_unless_told_otherwise(tmp_path: Path) -> None:
+    async with serve(tmp_path / "x", host="0.0.0.0", names=["fleet.example"]) as server:
+        assert server.url.startswith("https://")
+        context = ssl.create_default_context(cadata=server.authority.decode())
+        for name in ("127.0.0.1", "localhost", socket.gethostname(), "fleet.example"):
+            connection = asyncio.open_connection("127.0.0.1", server.port, ssl=context, server_hostname=name)
+            _, writer = await connection
+            writer.close()
+        with pytest.raises(ssl.SSLCertVerificationError):
+            await asyncio.open_connection("127.0.0.1", server.port, ssl=context, server_hostname="other.example")
+    async with serve(tmp_path / "y", host="0.0.0.0", insecure=True) as server:
+        assert server.url.startswith("http://")
+    async with serve(tmp_path / "z") as server:
+        assert server.url.startswith("http://127.0.0.1:")
+
+
+async def test_objects_have_a_largest_size_however_they_grow(raw: aiohttp.ClientSession) -> None:
+    works = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    crd = {
+        "metadata": {"name": "bags.example.com"},
+        "spec": {
+            "group": "example.com",
+            "scope": "Cluster",
+            "names": {"plural": "bags", "kind": "Bag"},
+            "versions": [{"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}],
+        },
+    }
+    assert (await raw.post(works, json=crd)).status == 201
+    bags = "/apis/example.com/v1/bags"
+    assert (await raw.post(bags, json={"metadata": {"name": "b"}, "a": "x" * 1_000_000})).status == 201
+    merge = {"Content-Type": "application/merge-patch+json"}
+    async with raw.patch(f"{bags}/b", data=json.dumps({"b": "x" * 1_000_000}), headers=merge) as answer:
+        assert answer.status == 413
+        assert (await answer.json())["reason"] == "RequestEntityTooLarge"
+    assert (await raw.patch(f"{bags}/b", data=json.dumps({"b": "x" * 100_000}), headers=merge)).status == 200
+    assert (await raw.delete(f"{bags}/b")).status == 200
 
 
 async def test_https_with_a_certificate_of_its_own_survives_restarts(tmp_path: Path) -> None:

@@ -95,7 +95,11 @@ def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("listen", "words"),
-    [("0.0.0.0:0", "--self-signed"), ("nowhere", "expected HOST:PORT"), ("127.0.0.1:99999", "expected HOST:PORT")],
+    [
+        ("203.0.113.1:6443", "cannot listen"),
+        ("nowhere", "expected HOST:PORT"),
+        ("127.0.0.1:99999", "expected HOST:PORT"),
+    ],
 )
 def test_where_it_may_not_or_cannot_listen(tmp_path: Path, listen: str, words: str) -> None:
     write_tokens(tmp_path)

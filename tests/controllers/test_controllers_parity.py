@@ -158,8 +158,12 @@ async def test_explain_ranks_by_the_values_by_which_the_hub_decides(
         assert told["load"]["weight"] == 7.5
         assert {line["cluster"]: _raw(line, "load") for line in explained} == LOADS
         hub.world.refresh()
-        assert state.policy == hub.config.queue.policy
-        assert (state.policy.minimum_runtime, state.policy.budget, state.policy.notice) == (300.0, None, 7.0)
+        assert state.rules.policy == hub.config.queue.policy
+        assert (state.rules.policy.minimum_runtime, state.rules.policy.budget, state.rules.policy.notice) == (
+            300.0,
+            None,
+            7.0,
+        )
         assert [(e.scorer.name, e.weight) for e in state.scorers] == [
             (e.scorer.name, e.weight) for e in hub.scores.scorers()
         ]

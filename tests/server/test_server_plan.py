@@ -19,7 +19,8 @@ from hub.scoring.builtin import default_scorers
 from hub.server.explanation_document import explanation_document
 from hub.server.plan_document import plan_document
 from hub.server.reading import Objects, Source, sort_objects
-from hub.server.snapshot import State, addon_columns
+from hub.server.snapshot import State
+from hub.server.world_reading import addon_columns
 
 
 def state_of(objects: list[Any], *, live: bool = False) -> tuple[Objects, State]:

@@ -5,8 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from plan_kueue import KUEUE, admitted, check, condition, decide, evicted, holding, kueue, queue, waits, workload
+from plan_kueue import KUEUE, NOW, admitted, check, condition, decide, evicted, holding, kueue, queue, waits, workload
 from plan_objects import job as fleet_job
+from plan_objects import site
+
+from hub.api.indexset import IndexSet
+from hub.cli.plan_input import Settings as Input
+from hub.jobs.spec import JobSpec
+from hub.jobs.works import slice_to_work
+from hub.server.reading import Source
 
 Json = dict[str, Any]
 ADMITTED = condition("Admitted", at="2025-12-31T23:30:00Z")
@@ -321,3 +328,83 @@ def test_a_plain_job_is_admitted_whole_unless_it_says_how_few_will_do() -> None:
     few = {"kueue.x-k8s.io/job-min-parallelism": "2"}
     assert admitted(decide(queue(4), plain(**few))) == {"job-plain-p": 4}
     assert admitted(decide(queue(4), _job("array", tasks=6))) == {"array": 4}
+
+
+# The same in mode fleet.
+
+
+def fleet(*objects: Any, cycles: str = "2", **configuration: Any) -> Json:
+    found = [part for some in objects for part in (some if isinstance(some, list) else [some])]
+    if configuration:
+        found.append({"apiVersion": "config.kueue.x-k8s.io/v1beta2", "kind": "Configuration"} | configuration)
+    return Input.read(NOW, cycles, None, "fleet").decide([Source(obj, "f.yaml") for obj in found])
+
+
+@pytest.mark.parametrize(
+    ("objects", "reason", "after"),
+    [
+        pytest.param([queue(stopPolicy=HOLD), runs()], None, None, id="on hold"),
+        pytest.param([queue(stopPolicy=DRAIN), runs()], "ClusterQueueStopped", "QueueInactive", id="drained"),
+        pytest.param([local(DRAIN), runs()], "LocalQueueStopped", "QueueInactive", id="drained, local"),
+        pytest.param([queue(), runs(active=False)], "Deactivated", "Suspended", id="deactivated"),
+        pytest.param(
+            [queue(), runs(**said("Rejected"))], "DeactivatedDueToAdmissionCheck", "Suspended", id="check rejected"
+        ),
+        pytest.param(
+            [queue(), runs(maximumExecutionTimeSeconds=1800)], "DeactivatedDueToMaximumExecutionTimeExceeded",
+            "Suspended", id="out of time",
+        ),
+    ],
+)  # fmt: skip
+def test_in_mode_fleet_it_gives_its_quota_back_as_well(objects: list[Any], reason: str | None, after: str) -> None:
+    document = fleet(*objects)
+    assert evicted(document) == ({} if reason is None else {"runs": reason})
+    if reason is None:
+        assert document["queues"][0]["usage"] == {"default": {"cpu": "2"}}
+        return
+    assert evicted(document, 1) == {}
+    assert waits(document, 1) == {"runs": after}
+    assert document["queues"][0]["usage"] == {"default": {"cpu": "0"}}
+
+
+def test_in_mode_fleet_who_was_late_backs_off() -> None:
+    document = fleet(queue(2), runs(), cycles="5", **LATE)
+    assert evicted(document) == {"runs": "PodsReadyTimeout"}
+    assert waits(document, 1) == {"runs": "PendingEvaluation"}
+    assert document["cycles"][1]["pending"][0]["message"] == "backs off for another 1 s"
+    assert [number for number in range(5) if admitted(document, number)] == [2]
+
+
+def test_in_mode_fleet_nothing_starts_while_something_admitted_is_not_up() -> None:
+    block = {"timeout": "10h", "blockAdmission": True}
+    document = fleet(queue(), runs("runs", 1), workload("next"), waitForPodsReady=block)
+    assert (admitted(document), waits(document)) == ({}, {"next": "WaitingForPodsReady"})
+    ready = runs("runs", 1, ADMITTED, READY)
+    document = fleet(queue(), ready, workload("next"), workload("other"), waitForPodsReady=block)
+    assert (admitted(document), waits(document)) == ({"next": 1}, {"other": "WaitingForPodsReady"})
+    assert (admitted(document, 1), waits(document, 1)) == ({}, {"other": "WaitingForPodsReady"})
+
+
+def test_jobs_of_a_drained_queue_go_in_both_modes() -> None:
+    """A slice of the hub's own job runs; its queue is being emptied."""
+    array = _job("array", tasks=2)
+    spec = JobSpec.from_fleet_job(array)
+    work = slice_to_work(spec, "north", IndexSet.span(2), 1, 2, (("cpu", "default"),), "q", 1)
+    for mode, after in (("kueue", "Suspended"), ("fleet", "QueueInactive")):
+        objects = [*queue(stopPolicy=DRAIN), array, work, *site("north")]
+        document = Input.read(NOW, "2", None, mode).decide([Source(obj, "f.yaml") for obj in objects])
+        assert evicted(document) == {"array": "ClusterQueueStopped"}
+        assert document["queues"][0]["usage"] == {"default": {"cpu": "0"}}
+        assert waits(document, 1) == {"array": after}
+
+
+def test_a_running_job_makes_way_in_mode_kueue_and_waits_again() -> None:
+    array = _job("array", tasks=2)
+    spec = JobSpec.from_fleet_job(array)
+    work = slice_to_work(spec, "north", IndexSet.span(2), 1, 2, (("cpu", "default"),), "q", 1)
+    objects = [*queue(2, preemption={"withinClusterQueue": "LowerPriority"}), array, work, *site("north")]
+    document = decide(*objects, workload("urgent", 2, priority=9), cycles="4")
+    said = [(row["workload"], row["reason"]) for row in document["cycles"][0]["preempted"]]
+    assert said == [("default/array", "InClusterQueue")]
+    assert admitted(document, 1) == {"urgent": 1}
+    assert waits(document, 3) == {"array": "WaitingForQuota"}

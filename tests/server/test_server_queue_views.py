@@ -19,6 +19,7 @@ from hub.server.pending import pending_rows, pending_table, start_text, with_sta
 from hub.server.queues import queue_sections
 from hub.server.quota_tree import BAR, Holding, _proportion, bar, branch_names, drift_of, find, quota_tree, tree_table
 from hub.server.reading import Source, sort_objects
+from hub.server.rules import Rules
 from hub.server.snapshot import State
 from hub.server.tenants import fairness, jain, tenant_sections, tenants
 from hub.server.waiting import standing_facts, why_sections
@@ -274,3 +275,21 @@ def test_quota_from_clusters_is_shown_beside_what_they_report() -> None:
         part.title for part in queue_sections(_state([*north, chosen, *objects, runs]), "default", "research", _NOW)
     ]
     assert titles == ["", "Quota", "Quota from clusters", "Waiting, in order", "Running"]
+
+
+def test_an_array_that_started_with_few_slots_in_mode_kueue_says_that_it_does_not_grow() -> None:
+    objects = [*site("north", nodes=1, cpu=8), *queue("research", cpu=2), job("array", "research", tasks=6)]
+    found = sort_objects(Source(obj) for obj in objects)
+    state = State(found, _NOW, default_scorers(), rules=Rules(kueue=True))
+    state.carry_out(state.way.outlook(state.snapshot()))
+    assert pending_rows(state) == []
+    sections = standing_facts(state, "default/array")
+    assert sections is not None
+    assert dict(sections[0].facts)["Slots"] == (
+        "2 of the 6 that it may use: there was quota for no more when it started, and in mode kueue it does not grow"
+    )
+    fleet = _state(objects)
+    fleet.carry_out(plan(fleet.snapshot()))
+    sections = standing_facts(fleet, "default/array")
+    assert sections is not None
+    assert "Slots" not in dict(sections[0].facts)

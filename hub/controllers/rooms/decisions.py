@@ -87,6 +87,8 @@ class DecisionRoom(Room):
             on_looked=on_looked,
         )
         table.on_mark = self.cycle.wake
+        if queues.heads is not None:
+            ground.holdings.concerns = queues.heads.concerns
 
     def scores_changed(self) -> None:
         """What orders clusters is another: for the decisions that follow."""

@@ -18,7 +18,7 @@ from hub.controllers.source_clients import SourceClients
 from hub.planner.backlog import Heads
 from hub.planner.kueue import KueuePlanner
 from hub.planner.kueue_answers import KueueWay
-from hub.planner.ways import FleetWay, Way
+from hub.planner.ways import Blocked, FleetWay, Way
 from hub.queueing.ledger import summed
 
 _IDLE_TIMEOUT: Final = 10.0
@@ -38,12 +38,22 @@ class QueueRoom(Room):
         kueue = KueuePlanner(replace(queue.settings, block=False), self.past_usage.history)
         self.heads = None if queue.mode == "kueue" else Heads()
         self.planner: Planner = kueue.plan if self.heads is None else self.heads.plan
-        self.way: Callable[[], Way] = (lambda: KueueWay.of(kueue)) if queue.mode == "kueue" else FleetWay
+        self._way: Callable[[], Way] = (lambda: KueueWay.of(kueue)) if queue.mode == "kueue" else FleetWay
         self.ready = queue.ready
         self.idle = self._idle_watch(jobs)
         self.limits = Limits(ground.world, queue.ready, self.policy.notice, now, self.idle)
         self.foreign = Foreign(ground.world, ground.writes, now=now, on_change=on_change, ready=queue.ready)
         ground.world.in_force.used = lambda: summed(ground.holdings.usage, self.foreign.usage)
+
+    def way(self) -> Way:
+        late = self._late() if self.ready is not None and self.ready.block else ""
+        return Blocked(self._way(), late) if late else self._way()
+
+    def _late(self) -> str:
+        """Who is admitted and not up, where that keeps others from starting."""
+        own = (e for e in self._ground.table if e.state is not None and not e.state.ended)
+        late = [str(entry.ref) for entry in own if entry.state is not None and self.limits.unready(entry.state)]
+        return ", ".join(sorted([*late, *self.foreign.unready()])[:3])
 
     @property
     def parts(self) -> Mapping[str, Run]:
