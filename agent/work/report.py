@@ -2,9 +2,9 @@
 
 The first status waits until the work has been seen running for `SETTLE` (a task that ends within that costs no write of
 its own; where many start, up to `INTERVAL`: a busy machine takes longer to end a quick one, and nobody reads so much
-news), later ones are at least `INTERVAL` apart and wait `FOLLOWED` for what follows (a cluster tells the end of a Job in
-several steps), and an end goes at once. What is equal is never written. What is
-written is computed at that moment, so nothing queues up while the hub is away.
+news), or `UNSEEN` long for that. Later ones are at least `INTERVAL` apart and wait `FOLLOWED` for what follows: a
+cluster tells the end of a Job in several steps. That pods are ready waits up to `READY`, and an end goes at once. What
+is equal is never written. What is written is computed at that moment, so nothing queues up while the hub is away.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ _log = logging.getLogger("agent.work.report")
 
 SETTLE = 0.05
 INTERVAL = 0.25
-FOLLOWED = 0.15
+FOLLOWED = 0.3
+READY = 1.5
+UNSEEN = 1.0
 # Works that may start within a second before the first status is held back longer.
 _CALM = 3
 _CONCURRENT_WRITES = 32
@@ -46,6 +48,8 @@ class _Entry:
     asked: Json | None = None
     answered: Any = None
     backoff: Backoff | None = None
+    # Since when there has been nothing to say but that pods are ready.
+    ready_since: float | None = None
 
 
 class StatusReporter:
@@ -84,7 +88,7 @@ class StatusReporter:
     def applied(self, work: str, *, expects_end: bool) -> None:
         """After an apply pass. `expects_end`: something in it runs to an end, so a first status can wait a little."""
         entry = self._entries.setdefault(work, _Entry())
-        self._schedule(work, entry, INTERVAL if expects_end and entry.written is None else self._spacing(entry))
+        self._schedule(work, entry, UNSEEN if expects_end and entry.written is None else self._spacing(entry))
 
     def running(self, work: str) -> None:
         """Seen running for the first time."""
@@ -138,6 +142,16 @@ class StatusReporter:
             self._begun.popleft()
         return min(INTERVAL, SETTLE * max(1.0, len(self._begun) / _CALM))
 
+    def _ready_alone(self, work: str, entry: _Entry) -> float:
+        """Seconds that this write may wait, because it would say nothing else than which pods are ready."""
+        found = self._desired(work) if entry.written is not None else None
+        if found is None or not _differ_in_readiness(found[0].get("status") or {}, found[1]):
+            entry.ready_since = None
+            return 0.0
+        now = asyncio.get_running_loop().time()
+        entry.ready_since = now if entry.ready_since is None else entry.ready_since
+        return entry.ready_since + READY - now
+
     def _spacing(self, entry: _Entry) -> float:
         if entry.written is None:
             return 0.0
@@ -167,8 +181,11 @@ class StatusReporter:
         retry: float | None = None
         try:
             await self._link.ready()
-            async with self._slots:
-                await self.write(work)
+            if (wait := self._ready_alone(work, entry)) > 0.0:
+                retry = wait
+            else:
+                async with self._slots:
+                    await self.write(work)
             entry.backoff = None
         except TRANSIENT as error:
             # The next attempt waits for the link, which any other success frees.
@@ -220,3 +237,19 @@ def _difference(current: Mapping[str, Any], wanted: Mapping[str, Any]) -> Json:
         if not before:
             del patch["resourceStatus"]
     return patch
+
+
+def _differ_in_readiness(current: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether feedback named `ready` is all that is new."""
+    if current.get("conditions") != wanted.get("conditions"):
+        return False
+    before, after = ((s.get("resourceStatus") or {}).get("manifests") or [] for s in (current, wanted))
+    return before != after and list(map(_without_ready, before)) == list(map(_without_ready, after))
+
+
+def _without_ready(manifest: Mapping[str, Any]) -> Json:
+    values = (manifest.get("statusFeedback") or {}).get("values") or ()
+    # The time of this condition is that of the last change of a value.
+    conditions = [c for c in manifest.get("conditions") or () if c.get("type") != "StatusFeedbackSynced"]
+    kept = [v for v in values if v.get("name") != "ready" or (v.get("fieldValue") or {}).get("type") != "Integer"]
+    return {**manifest, "conditions": conditions, "statusFeedback": kept}

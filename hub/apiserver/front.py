@@ -119,7 +119,7 @@ class Front:
         assert authorizer is not None
         acting = impersonated(exchange, user, authorizer) if exchange.impersonates else user
         query = parse_query(exchange.query)
-        asked = attributes(exchange.method, f"/{'/'.join(parts)}", parts, query)
+        asked = attributes(exchange.method, parts, query)
         if self._audit is not None:
             self._audit.begin(exchange, user, acting, asked, cluster.name)
         authorize(authorizer, acting, asked)

@@ -103,7 +103,18 @@ def chunk(data: bytes) -> bytes:
 class Exchange:
     """One request and the way to answer it: `answer` once, or `stream`."""
 
-    __slots__ = ("_connection", "body", "headers", "http10", "keep_alive", "method", "observer", "path", "query")
+    __slots__ = (
+        "_connection",
+        "body",
+        "headers",
+        "http10",
+        "impersonates",
+        "keep_alive",
+        "method",
+        "observer",
+        "path",
+        "query",
+    )
 
     def __init__(self, connection: Connection, method: str, url: bytes, headers: dict[bytes, str], body: bytes) -> None:
         self._connection = connection
@@ -115,12 +126,10 @@ class Exchange:
         self.body = body
         self.keep_alive = True
         self.http10 = False
+        # Whether there are headers to act as somebody else.
+        self.impersonates = False
         # Called with the answer, or with None when a stream begins.
         self.observer: Callable[[Answer | None], None] | None = None
-
-    @property
-    def impersonates(self) -> bool:
-        return any(name.startswith(_IMPERSONATE) for name in self.headers)
 
     @property
     def connection(self) -> Connection:
@@ -172,7 +181,7 @@ class Connection(asyncio.Protocol):
         self._url = b""
         self._headers: dict[bytes, str] = {}
         self._header_bytes = 0
-        self._expects = False
+        self._expects = self._impersonates = False
         self._body: list[bytes] = []
         self._size = 0
 
@@ -232,7 +241,7 @@ class Connection(asyncio.Protocol):
         self._url = b""
         self._headers = {}
         self._header_bytes = 0
-        self._expects = False
+        self._expects = self._impersonates = False
         self._body = []
         self._size = 0
 
@@ -252,6 +261,7 @@ class Connection(asyncio.Protocol):
             # Of two the first counts, as with Go's servers.
             self._headers.setdefault(name, value.decode("latin-1"))
         elif name.startswith(_IMPERSONATE):
+            self._impersonates = True
             before = self._headers.get(name)
             text = value.decode("latin-1")
             self._headers[name] = text if before is None else f"{before}\n{text}"
@@ -278,6 +288,7 @@ class Connection(asyncio.Protocol):
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         exchange = Exchange(self, parser.get_method().decode("latin-1"), self._url, self._headers, body)
         exchange.keep_alive = parser.should_keep_alive()
+        exchange.impersonates = self._impersonates
         exchange.http10 = parser.get_http_version() == "1.0"
         self._in_request = False
         self._waiting.append(exchange)

@@ -65,5 +65,5 @@ def warning_headers(texts: Iterable[str]) -> Headers:
 
 
 def _quoted(text: str) -> str:
-    plain = "".join(letter if letter.isprintable() else " " for letter in text)
+    plain = text if text.isprintable() else "".join(letter if letter.isprintable() else " " for letter in text)
     return '"' + plain.replace("\\", "\\\\").replace('"', '\\"') + '"'

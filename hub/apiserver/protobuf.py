@@ -13,6 +13,8 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any, Final
 
+import orjson
+
 from hub.api.errors import InvalidObjectError
 from hub.api.timestamps import format_micro_time, format_time
 from hub.apiserver.protobuf_messages import KINDS, MESSAGES, PARTIAL
@@ -104,7 +106,17 @@ def _value(kind: str, value: Any, wire: int, depth: int) -> Any:
         return message.get("text", "") if message.get("type") else message.get("number", 0)
     if kind == "ExtraValue":
         return message.get("items", [])
+    if kind == "RawFields":
+        return _raw_json(message.get("raw", ""))
     return message
+
+
+def _raw_json(encoded: str) -> Any:
+    """JSON that stands in the message as bytes."""
+    try:
+        return orjson.loads(base64.b64decode(encoded)) if encoded else {}
+    except orjson.JSONDecodeError as error:
+        raise ProtobufError("fieldsV1 is not JSON") from error
 
 
 def _time(kind: str, value: memoryview) -> str | None:

@@ -79,7 +79,7 @@ MESSAGES: Final[Mapping[str, str]] = {
     ),
     "Namespace": "1 metadata ObjectMeta,2 spec NamespaceSpec,3 status NamespaceStatus",
     "NamespaceSpec": "1 finalizers str[]",
-    "NamespaceStatus": "1 phase str",
+    "NamespaceStatus": "1 phase str,2 conditions Condition[]",
     "ConfigMap": "1 metadata ObjectMeta,2 data map<str>,3 binaryData map<bytes>,4 immutable bool?",
     "Secret": "1 metadata ObjectMeta,2 data map<bytes>,3 type str,4 stringData map<str>,5 immutable bool?",
     "ServiceAccount": (

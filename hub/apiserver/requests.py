@@ -6,8 +6,7 @@ From the path alone, whether anything is served there or not: who may not look l
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from hub.apiserver.auth import User
 from hub.apiserver.authorizer import Authorizer
@@ -20,8 +19,7 @@ _NAMESPACE_SUBRESOURCES: Final = ("status", "finalize")
 _BY_NAME: Final = "metadata.name="
 
 
-@dataclass(frozen=True, slots=True)
-class Attributes:
+class Attributes(NamedTuple):
     """`resource` has its subresource after a slash, and is empty where `path` is no resource's."""
 
     verb: str
@@ -33,12 +31,12 @@ class Attributes:
     name: str = ""
 
 
-def attributes(method: str, path: str, parts: Sequence[str], query: Mapping[str, str]) -> Attributes:
+def attributes(method: str, parts: Sequence[str], query: Mapping[str, str]) -> Attributes:
     """`parts` is the path below its logical cluster."""
     core = bool(parts) and parts[0] == "api"
     least = 3 if core else 4
     if not parts or parts[0] not in ("api", "apis") or len(parts) < least:
-        return Attributes(_VERBS.get(method, method.lower()) if method == "HEAD" else method.lower(), path)
+        return Attributes("get" if method == "HEAD" else method.lower(), f"/{'/'.join(parts)}")
     group, version, rest = ("", parts[1], parts[2:]) if core else (parts[1], parts[2], parts[3:])
     namespace = ""
     if rest[0] == "namespaces" and len(rest) > 1:
@@ -47,18 +45,18 @@ def attributes(method: str, path: str, parts: Sequence[str], query: Mapping[str,
             rest = rest[2:]
     resource = rest[0]
     name = rest[1] if len(rest) > 1 else ""
-    verb = _VERBS.get(method, method.lower())
+    verb = _VERBS.get(method) or method.lower()
     if not name:
         verb = _OF_COLLECTIONS.get(verb, verb)
-    if verb in ("get", "list") and flag(query, "watch"):
+    if query and verb in ("get", "list") and flag(query, "watch"):
         verb = "watch"
-    if not name and verb in ("list", "watch", "deletecollection"):
+    if query and not name and verb in ("list", "watch", "deletecollection"):
         selector = query.get("fieldSelector", "")
         if selector.startswith(_BY_NAME) and "," not in selector:
             name = selector.removeprefix(_BY_NAME)
     if len(rest) > 2:
         resource = f"{resource}/{rest[2]}"
-    return Attributes(verb, path, group, version, resource, namespace, name)
+    return Attributes(verb, "", group, version, resource, namespace, name)
 
 
 def authorize(authorizer: Authorizer, user: User, asked: Attributes) -> None:

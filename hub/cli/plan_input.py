@@ -174,7 +174,7 @@ class Settings:
             self.warn(no_effect(configuration, self.mode))
         if not live:
             objects.check()
-        self.warn(sorted(state.notes | state.problems() | queue_notes(objects)))
+        self.warn(sorted(state.notes | state.problems() | queue_notes(objects, self.mode)))
         return objects, state
 
     def warn(self, lines: Iterable[str]) -> None:
@@ -255,14 +255,15 @@ def no_effect(configuration: Mapping[str, Any], mode: str) -> list[str]:
     return [f"{CONFIG_GROUP} Configuration: {name} has no effect in mode {mode} yet" for name in unused]
 
 
-def queue_notes(objects: Objects) -> set[str]:
-    """Fields of queues that do not change a decision yet, once each."""
-    found: set[str] = set()
-    for queue in objects.of("ClusterQueue"):
-        spec, name = queue.get("spec") or {}, queue["metadata"]["name"]
-        if spec.get("admissionScope") or spec.get("concurrentAdmissionPolicy"):
-            found.add(f"admissionScope and concurrentAdmissionPolicy of ClusterQueue {name}: not decided by yet")
-    return found
+def queue_notes(objects: Objects, mode: str) -> set[str]:
+    """Fields of queues that do not change a decision in this mode, once each."""
+    fields = ("concurrentAdmissionPolicy",) if mode == "kueue" else ("admissionScope", "concurrentAdmissionPolicy")
+    return {
+        f"{field} of ClusterQueue {queue['metadata']['name']}: mode {mode} does not decide by it"
+        for queue in objects.of("ClusterQueue")
+        for field in fields
+        if (queue.get("spec") or {}).get(field)
+    }
 
 
 def _configured(path: Path) -> tuple[dict[str, float], dict[str, dict[str, Any]], Mapping[str, Any], Load | None]:

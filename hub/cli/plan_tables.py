@@ -40,6 +40,12 @@ def print_plan(document: Json) -> None:
                 [Column("WAITS"), Column("CLUSTERQUEUE"), Column("REASON"), Column("MESSAGE", prose=True)],
                 [(e["workload"], e["clusterQueue"], e["reason"], e["message"]) for e in cycle["pending"]],
             )
+        if cycle["evicted"]:
+            click.echo()
+            print_table(
+                [Column("EVICTED"), Column("CLUSTERQUEUE"), Column("REASON"), Column("MESSAGE", prose=True)],
+                [(e["workload"], e["clusterQueue"], e["reason"], e["message"]) for e in cycle["evicted"]],
+            )
     if document["queues"]:
         _heading("queues")
         print_table(

@@ -178,6 +178,7 @@ class DynamicScoring:
         self._telling.forget(key)
         self._feeding.forget(key)
         self._reports.forget(key)
+        self.roster.forget(key)
         self._metrics.forget(key)
         self._retarget_soon()
         self.roster.policy_said(key)
@@ -265,6 +266,7 @@ class DynamicScoring:
         """Every scorer's plan and clusters as they follow from what is known now. What stays equal is left alone."""
         columns: dict[str, Key] = {}
         scorers: dict[str, WeightedScorer] = {}
+        moved: set[Key] = set()
         for key in sorted(self.states, key=self._age):
             state = self.states[key]
             before = (state.plan, state.concerned, state.problem)
@@ -280,6 +282,7 @@ class DynamicScoring:
             same = before == (state.plan, state.concerned, state.problem)
             if not same:
                 self._feeding.changed(key)
+                moved.add(key)
             if plan is not None and plan.publishes and plan.policy.scored_by != ADD_ON:
                 name = column_name(plan.score)
                 old = self._scorers.get(name)
@@ -292,7 +295,7 @@ class DynamicScoring:
             self._world.note(ScoresGone(column_name(score)))
         self._delivery.wake()
         self._orders.wake()
-        self._reports.again()
+        self._reports.again(moved)
         self.publishing.wake()
         news = self._feeding.anything or scorers != self._scorers or self._columns != columns
         self._columns, self._scorers = columns, scorers
@@ -309,7 +312,9 @@ class DynamicScoring:
             state.plan = None
             return
         try:
-            state.plan = make_plan(state.spec, state.document, state.policy)
+            plan = make_plan(state.spec, state.document, state.policy)
+            # What stays equal stays the same: others keep what they made of it.
+            state.plan = state.plan if plan == state.plan else plan
         except InvalidObjectError as error:
             state.problem = (Reason.SCORER_SPEC_INVALID, str(error))
             return

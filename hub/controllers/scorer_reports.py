@@ -7,7 +7,7 @@ that an hour of difference between the two clocks is no hour of age, and the del
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from hub.api.errors import InvalidObjectError
@@ -26,7 +26,7 @@ Answered = Callable[[Key, str, ScorerPlan, ScorerAnswer | ScorerTrouble, float],
 
 
 class ScorerReports:
-    """`seen` is told of every ClusterScoring; `again` when what is asked may be another. `now`: epoch seconds."""
+    """`seen` is told of every ClusterScoring; `again` when what is asked is another. `now`: epoch seconds."""
 
     def __init__(
         self, states: Mapping[Key, ScorerState], roster: ScorerRoster, answered: Answered, now: Callable[[], float]
@@ -59,9 +59,11 @@ class ScorerReports:
         self._last[cluster] = (status, now - self._late(cluster, sent, now))
         self._read(cluster)
 
-    def again(self) -> None:
-        for cluster in sorted(self._last):
-            self._read(cluster)
+    def again(self, scorers: Collection[Key]) -> None:
+        """What these are asked, or about whom, is another: what was told of them before may count now."""
+        names = {f"{namespace}/{name}" for namespace, name in scorers}
+        for cluster in sorted(self._last) if names else ():
+            self._read(cluster, names)
 
     def forget(self, key: Key) -> None:
         for known in [known for known in self._heard if known[0] == key]:
@@ -81,10 +83,12 @@ class ScorerReports:
         self._sent[cluster] = (sent, least)
         return apart - least
 
-    def _read(self, cluster: str) -> None:
+    def _read(self, cluster: str, only: Collection[str] | None = None) -> None:
         status, at = self._last[cluster]
         expected: dict[str, str] | None = None
         for entry in status.get("scorers") or ():
+            if only is not None and entry.get("scorer") not in only:
+                continue
             namespace, _, name = str(entry.get("scorer")).partition("/")
             key = (namespace, name)
             state = self._states.get(key)

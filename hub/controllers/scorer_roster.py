@@ -18,6 +18,7 @@ from hub.controllers.scorer_telling import ScorerTelling
 from hub.controllers.world import World
 from hub.placement.scorer_targets import ScorerTargets, parse_targets, question, route
 from hub.registration.acceptance import is_accepted, is_leaving
+from hub.scoring.dynamic.plan import ScorerPlan
 from hub.scoring.dynamic.policy import ADD_ON, AGENT, HUB, ScorerPolicy, parse_policy
 from hub.scoring.dynamic.summary import order, summary
 
@@ -41,6 +42,8 @@ class ScorerRoster:
         self._chosen: dict[Key, frozenset[str]] = {}
         # Labels, and whether nothing is heard of it, of every cluster that could be scored.
         self._clusters: dict[str, tuple[Mapping[str, str], bool]] = {}
+        # What agents are told, by scorer and cluster, and of what it was made.
+        self._orders: dict[tuple[Key, str], tuple[ScorerPlan, ScorerTargets, Mapping[str, str], Json]] = {}
 
     # What follows.
 
@@ -101,9 +104,23 @@ class ScorerRoster:
             if plan is None or state.problem is not None or plan.policy.scored_by != AGENT:
                 continue
             if cluster in state.concerned:
-                asked = question(plan, route(plan, state.targets, cluster, self._clusters[cluster][0]), cluster)
-                found.append(order(f"{key[0]}/{key[1]}", asked, plan))
+                found.append(self._order(key, plan, state.targets, cluster))
         return found
+
+    def _order(self, key: Key, plan: ScorerPlan, targets: ScorerTargets, cluster: str) -> Json:
+        """Made once of the same plan, targets and labels: they are asked for at each report of each cluster."""
+        labels = self._clusters[cluster][0]
+        known = self._orders.get((key, cluster))
+        if known is not None and known[0] is plan and known[1] is targets and known[2] is labels:
+            return known[3]
+        asked = question(plan, route(plan, targets, cluster, labels), cluster)
+        made = order(f"{key[0]}/{key[1]}", asked, plan)
+        self._orders[key, cluster] = (plan, targets, labels, made)
+        return made
+
+    def forget(self, key: Key) -> None:
+        """A scorer that is gone."""
+        self._orders = {known: made for known, made in self._orders.items() if known[0] != key}
 
     def pushed_metrics(self) -> dict[str, int]:
         """Which metrics that are pushed scorers are sent, and how many seconds of each."""
@@ -210,6 +227,7 @@ class ScorerRoster:
             return
         if known is None:
             del self._clusters[name]
+            self._orders = {asked: made for asked, made in self._orders.items() if asked[1] != name}
         else:
             self._clusters[name] = known
         self._on_change()

@@ -14,7 +14,7 @@ from hub.asking.trouble import ScorerTrouble
 from hub.placement.scorer_targets import ScorerTargets
 from hub.scoring.dynamic.document import ScorerDocument, synced_config
 from hub.scoring.dynamic.plan import ScorerPlan
-from hub.scoring.dynamic.policy import ADD_ON, ScorerPolicy
+from hub.scoring.dynamic.policy import ADD_ON, AGENT, ScorerPolicy
 from hub.scoring.dynamic.spec import ScorerSpec
 from hub.scoring.dynamic.values import ScorerValues
 
@@ -161,7 +161,10 @@ class ScorerState:
         if self.healthy and not self.concerned:
             reason = Reason.SCORER_NO_CLUSTERS
             return "False", reason, reason.message(source=self.name, detail="there is no cluster that it is about")
-        return "False", Reason.SCORER_WAITS, _waits(self.name, "it has given no score yet")
+        waits = "it has given no score yet"
+        if self.scored_by == AGENT:
+            waits = f"the agents of {len(self.concerned)} clusters are told to ask it, and none has answered yet"
+        return "False", Reason.SCORER_WAITS, _waits(self.name, waits)
 
 
 def worst_of(troubles: Mapping[str, ScorerTrouble]) -> tuple[Reason, str] | None:

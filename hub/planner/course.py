@@ -28,6 +28,11 @@ _ROUNDS: Final = 10_000
 """Decisions at one moment; each but the last starts something."""
 
 
+def is_idle(plan: Plan, before: Plan) -> bool:
+    """Whether a decision did nothing, and said what the one before it said: the next one would, too."""
+    return not plan.admissions and not plan.preemptions and plan.refusals == before.refusals
+
+
 @dataclass(order=True, slots=True)
 class _End:
     """Something ends at `at`; `work` is what the fleet has it charged by. `back`: what of it waits again then."""
@@ -74,10 +79,11 @@ class Course:
         preemptions: list[Preemption] = []
         plan = Plan()
         for _ in range(_ROUNDS):
+            before = plan
             plan, again = self.decide()
             admissions += plan.admissions
             preemptions += plan.preemptions
-            if not again:
+            if not again or is_idle(plan, before):
                 break
         return Plan(tuple(admissions), plan.refusals, tuple(preemptions), plan.wake_at)
 

@@ -15,7 +15,7 @@ from typing import Final
 
 from hub.api.reasons import Reason
 from hub.api.timestamps import format_time, from_timestamp
-from hub.planner.course import Course, Decide
+from hub.planner.course import Course, Decide, is_idle
 from hub.planner.plan import Plan, Snapshot
 
 SLOWER: Final = 2.0
@@ -74,9 +74,11 @@ class _Start:
 def _start_of(course: Course, key: str) -> _Start:
     asked = 0
     for _ in range(MOST_STEPS):
-        again = True
+        again, plan = True, Plan()
         while again:
+            before = plan
             plan, again = course.decide()
+            again = again and not is_idle(plan, before)
             asked += len(course.snapshot.demands)
             if key in course.given or any(preemption.preemptor == key for preemption in plan.preemptions):
                 # Those who make way are told now; how long they take is theirs.

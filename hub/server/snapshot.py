@@ -68,7 +68,7 @@ class State:
 
         What is malformed is added to `objects.problems`; call `objects.check()` before anything is made of the state.
         """
-        self.now = now
+        self.now, self._live = now, live
         self.scorers = tuple(scorers)
         self.scores = scores
         self.rules = rules or Rules()
@@ -156,7 +156,8 @@ class State:
         world = self.world
         found = {f"cluster {name}: {problem}" for name, problem in world.fleet.problems.items()}
         found |= {f"cluster set or binding {name}: {problem}" for name, problem in world.sets.problems.items()}
-        found |= {one.words for one in world.drift if one.in_force != one.declared}
+        # A hub that runs says it of the queue itself.
+        found |= {one.words for one in world.drift if one.in_force != one.declared and not self._live}
         return found | {f"{name}: {problem}" for name, problem in world.quotas.problems.items()}
 
     def usage(self) -> dict[str, dict[FlavorResource, int]]:

@@ -274,6 +274,21 @@ async def test_pages_show_one_moment_however_much_is_written(raw: aiohttp.Client
         assert (await answer.json())["reason"] == "Expired"
 
 
+async def test_a_list_that_is_gone_on_with_too_late_begins_anew(
+    raw: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        await (await raw.post(MAPS, json={"metadata": {"name": f"m{number}"}})).read()
+    async with raw.get(f"{MAPS}?limit=1") as answer:
+        token = (await answer.json())["metadata"]["continue"]
+    async with raw.get(MAPS, params={"limit": "1", "continue": token, "labelSelector": "a=b"}) as answer:
+        assert answer.status == 410
+    now = time.monotonic()
+    monkeypatch.setattr("hub.apiserver.listing.time.monotonic", lambda: now + 3600)
+    async with raw.get(MAPS, params={"limit": "1", "continue": token}) as answer:
+        assert (answer.status, (await answer.json())["reason"]) == (410, "Expired")
+
+
 async def test_delete_collection_takes_what_is_selected(raw: aiohttp.ClientSession, server: ApiServer) -> None:
     api = server.in_process()
     for number in range(4):

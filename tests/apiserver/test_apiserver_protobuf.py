@@ -144,6 +144,64 @@ def test_what_is_no_body(body: bytes) -> None:
         decode_envelope(body)
 
 
+def test_the_record_of_owners_comes_as_json() -> None:
+    entry = field(1, "m") + field(2, "Apply") + field(3, "v1") + field(6, "FieldsV1")
+    fields = field(7, field(1, b'{"f:data":{"f:k":{}}}'))
+    metadata = METADATA + field(17, entry + fields)
+    found = decode_envelope(envelope("v1", "ConfigMap", field(1, metadata)))
+    assert found["metadata"]["managedFields"] == [
+        {
+            "manager": "m",
+            "operation": "Apply",
+            "apiVersion": "v1",
+            "fieldsType": "FieldsV1",
+            "fieldsV1": {"f:data": {"f:k": {}}},
+        }
+    ]
+    with pytest.raises(ProtobufError):
+        decode_envelope(envelope("v1", "ConfigMap", field(1, field(17, field(7, field(1, b"{"))))))
+
+
+# What Open Cluster Management's agents and other Go clients send: number and name of each field.
+SENT = """
+ObjectMeta 1 name 2 generateName 3 namespace 5 uid 6 resourceVersion 7 generation 8 creationTimestamp
+ObjectMeta 9 deletionTimestamp 10 deletionGracePeriodSeconds 11 labels 12 annotations 13 ownerReferences 14 finalizers
+ObjectMeta 17 managedFields
+OwnerReference 1 kind 3 name 4 uid 5 apiVersion 6 controller 7 blockOwnerDeletion
+DeleteOptions 1 gracePeriodSeconds 2 preconditions 3 orphanDependents 4 propagationPolicy 5 dryRun
+Lease 1 metadata 2 spec
+LeaseSpec 1 holderIdentity 2 leaseDurationSeconds 3 acquireTime 4 renewTime 5 leaseTransitions 6 strategy
+LeaseSpec 7 preferredHolder
+Event 1 metadata 2 eventTime 3 series 4 reportingController 5 reportingInstance 6 action 7 reason 8 regarding 9 related
+Event 10 note 11 type 12 deprecatedSource 15 deprecatedCount
+ObjectReference 1 kind 2 namespace 3 name 4 uid 5 apiVersion 6 resourceVersion 7 fieldPath
+CSRSpec 1 request 2 username 3 uid 4 groups 5 usages 6 extra 7 signerName 8 expirationSeconds
+CSRStatus 1 conditions 2 certificate
+CSRCondition 1 type 2 reason 3 message 4 lastUpdateTime 5 lastTransitionTime 6 status
+SubjectAccess 1 resourceAttributes 2 nonResourceAttributes 3 user 4 groups 5 extra 6 uid
+ResourceAttributes 1 namespace 2 verb 3 group 4 version 5 resource 6 subresource 7 name
+AccessStatus 1 allowed 2 reason 3 evaluationError 4 denied
+TokenRequestSpec 1 audiences 3 boundObjectRef 4 expirationSeconds
+TokenReviewSpec 1 token 2 audiences
+NamespaceStatus 1 phase 2 conditions
+ServiceAccount 1 metadata 2 secrets 3 imagePullSecrets 4 automountServiceAccountToken
+Secret 1 metadata 2 data 3 type 4 stringData 5 immutable
+ConfigMap 1 metadata 2 data 3 binaryData 4 immutable
+ClusterRole 1 metadata 2 rules 3 aggregationRule
+RoleBinding 1 metadata 2 subjects 3 roleRef
+Subject 1 kind 2 apiGroup 3 name 4 namespace
+RoleRef 1 apiGroup 2 kind 3 name
+PolicyRule 1 verbs 2 apiGroups 3 resources 4 resourceNames 5 nonResourceURLs
+"""
+
+
+@pytest.mark.parametrize("line", SENT.split("\n")[1:-1])
+def test_what_go_clients_send_is_read(line: str) -> None:
+    message, *words = line.split()
+    known = {tuple(entry.split()[:2]) for entry in MESSAGES[message].split(",")}
+    assert set(zip(words[::2], words[1::2], strict=True)) <= known
+
+
 def test_the_table_is_whole() -> None:
     plain = {"str", "int", "bool", "bytes", "Time", "MicroTime"}
     for name, text in MESSAGES.items():

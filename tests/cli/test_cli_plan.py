@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from plan_files import NOW, a_fleet, job, queue, site, workload
+from plan_files import NOW, a_fleet, holding, job, queue, site, workload
 
 from hub.api.errors import NotFoundError
 from hub.api.resource import SCORE_SOURCES, Resource
@@ -207,8 +207,20 @@ def test_what_has_no_effect_is_said_once(tmp_path: Path, capsys: pytest.CaptureF
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump_all(objects))
     assert run("plan", "--each", "-f", tmp_path, "-o", "json") == 0
     error = capsys.readouterr().err
-    for said in ("admissionScope and concurrentAdmissionPolicy of ClusterQueue q", "default/w: preemptionGates"):
+    for said in ("admissionScope of ClusterQueue q: mode fleet does not decide by it", "default/w: preemptionGates"):
         assert error.count(said) == 1
+
+
+def test_who_is_sent_away_is_a_table_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    held = holding("q", cpu="2")
+    held["conditions"].append({"type": "Admitted", "status": "True", "lastTransitionTime": NOW})
+    objects = [*queue("q", cpu=4, stopPolicy="HoldAndDrain"), workload("w", "q", (4, "500m"), status=held)]
+    (tmp_path / "drained.yaml").write_text(yaml.safe_dump_all(objects))
+    for mode in ("kueue", "fleet"):
+        assert run("plan", "-f", tmp_path, "--mode", mode) == 0
+        shown = capsys.readouterr().out
+        assert "EVICTED    CLUSTERQUEUE  REASON" in shown
+        assert "ClusterQueue q is being drained (stopPolicy HoldAndDrain)" in shown
 
 
 class _Hub:

@@ -276,3 +276,46 @@ def test_a_dynamic_scorer_that_cannot_be_had_is_said(
     file = write("load.yaml", [dynamic(scorer.url, location="External", scoring={"path": "no"})])
     assert run("score", "test", file, "--fleet", fleet) != 0
     assert "spec.scoring.path" in capsys.readouterr().err
+
+
+def sourced(scorer: Any, **source_: Any) -> list[dict[str, Any]]:
+    """A scorer whose data comes from elsewhere than Prometheus."""
+    policy = {
+        "apiVersion": "fleet.quarterdeck.dev/v1alpha1", "kind": "ScorerPolicy",
+        "metadata": {"name": "load", "namespace": "default"}, "spec": {"source": source_},
+    }  # fmt: skip
+    return [dynamic(scorer.url), policy]
+
+
+def test_h_other_sources_of_a_dynamic_scorer_are_tried_too(
+    scorer: Any, write: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def raw(*options: object) -> dict[str, float]:
+        run("score", "test", file, *options, "--fleet", fleet, "-o", "json")
+        (result,) = json.loads(capsys.readouterr().out)
+        said.extend(result["complaints"])
+        return {row["cluster"]: row["raw"] for row in result["clusters"]}
+
+    said: list[str] = []
+    fleet = write("fleet.yaml", [cluster("ash"), cluster("elm")])
+    file = write("load.yaml", sourced(scorer, static={"values": {"ash": "7"}, "default": "3"}))
+    assert raw() == {"ash": 7, "elm": 3}
+    # The document as it was recorded.
+    document = {"url": "http://127.0.0.1:9/x", "items": "sites", "cluster": "name", "value": "load"}
+    file = write("load.yaml", sourced(scorer, httpJson=document))
+    data = write("data.json", {"sites": [{"name": "ash", "load": 4}, {"name": "elm", "load": 5}]})
+    assert raw("--data", data) == {"ash": 4, "elm": 5}
+    # A program only where the configuration has it.
+    program = tmp_path / "power"
+    program.write_text("#!/bin/sh\necho 11\n")
+    program.chmod(0o755)
+    file = write("load.yaml", sourced(scorer, exec={"program": "power"}))
+    said.clear()
+    assert raw() == {"ash": None, "elm": None}
+    assert said[0] == "ash: ScorerNotAllowed: may not run power: sources.programs in the configuration has none"
+    config = write("hub.yaml", [{"sources": {"programs": {"power": [str(program)]}}}])
+    assert raw("--config", config) == {"ash": 11, "elm": 11}
+    # What may not be asked is not asked from here either.
+    config = write("hub.yaml", [{"sources": {"allow": ["*.example"]}}])
+    assert run("score", "test", file, "--config", config, "--fleet", fleet) != 0
+    assert "may not ask 127.0.0.1" in capsys.readouterr().err

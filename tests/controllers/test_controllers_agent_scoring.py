@@ -310,6 +310,29 @@ async def test_h_an_agent_has_secrets_programs_and_hosts_of_its_own(
     said = await says(scene, "load", "Answering", "ScorerNotAllowed", 20)
     assert "elm: may not run power" in said["message"]
     assert (await condition(scene, "load"))["status"] == "True"
+    # A token that is rotated in the cluster is used at the next asking.
+    scorer.token = "another"
+    secret = {"data": {"token": base64.b64encode(b"another").decode()}}
+    await scene.api.patch(SECRETS, "api", secret, SECRETS_NAMESPACE)
+    heard = len(scorer.asked)
+    await until(lambda: len(scorer.asked) >= heard + 2, 20)
+    assert scorer.asked[-1][0]["Authorization"] == "Bearer another"
+
+
+async def test_a_agents_that_say_nothing_are_waited_for_and_said(scene: Scene, scorer: Scorer) -> None:
+    """Clusters whose agents do not know how, such as stock ones."""
+    await scene.hub(scorers=SOON)
+    for name in ("ash", "elm"):
+        await scene.agent(name)
+    await scene.available("ash", "elm")
+    await by_agents(scene, "load", scorer)
+
+    async def told() -> bool:
+        said = (await condition(scene, "load")).get("message", "")
+        return "the agents of 2 clusters are told to ask it, and none has answered yet" in said
+
+    await until(told)
+    assert scorer.asked == []
 
 
 @contextlib.asynccontextmanager

@@ -98,9 +98,9 @@ def test_j_an_answer_counts_once_however_often_it_is_told() -> None:
     assert desk.heard == [-1.0]
     # Unless what was made of it is gone meanwhile: the cluster was not meant for a while.
     desk.state.values.keep(())
-    desk.reports.again()
+    desk.reports.again([KEY])
     assert len(desk.heard) == 2
-    desk.reports.again()
+    desk.reports.again([KEY])
     assert len(desk.heard) == 2
 
 
@@ -128,5 +128,5 @@ def test_b_an_answer_to_another_question_is_not_heard() -> None:
     assert desk.heard == []
     # It is kept, for when the cluster is meant again.
     desk.state.concerned = ("ash",)
-    desk.reports.again()
+    desk.reports.again([KEY])
     assert len(desk.heard) == 1

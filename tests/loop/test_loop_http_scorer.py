@@ -49,7 +49,7 @@ def home(tmp_path: Path) -> Iterator[Home]:
     process.wait(10)
 
 
-def test_the_page_says_what_happens(home: Home) -> None:
+def test_l_the_page_says_what_happens(home: Home) -> None:
     commands: list[str] = home.commands  # type: ignore[attr-defined]
     assert len((home.root / "scorer.py").read_text().strip().splitlines()) <= 36
     up, tried, submitted, ran, explained, scores, again, explained_again = commands

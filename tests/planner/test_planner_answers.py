@@ -10,13 +10,14 @@ from fleet_objects import carry_out, demand, flavor, fleet, queue, shape, site, 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hub.api.reasons import Reason
 from hub.planner.course import Course
 from hub.planner.estimate import Estimate, estimate
 from hub.planner.kueue import KueuePlanner
 from hub.planner.kueue_answers import KueueWay
 from hub.planner.lending import loans_of, said
 from hub.planner.line import in_line
-from hub.planner.plan import HeldSlice, Plan, Snapshot
+from hub.planner.plan import HeldSlice, Plan, Refusal, Snapshot
 from hub.planner.ways import FleetWay, Way
 from hub.queueing.demand import Demand
 from hub.queueing.kueue.history import History, Past
@@ -285,3 +286,17 @@ def test_who_has_borrowed_is_named_with_the_time_that_its_jobs_say() -> None:
         }  # fmt: skip
     assert loans_of(state, None) == []
     assert said([], 0.0) == ""
+
+
+def test_a_planner_that_always_wants_to_be_asked_again_is_not_asked_for_ever() -> None:
+    asked = []
+
+    def restless(snapshot: Snapshot) -> Plan:
+        asked.append(snapshot.now)
+        return Plan(refusals=(Refusal("default/job", Reason.WAITING_FOR_QUOTA),), wake_at=snapshot.now)
+
+    state = snapshot(fleet(ROOM), team(), demand())
+    assert estimate(state, "default/job", lambda: restless).earliest is None
+    assert len(asked) < 10
+    Course(state, restless).settle()
+    assert len(asked) < 20
