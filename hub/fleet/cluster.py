@@ -16,6 +16,7 @@ from hub.fleet.domains import slots_by_domain
 from hub.fleet.facts import ClusterFacts
 from hub.fleet.held import Held, Holding
 from hub.fleet.nodes import NodeTable
+from hub.fleet.room import NodeRoom
 from hub.fleet.shape import TaskShape
 from hub.fleet.site import Site
 
@@ -166,6 +167,16 @@ class Cluster:
             return self.held.gpus_free()
         row = self.held.table.rows.get(resource)
         return 0.0 if row is None else float(np.maximum(self.held.free[row], 0).sum(dtype=np.float64))
+
+    def unheld(self, resource: str) -> float:
+        """What would be free over all nodes if nothing of this hub's ran there; NaN unknown."""
+        if self.held is None:
+            return math.nan
+        empty = NodeRoom(self.held.table)
+        if resource == names.GPU:
+            return empty.gpus_free()
+        row = self.held.table.rows.get(resource)
+        return 0.0 if row is None else float(np.maximum(empty.free[row], 0).sum(dtype=np.float64))
 
     def free_of(self, resources: Sequence[str]) -> list[float]:
         """`free` of each, with one look at the nodes."""

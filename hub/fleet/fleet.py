@@ -206,6 +206,13 @@ class Fleet:
             ("free", resource), self.names, self._versions.fits, lambda at: clusters[at].free(resource), np.float64
         )
 
+    def unheld(self, resource: str) -> Floats:
+        """What would be free of `resource` if nothing of this hub's ran; in the units of `free`, NaN alike."""
+        clusters = self._clusters
+        return self._cache.get(
+            ("unheld", resource), self.names, self._versions.sites, lambda at: clusters[at].unheld(resource), np.float64
+        )
+
     def free_of(self, resources: tuple[str, ...]) -> Floats:
         """`free` of each of `resources`, a column each: one look where several are asked together."""
         clusters = self._clusters

@@ -14,7 +14,7 @@ from hub.placement.rule import ClusterRule
 from hub.planner.empty import Empty, Way
 from hub.planner.places import Option, Places
 from hub.planner.plan import HeldSlice, Snapshot
-from hub.planner.standing import Asked, ClaimKey, Filled, Standing, Wants
+from hub.planner.standing import Asked, ClaimKey, Counts, Filled, Standing, Wants
 from hub.planner.views import part
 from hub.queueing.demand import Demand
 from hub.queueing.fleet.claim import Claim, Grant, Roll
@@ -206,17 +206,21 @@ class Claims:
     def _fill(self, touched: bool) -> list[Grant]:
         standing, fair = self._standing, self._snapshot.policy.fair
         claimed = {number: roll for number, roll in standing.rolls.items() if len(roll)}
-        placed = self.contested and any(
-            asked.rule is not None and standing.amounts[alike] for alike, asked in standing.asked.items()
-        )
+        fleet, rooms = self._places.fleet, dict[tuple[object, ...], list[Counts]]()
+        if self.contested:
+            rooms = {
+                alike: [way.room for way in self._possibly(alike)[1]]
+                for alike, asked in standing.asked.items()
+                if asked.rule is not None
+            }
         known = standing.filled
-        if known is not None and not touched and not placed and (known.apart, known.fair) == (self.apart, fair):
+        if known is not None and not touched and known.holds(self.apart, fair, fleet, rooms):
             return known.grants
         queues = dict(standing.quotas.queues)
         ordered = sorted((standing.trees[number] for number in claimed), key=lambda t: (t.root.is_queue, t.root.name))
         parts = [Tree(self._base(tree), queues_of(tree, queues), claimed[id(tree)]) for tree in ordered]
-        grants = fill(parts, fair=fair, space=Empty(self._places.fleet, self.ways) if placed else None)
-        standing.filled = Filled(grants, self.apart, fair)
+        grants = fill(parts, fair=fair, space=Empty(fleet, self.ways) if rooms else None)
+        standing.filled = Filled(grants, self.apart, fair, fleet, rooms)
         return grants
 
     def _claim(self, key: ClaimKey, wants: Wants, tree: QuotaTree) -> Claim | None:

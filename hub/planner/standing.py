@@ -7,9 +7,13 @@ others. It decides nothing, and a decision without it comes out the same, only l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
+from hub.fleet.fleet import Fleet
 from hub.placement.rule import ClusterRule
 from hub.planner.plan import HeldSlice
 from hub.queueing.assign import FlavorChoice
@@ -24,6 +28,8 @@ from hub.queueing.tree import QuotaTree
 
 ClaimKey = tuple[str, str]
 """(job, ClusterQueue)"""
+Counts = NDArray[np.int64]
+Rooms = Mapping[tuple[object, ...], Sequence[Counts]]
 Apart = Mapping[str, Mapping[FlavorResource, int]]
 
 
@@ -59,11 +65,25 @@ class Asked:
 
 @dataclass(slots=True, eq=False)
 class Filled:
-    """What followed from all claims. `grants` are of those that ask. `apart`: what was taken beside them."""
+    """What followed from all claims. `grants` are of those that ask. `apart`: what was taken beside them; `rooms`: of
+    claims that are placed alike, what each cluster holds of each way to pay, on the nodes of `fleet`."""
 
     grants: list[Grant]
     apart: Apart
     fair: bool
+    fleet: Fleet
+    rooms: Rooms
+
+    def holds(self, apart: Apart, fair: bool, fleet: Fleet, rooms: Rooms) -> bool:
+        """Whether the same claims would be given the same."""
+        if (self.apart, self.fair) != (apart, fair) or self.rooms.keys() != rooms.keys():
+            return False
+        if rooms and not self.fleet.same_sites(fleet):
+            return False
+        return all(
+            len(before) == len(rooms[alike]) and all(map(np.array_equal, before, rooms[alike]))
+            for alike, before in self.rooms.items()
+        )
 
 
 class Standing:
