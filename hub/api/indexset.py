@@ -59,6 +59,9 @@ class IndexSet:
             yield from range(low, high + 1)
 
     def __len__(self) -> int:
+        if len(self.ranges) == 1:
+            ((low, high),) = self.ranges
+            return high - low + 1
         return sum(high - low + 1 for low, high in self.ranges)
 
     def __bool__(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -27,6 +27,7 @@ from hub.controllers.table import JobEntry, JobTable
 from hub.controllers.tempo import Tempo
 from hub.controllers.world import World
 from hub.jobs.spec import JobSpec
+from hub.planner.backlog import Heads
 from hub.planner.plan import HeldSlice, Plan, Preemption, Refusal, Snapshot
 from hub.queueing.demand import Demand
 from hub.queueing.fleet.policy import FleetPolicy
@@ -39,8 +40,8 @@ _UNDECIDABLE: Final = "the hub cannot decide about this job; its log says why. C
 
 
 class Deciding:
-    """`block`: nothing more is admitted while something admitted is not up. `last` is the last plan. `now` is epoch
-    seconds."""
+    """`heads`: the planner, where it can answer before it plans, and says only news. `block`: nothing more is admitted
+    while something admitted is not up. `last` is the last plan. `now` is epoch seconds."""
 
     def __init__(
         self,
@@ -57,6 +58,7 @@ class Deciding:
         metrics: DecisionMetrics,
         *,
         planner: Planner,
+        heads: Heads | None,
         policy: FleetPolicy,
         block: bool,
         now: Callable[[], float],
@@ -69,8 +71,11 @@ class Deciding:
         self._resizing = resizing
         self._foreign = foreign
         self._tempo, self._metrics = tempo, metrics
+        self._heads = heads
         self.planner, self._policy, self._block, self._now = planner, policy, block, now
         self._left = self._left_at = 0.0
+        # Whose numbers are others than he was told, for when there is time for that.
+        self._untold: dict[str, Refusal] = {}
         self._held: tuple[tuple[HeldSlice, ...], tuple[HeldSlice, ...], tuple[HeldSlice, ...]] = ((), (), ())
 
     @property
@@ -93,6 +98,9 @@ class Deciding:
         self._metrics.cycle_seconds.observe(time.perf_counter() - started)
         if late:
             why = (("detail", late),)
+            if self._heads is not None:
+                # What it told them is not what they are told now.
+                self._heads.forget()
             outcome = Plan(refusals=tuple(Refusal(d.key, Reason.WAITING_FOR_PODS_READY, why) for d in demands))
         elif self._block and len(outcome.admissions) > 1:
             # The others have their turn when the first is up.
@@ -100,6 +108,10 @@ class Deciding:
         self.last = outcome
         self._carry_out(outcome)
         return outcome.wake_at
+
+    def arrived(self, demand: Demand) -> Refusal | None:
+        """What it is refused with, where the last decision says so already; None: decide."""
+        return self._heads.arrive(demand) if self._heads is not None and not self._block else None
 
     def snapshot(self) -> Snapshot:
         """What a decision would read now."""
@@ -172,23 +184,29 @@ class Deciding:
         self._tempo.decided(admitted)
         for refusal in outcome.refusals:
             self._metrics.decisions.labels(refusal.reason.code).inc()
-        allowance = self._allowance()
-        for uid, demand in self._looking.demands.items():
-            entry = self._table.entries[uid]
-            refused, before = refusals.get(demand.key), entry.refusal
-            if refused == before:
-                continue
-            if refused is not None and before is not None and refused.reason is before.reason and uid not in touched:
-                # Only its numbers are others. Ten thousand that wait are not all told of every task that ends.
-                if allowance < 1:
-                    continue
-                allowance -= 1
-            entry.refusal = refused
-            touched[uid] = entry
-        self._left = allowance
+        self._tell(refusals, touched)
         self._foreign.told(refusals)
         for uid in touched:
             self._looking.after(uid)
+
+    def _tell(self, refusals: Mapping[str, Refusal], touched: dict[str, JobEntry]) -> None:
+        """Why they wait, to those to whom something else was said, or is still to be."""
+        allowance = self._allowance()
+        waiting, self._untold = {**self._untold, **refusals}, {}
+        for key, refused in waiting.items():
+            entry = self._table.by_key(key)
+            if entry is None or entry.uid not in self._looking.demands or refused == entry.refusal:
+                continue
+            before = entry.refusal
+            if before is not None and refused.reason is before.reason and entry.uid not in touched:
+                # Only its numbers are others. Ten thousand that wait are not all told of every task that ends.
+                if allowance < 1:
+                    self._untold[key] = refused
+                    continue
+                allowance -= 1
+            entry.refusal = refused
+            touched[entry.uid] = entry
+        self._left = allowance
 
     def _preempt(self, preemption: Preemption) -> JobEntry | None:
         entry = self._table.entries.get(preemption.uid)

@@ -300,9 +300,9 @@ class Foreign:
 
     def told(self, refusals: Mapping[str, Refusal]) -> None:
         """Why each that waits does, by its key."""
-        for uid, demand in self.demands.items():
-            refusal = refusals.get(demand.key)
-            if refusal is not None:
+        for key, refusal in refusals.items():
+            uid = self._waiting.get(key)
+            if uid is not None:
                 self._refuse(self._entries[uid], refusal)
 
     def refusals(self) -> dict[str, Refusal]:

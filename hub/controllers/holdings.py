@@ -7,7 +7,7 @@ One that was told to go keeps both until it is gone, and says that it is leaving
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 
 from hub.api import names
@@ -73,7 +73,8 @@ class _Held:
 
 
 class Holdings:
-    """`usage` is by ClusterQueue, in the planner's units. `update` says whether something was given back."""
+    """`usage` is by ClusterQueue, in the planner's units. `update` says whether something was given back that somebody
+    may have use for."""
 
     def __init__(self, world: World) -> None:
         self.usage: dict[str, dict[FlavorResource, int]] = {}
@@ -83,6 +84,8 @@ class Holdings:
         self._slices: dict[str, HeldSlice] = {}
         self._listed: tuple[HeldSlice, ...] | None = ()
         self._growing: frozenset[str] = frozenset()
+        # Whether who waits could use what a slice gives back to a queue, and on a cluster.
+        self.concerns: Callable[[str, Iterable[FlavorResource], str], bool] = lambda queue, keys, cluster: True
 
     @property
     def growing(self) -> bool:
@@ -137,7 +140,7 @@ class Holdings:
                 changes.append(Release(work))
                 self._unlist(work)
             if now is None or now.count < one.count or now.paid < one.paid:
-                freed = True
+                freed = freed or self._matters(one)
             if now is None or (now.count, now.paid) != (one.count, one.paid):
                 change(self.usage, one.slice.queue, one.amounts, -1)
                 self.tasks -= one.count
@@ -153,6 +156,10 @@ class Holdings:
             self._held.pop(job, None)
         self._world.charge(changes)
         return freed
+
+    def _matters(self, one: _Held) -> bool:
+        """Whether somebody could have what it gives back."""
+        return self.growing or self.concerns(one.slice.queue, [key for key, _ in one.amounts], one.slice.cluster)
 
     def leave(self, uid: str, shape: TaskShape | None, attempts: Iterable[Attempt]) -> bool:
         """The job `uid` is gone: what is left of it is being stopped."""

@@ -26,6 +26,7 @@ from hub.controllers.world import World
 from hub.jobs.fold import demand_of, fold
 from hub.jobs.spec import JobSpec
 from hub.placement.rule import ClusterRule
+from hub.planner.plan import Refusal
 from hub.queueing.demand import Demand
 
 _log = logger(__name__)
@@ -56,6 +57,7 @@ class Looking:
         on_orphan: Callable[[JobEntry], None],
         on_state: Callable[[JobEntry], None],
         on_demand: Callable[[Demand], None],
+        on_arrival: Callable[[Demand], Refusal | None],
     ) -> None:
         self.demands: dict[str, Demand] = {}
         self._table, self._world, self._holdings = table, world, holdings
@@ -63,7 +65,7 @@ class Looking:
         self._mirror, self._workloads, self._checking = mirror, workloads, checking
         self._tempo, self._metrics, self._now = tempo, metrics, now
         self._on_change, self._on_orphan, self._on_state = on_change, on_orphan, on_state
-        self._on_demand = on_demand
+        self._on_demand, self._on_arrival = on_demand, on_arrival
         self._alarms = Alarms(now, lambda entry: table.mark(entry.uid))
 
     def look(self, uid: str) -> None:
@@ -122,7 +124,7 @@ class Looking:
         assert spec is not None
         self._fold(entry, spec)
         self._hold(entry, spec)
-        self._set_demand(entry, self._demand(entry, spec))
+        self._set_demand(entry, self._demand(entry, spec), asks=False)
         self._mirror.update(entry)
         self._workloads.update(entry)
         self._on_state(entry)
@@ -197,7 +199,8 @@ class Looking:
             entry.quarantined = entry.trouble = None
         return demand
 
-    def _set_demand(self, entry: JobEntry, demand: Demand | None) -> None:
+    def _set_demand(self, entry: JobEntry, demand: Demand | None, *, asks: bool = True) -> None:
+        """`asks`: what was decided last may say what becomes of it."""
         before = self.demands.get(entry.uid)
         if demand is None:
             if before is not None:
@@ -205,7 +208,12 @@ class Looking:
             entry.refusal = None
         elif before != demand:
             self.demands[entry.uid] = demand
-            self._on_change()
+            known = self._on_arrival(demand) if asks else None
+            if known is None:
+                self._on_change()
+            elif known != entry.refusal and entry.seen is not None and entry.seen.spec is not None:
+                entry.refusal = known
+                self._fold_once(entry, entry.seen.spec)
             if before is None and not entry.used:
                 self._on_demand(demand)
 

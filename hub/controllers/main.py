@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import gc
 import os
 import signal
 import sys
@@ -20,6 +19,7 @@ from hub.client.session import Session
 from hub.controllers import logs
 from hub.controllers.config import HubConfig, load_config, read_document
 from hub.controllers.identity import Identity
+from hub.controllers.memory import calm
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -116,10 +116,7 @@ async def _serve(options: argparse.Namespace, config: HubConfig) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, hub.stop)
-        # Modules and caches stay for ever: the collector need not look at them again and again.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(10_000, 10, 20)
+        calm()
         logs.logger(__name__).info("starting", identity=identity.name)
         await hub.run()
         logs.logger(__name__).info("stopped")

@@ -20,6 +20,7 @@ from hub.api.reasons import Reason
 from hub.planner.cycle import PASSES, Cycle
 from hub.planner.plan import Plan, Refusal, Snapshot
 from hub.planner.standing import Standing
+from hub.queueing.assign import counted
 from hub.queueing.demand import Demand
 from hub.queueing.fleet.claim import Order
 from hub.queueing.objects import FlavorResource
@@ -27,20 +28,22 @@ from hub.queueing.quotas import Denial
 
 _ORDER: Final = attrgetter("order")
 # So many of a lane are looked at first.
-_SHOWN: Final = 2
+_SHOWN: Final = 1
+_FIRST: Final = 24
 
 
 class _Lane:
     """`waiting`: in the order of the queue. `spokesman`: the order of who was refused for all behind, with what those
-    are told; None: everybody was looked at."""
+    are told (`told`: what they were, when last asked); None: everybody was looked at."""
 
-    __slots__ = ("denial", "shown", "spokesman", "waiting")
+    __slots__ = ("denial", "shown", "spokesman", "told", "waiting")
 
     def __init__(self) -> None:
         self.waiting: list[Demand] = []
         self.shown = _SHOWN
         self.spokesman: Order | None = None
         self.denial: Denial | None = None
+        self.told: Denial | None = None
 
     @property
     def hides(self) -> bool:
@@ -106,16 +109,30 @@ class Backlog:
             short = [lane for lane in self._lanes.values() if not self._closed(lane, cycle, roomy) and lane.hides]
             if not short:
                 break
-            for lane in short:
-                lane.shown *= 4
+            for lane in _foremost(short):
+                lane.shown = max(4 * lane.shown, self._guess(lane, snapshot))
         self._cycle, self._standing = cycle, standing
         self._uses = self._wants(cycle)
         decided = cycle.plan()
         for lane in self._lanes.values():
             # Next time as many as it took, and one who is refused.
             taken = sum(1 for demand in lane.waiting[: lane.shown] if cycle.slots(demand.key))
-            lane.shown = max(_SHOWN, taken + 1)
+            lane.shown = max(_SHOWN, taken + taken // 4 + 1)
         return decided
+
+    @staticmethod
+    def _guess(lane: _Lane, snapshot: Snapshot) -> int:
+        """How many of a lane its queue's own quota may hold, and one more."""
+        first = lane.waiting[0]
+        queue = snapshot.quotas.route(first.namespace, first.queue)
+        if isinstance(queue, Denial) or first.problem:
+            return _SHOWN
+        slots = max(1, min(first.slots, first.waiting))
+        most = _FIRST
+        for resource, each in counted(queue, first.shape).items():
+            owned = sum(quota.nominal for key, quota in queue.quotas.items() if key[1] == resource)
+            most = min(most, owned // (each * slots))
+        return max(_SHOWN, most + 1)
 
     def refusal(self, key: str) -> Refusal | None:
         """Why a job waits, by the last decision; None: it has all it wants, or nothing was decided since it changed."""
@@ -135,6 +152,15 @@ class Backlog:
         gone = {admission.key for admission in decided.admissions}
         more = tuple(found for found in behind if found is not None and found.key not in gone)
         return replace(decided, refusals=(*decided.refusals, *more))
+
+    def told_otherwise(self) -> Iterator[Refusal]:
+        """For everybody behind a spokesman who says something else than when this was last asked."""
+        for lane in self._lanes.values():
+            denial = lane.denial
+            if denial is not None and denial != lane.told and lane.spokesman is not None:
+                for demand in lane.waiting[bisect_left(lane.waiting, lane.spokesman, key=_ORDER) + 1 :]:
+                    yield Refusal(demand.key, denial.reason, denial.facts)
+            lane.told = denial
 
     def concerns(self, queue: str, keys: Iterable[FlavorResource], cluster: str) -> bool:
         """Whether somebody could start, or take from others, for what a slice there gives back: quota of the queue's
@@ -232,28 +258,86 @@ class Backlog:
         return self._numbers.setdefault(value, len(self._numbers))
 
 
+def _foremost(lanes: Iterable[_Lane]) -> Iterator[_Lane]:
+    """Of each queue those with the highest priority: what they take the others need not be looked at for."""
+    by_queue: dict[tuple[str, str], list[_Lane]] = {}
+    for lane in lanes:
+        by_queue.setdefault((lane.waiting[0].namespace, lane.waiting[0].queue), []).append(lane)
+    for same in by_queue.values():
+        highest = max(lane.waiting[0].priority for lane in same)
+        yield from (lane for lane in same if lane.waiting[0].priority == highest)
+
+
 class Heads:
-    """`plan` as hub/planner/cycle.py has it, for a caller that decides again and again about much the same backlog."""
+    """`plan` as hub/planner/cycle.py has it, for a caller that decides again and again about much the same backlog.
+
+    Of refusals a plan has the news: those of all that were looked at, and of everybody else who is to be told something
+    else than before.
+    """
 
     def __init__(self) -> None:
-        self._backlog = Backlog()
-        self._known: dict[str, Demand] = {}
+        self.forget()
 
     def plan(self, snapshot: Snapshot) -> Plan:
         try:
-            self._follow(snapshot)
-            return self._backlog.whole(self._backlog.decide(replace(snapshot, demands=())))
+            self._follow(snapshot.demands)
+            decided = self._backlog.decide(replace(snapshot, demands=()))
+            return replace(decided, refusals=tuple(self._news(decided)))
         except Exception:
             # Somebody may look for who made it fail: what is asked next must not depend on how far this one got.
-            self._backlog, self._known = Backlog(), {}
+            self.forget()
             raise
 
-    def _follow(self, snapshot: Snapshot) -> None:
-        wanted = {demand.key: demand for demand in snapshot.demands}
-        for key in [key for key in self._known if key not in wanted]:
-            self._backlog.drop(key)
-        for key, demand in wanted.items():
-            known = self._known.get(key)
-            if known is not demand and known != demand:
-                self._backlog.put(demand)
-        self._known = wanted
+    def arrive(self, demand: Demand) -> Refusal | None:
+        """What a demand that is new or changed is refused with, where that follows from the last plan; None: plan."""
+        known = self._known.get(demand.key)
+        if known is not None:
+            self._seen.pop(id(known), None)
+        self._known[demand.key], self._seen[id(demand)] = demand, demand
+        denial = self._backlog.put(demand)
+        if denial is None:
+            self._untold.add(demand.key)
+            return None
+        self._untold.discard(demand.key)
+        return Refusal(demand.key, denial.reason, denial.facts)
+
+    def concerns(self, queue: str, keys: Iterable[FlavorResource], cluster: str) -> bool:
+        """As Backlog.concerns."""
+        return self._backlog.concerns(queue, keys, cluster)
+
+    def forget(self) -> None:
+        """Everybody is to be told again, and nothing is known of earlier plans."""
+        self._backlog = Backlog()
+        self._known: dict[str, Demand] = {}
+        self._seen: dict[int, Demand] = {}
+        # Who was told nothing yet, and who was last told something of his own.
+        self._untold: set[str] = set()
+        self._named: set[str] = set()
+
+    def _follow(self, demands: Iterable[Demand]) -> None:
+        now = {id(demand): demand for demand in demands}
+        for number in self._seen.keys() - now.keys():
+            demand = self._seen.pop(number)
+            if self._known.get(demand.key) is demand:
+                del self._known[demand.key]
+                self._backlog.drop(demand.key)
+        for number in now.keys() - self._seen.keys():
+            demand = self._seen[number] = now[number]
+            self._known[demand.key] = demand
+            self._backlog.put(demand)
+            self._untold.add(demand.key)
+
+    def _news(self, decided: Plan) -> Iterator[Refusal]:
+        said = {refusal.key for refusal in decided.refusals}
+        gone = {admission.key for admission in decided.admissions}
+        yield from decided.refusals
+        told = said | gone
+        for key in sorted((self._untold | self._named) - told):
+            refusal = self._backlog.refusal(key)
+            if refusal is not None:
+                told.add(key)
+                yield refusal
+        for refusal in self._backlog.told_otherwise():
+            if refusal.key not in told:
+                yield refusal
+        self._untold, self._named = set(), said

@@ -57,12 +57,16 @@ class Cycle:
     def __init__(self, snapshot: Snapshot, standing: Standing | None = None) -> None:
         """`standing`: what is kept of earlier decisions about the same quotas; it is brought up to date."""
         self.snapshot = snapshot
-        self.filling = Filling(snapshot)
+        standing = standing or Standing(snapshot.quotas)
+        self.filling = Filling(snapshot, standing)
         self.ledger, self.places = self.filling.ledger, self.filling.places
         self.progress: dict[str, Progress] = {}
         self._routes: dict[tuple[str, str], ClusterQueue | Denial] = {}
         self._blocked: dict[str, str] = {}
         self._refused: dict[tuple[object, ...], Denial] = {}
+        # Of single slots that ask for quota only, by queue and shape: how they are paid, and why no more are.
+        self._payable: dict[tuple[str, int], tuple[Option, ...]] = {}
+        self._short: dict[tuple[str, int], Denial] = {}
         # What is part of a cycle knows it only weakly: ten thousand jobs' worth of it goes with the last reference, and
         # not when somebody collects garbage.
         me = weakref.proxy(self)
@@ -71,7 +75,7 @@ class Cycle:
             self.places,
             lambda demand: me.route(demand),
             lambda queue, demand: me.options(queue, demand),
-            standing or Standing(snapshot.quotas),
+            standing,
         )
         self.turns: list[Turn | Return | Grow] = turns(self.claims, in_order(snapshot.demands), self.route)
         self._next = 0
@@ -86,11 +90,11 @@ class Cycle:
             own = (n for n, turn in enumerate(self.turns) if isinstance(turn, Turn) and turn.demand.key == through)
             end = max(own, default=-1) + 1
         while self._next < end:
-            together = batches.take(self._next, end, until)
+            turn = self.turns[self._next]
+            together = batches.take(self._next, end, until) if _placed(turn) else 0
             if together:
                 self._next += together
                 continue
-            turn = self.turns[self._next]
             if isinstance(turn, Return):
                 self._promises.keep(turn)
             elif isinstance(turn, Grow):
@@ -219,6 +223,9 @@ class Cycle:
     def _apart(self, turn: Turn, progress: Progress, queue: ClusterQueue) -> None:
         """Each task on its own: as many as there is quota and room for."""
         slots = turn.slots
+        alone = slots == 1 and not turn.demand.place and not self.promises
+        if alone and self._paid(turn, progress, queue):
+            return
         if turn.demand.bounds is not None:
             # Its slices that run may have grown.
             got = progress.slots + progress.promised + self._growing.got(turn.demand.key)
@@ -230,6 +237,38 @@ class Cycle:
             if wanted > 0:
                 wish = Wish(turn.demand, queue, tasks.group.avoid, 1, progress.held, progress.placed)
                 slots -= self._get(turn, progress, wish, wanted, [tasks])
+        denial = progress.denial
+        if (
+            alone
+            and denial is not None
+            and not progress.slots
+            and not self.promises
+            and not turn.demand.groups[0].avoid
+        ):
+            self._short.setdefault((queue.name, self.filling.number(turn.demand.shape)), denial)
+
+    def _paid(self, turn: Turn, progress: Progress, queue: ClusterQueue) -> bool:
+        """Decides about one slot that asks for nothing but quota, where that is simple; False: the long way."""
+        demand, part = turn.demand, progress.parts[0]
+        if demand.bounds is not None or demand.gang or len(progress.parts) > 1 or part.takes or part.promised:
+            return False
+        key = (queue.name, self.filling.number(demand.shape))
+        known = self._short.get(key)
+        if known is not None and not (turn.entitled and may_take(queue)):
+            progress.denial = known
+            return True
+        ways = self._payable.get(key)
+        if ways is None:
+            simple = queue.fungibility.borrowing_stops and len(part.group.tasks) == 1
+            ways = self._payable[key] = self.filling.ways(Wish(demand, queue, (), 1, ()), None) if simple else ()
+        if len(ways) != 1 or len(part.group.tasks) != 1:
+            return False
+        requests = ways[0].choice.requests
+        if not self.ledger.affordable(queue.name, requests, 1):
+            return False
+        self.ledger.add(queue.name, requests)
+        part.takes.append(Take(-1, 1, ways[0]))
+        return True
 
     def _together(self, turn: Turn, progress: Progress, queue: ClusterQueue) -> None:
         """All tasks that may run at once on one cluster, or none."""
@@ -322,6 +361,10 @@ class Cycle:
         # Whoever may take from others may do so once somebody else has made others go.
         asked = (len(self._promises.preemptions) if may_take(wish.queue) else 0) if turn.entitled else -1
         return (self.wish_key(wish), lasts, asked), views, waves
+
+
+def _placed(turn: Turn | Return | Grow) -> bool:
+    return isinstance(turn, Turn) and turn.demand.place
 
 
 def _share_out(take: Take, parts: Sequence[Part]) -> None:

@@ -16,6 +16,7 @@ from hub.planner.record import choice_of
 from hub.planner.refusals import shortage
 from hub.planner.split import WAVES
 from hub.planner.spreading import spread_slots
+from hub.planner.standing import Standing
 from hub.planner.views import View, affordable, room
 from hub.queueing.assign import choices
 from hub.queueing.demand import Demand
@@ -27,8 +28,9 @@ from hub.queueing.quotas import Denial
 class Filling:
     """Of one cycle: what is left of quota and room, and what never changes within it."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: Snapshot, standing: Standing | None = None) -> None:
         self.snapshot = snapshot
+        self._standing = standing or Standing(snapshot.quotas)
         self.ledger = QuotaLedger(snapshot.quotas, snapshot.usage)
         self.places = Places(snapshot)
         self._options: dict[tuple[str, int], tuple[Option, ...] | Denial] = {}
@@ -41,7 +43,10 @@ class Filling:
         key = (queue.name, self.number(asking.shape))
         found = self._options.get(key)
         if found is None:
-            ways = choices(self.snapshot.quotas, queue, asking.shape)
+            known, same = self._standing.choices, (queue.name, self._standing.numbers.of(asking.shape))
+            ways = known.get(same)
+            if ways is None:
+                ways = known[same] = choices(self.snapshot.quotas, queue, asking.shape)
             if isinstance(ways, Denial):
                 found = ways
             else:

@@ -99,6 +99,9 @@ class Progress:
 
     def outcome(self, names: Sequence[str]) -> tuple[Admission | None, Denial | None]:
         """What the job is given, and why that is not all; no denial: nothing of it waits any more."""
+        whole = self._whole(names)
+        if whole is not None:
+            return whole, None
         slices: list[Slice] = []
         left = False
         for part in self.parts:
@@ -123,6 +126,22 @@ class Progress:
             return admission, self.denial
         active = self.demand.active + self.slots
         return admission, Denial(Reason.PARALLELISM_REACHED, (("active", active),))
+
+    def _whole(self, names: Sequence[str]) -> Admission | None:
+        """All that it asks for, where that is tasks of one kind in one place with a slot each; None: it is not so."""
+        if len(self.parts) != 1 or self.queue is None:
+            return None
+        part = self.parts[0]
+        tasks = part.group.tasks
+        if len(part.takes) != 1 or part.promised or part.takes[0].slots != len(tasks):
+            return None
+        take = part.takes[0]
+        choice = take.option.choice
+        name = names[take.cluster] if take.cluster >= 0 else ""
+        one = Slice(
+            name, tasks, part.group.attempt, take.slots, choice.flavors, take.decision, take.option.domain, choice.parts
+        )
+        return Admission(self.demand.key, self.queue.name, (one,))
 
 
 def _group_order(group: TaskGroup) -> tuple[int, tuple[str, ...], tuple[tuple[int, int], ...]]:

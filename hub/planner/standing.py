@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from hub.placement.rule import ClusterRule
 from hub.planner.plan import HeldSlice
+from hub.queueing.assign import FlavorChoice
 from hub.queueing.demand import Demand
 from hub.queueing.fleet.claim import Claim, Grant, Roll
 from hub.queueing.fleet.claim import Option as Amounts
@@ -83,6 +84,8 @@ class Standing:
         self.contested = any(may_take(queue) for queue in self.quotas.queues.values())
         self.filled: Filled | None = None
         self.numbers = Numbers()
+        # How a shape may be paid follows from quotas alone.
+        self.choices: dict[tuple[str, int], tuple[FlavorChoice, ...] | Denial] = {}
         self._held: tuple[HeldSlice, ...] = ()
         self._slices: dict[int, HeldSlice] = {}
         self._demands: dict[int, tuple[Demand, ClaimKey | None]] = {}

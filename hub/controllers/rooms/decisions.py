@@ -54,6 +54,7 @@ class DecisionRoom(Room):
             on_orphan=jobs.orphaned,
             on_state=jobs.state,
             on_demand=self._asked,
+            on_arrival=lambda demand: self.deciding.arrived(demand),
         )
         self.deciding = Deciding(
             table,
@@ -68,6 +69,7 @@ class DecisionRoom(Room):
             ground.tempo,
             metrics,
             planner=queues.planner,
+            heads=queues.heads,
             policy=queues.policy,
             block=ready is not None and ready.block,
             now=clocks.now,
@@ -85,6 +87,8 @@ class DecisionRoom(Room):
             on_looked=on_looked,
         )
         table.on_mark = self.cycle.wake
+        if queues.heads is not None:
+            ground.holdings.concerns = queues.heads.concerns
 
     def scores_changed(self) -> None:
         """What orders clusters is another: for the decisions that follow."""

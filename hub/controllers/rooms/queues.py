@@ -36,7 +36,8 @@ class QueueRoom(Room):
         self.past_usage = PastUsage(remembers or WATCHED, now)
         self.sampling = remembers.sampling if remembers is not None and remembers.half_life > 0 else None
         kueue = KueuePlanner(replace(queue.settings, block=False), self.past_usage.history)
-        self.planner: Planner = kueue.plan if queue.mode == "kueue" else Heads().plan
+        self.heads = None if queue.mode == "kueue" else Heads()
+        self.planner: Planner = kueue.plan if self.heads is None else self.heads.plan
         self._way: Callable[[], Way] = (lambda: KueueWay.of(kueue)) if queue.mode == "kueue" else FleetWay
         self.ready = queue.ready
         self.idle = self._idle_watch(jobs)
