@@ -42,7 +42,7 @@ from hub.queueing.objects import FlavorResource
 from hub.scoring.interface import WeightedScorer
 from hub.scoring.state import ScoreState
 from hub.server.departures import Departure, Departures
-from hub.server.planned_job import Job, ended, preempted, told, unready
+from hub.server.planned_job import Job, ended, preempted, resized, told, unready
 from hub.server.reading import Json, Objects
 from hub.server.reserved import Reserved
 from hub.server.rules import Rules
@@ -210,8 +210,12 @@ class State:
         refusals = {refusal.key: refusal for refusal in decided.refusals}
         for preemption in decided.preemptions:
             job = self.jobs.get(preemption.uid)
-            if job is not None:
+            if job is not None and preemption.kept:
+                resized(job, preemption.epoch, preemption.kept)
+            elif job is not None:
                 preempted(job, preemption)
+        for growth in decided.growths:
+            resized(self.jobs[growth.uid], growth.epoch, growth.slots)
         for work, waiting in self._reserved.leave(decided.preemptions):
             self.world.charge([Release(work)])
             self.workloads[waiting.key] = waiting
