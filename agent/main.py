@@ -67,6 +67,7 @@ async def _serve(options: Options, directory: AgentDirectory) -> None:
     from agent.scoring.sourcesfile import read_sources
     from agent.work.applied import hub_hash
 
+    access = read_sources(options.sources)
     stop = StopSignal()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -84,7 +85,7 @@ async def _serve(options: Options, directory: AgentDirectory) -> None:
             journal,
             agent_id=directory.agent_id(),
             hub_hash=hub_hash(connection.server),
-            access=read_sources(options.sources),
+            access=access,
         )
         fields = {"cluster": options.cluster, "hub": connection.server, "pid": os.getpid()}
         logging.getLogger("agent").info("started", extra={"fields": fields})

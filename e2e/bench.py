@@ -3,7 +3,7 @@
 As theirs were taken: a hub and two members, each with an API server, an etcd that syncs, a controller-manager, members
 with scheduler and kwok; pods run at once and succeed after one second; everything on this machine. The submitter and
 the watchers that measure are not counted. First one job at a time, then two hundred at once. The jobs are plain
-batch/v1 Jobs, as the peers take them.
+batch/v1 Jobs that name their controller (managedBy), as the peers take them.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m e2e.bench", description="Measure the loop on real control planes.")
     parser.add_argument("--kubernetes", default=versions.newest(), help=f"one of {', '.join(versions.KUBERNETES)}")
     parser.add_argument(
-        "--jobs", choices=KINDS, default="suspend", help="FleetJobs, or plain Jobs taken up by one of the two"
+        "--jobs", choices=KINDS, default="managedBy", help="FleetJobs, or plain Jobs taken up by one of the two"
     )
     options = parser.parse_args()
     try:

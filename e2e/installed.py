@@ -138,13 +138,16 @@ class Installation:
 
 @contextmanager
 def installation(nodes: tuple[NodeShape, ...] = _NODES) -> Iterator[Installation]:
-    """Two control planes with audit logs, the hub's with a front proxy. Raises as `control_plane` does."""
+    """Two control planes with audit logs, the hub's with a front proxy; E2E_KUBERNETES names another version than the
+    newest. Raises as `control_plane` does."""
+    version = os.environ.get("E2E_KUBERNETES", "")
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="quarterdeck-installed-")))
         egress = stack.enter_context(Egress(directory))
         extra = [*audit.flags(directory / "hub"), *_front_proxy(directory / "proxy"), *egress.flags()]
-        hub = stack.enter_context(control_plane("hub", apiserver=extra))
-        member = stack.enter_context(control_plane(MEMBER, nodes=nodes, apiserver=audit.flags(directory / "member")))
+        hub = stack.enter_context(control_plane("hub", version=version, apiserver=extra))
+        here = audit.flags(directory / "member")
+        member = stack.enter_context(control_plane(MEMBER, version=version, nodes=nodes, apiserver=here))
         yield Installation(hub, member, egress, directory)
 
 

@@ -105,6 +105,27 @@ def test_applying_the_manifests_again_leaves_the_authority(inst: Installation) -
     assert secret_value(secret, "tls.key")
 
 
+def test_a_client_of_kueues_v1beta1_loses_nothing(inst: Installation) -> None:
+    inst.kubectl(inst.hub, "apply", "--server-side", "-k", "manifests/kueue-v1beta1")
+
+    def known() -> bool:
+        crd = inst.get(inst.hub, "crd", "clusterqueues.kueue.x-k8s.io")
+        return bool(crd["spec"]["conversion"]["webhook"]["clientConfig"].get("caBundle"))
+
+    until(known, "the API server knows by whom to have it converted", 90)
+    preemption = {"reclaimWithinCohort": "Any"}
+    old = obj(f"{KUEUE}/v1beta1", "ClusterQueue", "old", spec={"cohort": "all", "preemption": preemption})
+
+    def taken() -> bool:
+        said = write(inst, old)
+        return "created" in said or "unchanged" in said or "configured" in said
+
+    until(taken, "it is taken", 30)
+    live = inst.get(inst.hub, "clusterqueues.v1beta2.kueue.x-k8s.io", "old")
+    assert live["spec"]["cohortName"] == "all"
+    assert inst.get(inst.hub, "clusterqueues.v1beta1.kueue.x-k8s.io", "old")["spec"]["cohort"] == "all"
+
+
 def as_agent(inst: Installation, name: str, *arguments: str) -> str:
     groups = (f"--as-group=system:open-cluster-management:{name}", "--as-group=system:authenticated")
     user = f"--as=system:open-cluster-management:{name}:agent"

@@ -28,6 +28,7 @@ def build_stage(path: Path) -> list[tuple[str, str]]:
     return found[begin + 1 : end]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("image", STARTS)
 def test_the_build_stage_makes_something_that_starts(image: str, tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ def test_every_block_of_commands_says_where_it_runs() -> None:
         assert re.fullmatch(r"not run: .+|run on the (hub|member)(: (no )?(hub|agent))?", how), how
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_page_installs_the_hub_and_removes_it_without_a_trace(inst: Installation, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "manifests", tmp_path / "manifests")

@@ -437,6 +437,7 @@ AGENT_HOLDS = {
 MEMBER_HOLDS = {Right(WORK, "appliedmanifestworks", "get"): RACE}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_nothing_is_refused_and_nothing_is_spare(inst: Installation, scorer: str) -> None:
     try:

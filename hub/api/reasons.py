@@ -382,10 +382,16 @@ class Reason(Enum):
     )
     SCORER_NO_RESULTS = _Entry("ScorerNoResults", "Score", "{source}: {detail}", "")
     SCORER_SECRET_MISSING = _Entry(
-        "ScorerSecretMissing", "Score", "{source}: {detail}", "Create the Secret in the scorer's namespace."
+        "ScorerSecretMissing",
+        "Score",
+        "{source}: {detail}",
+        "Create the Secret in the scorer's namespace; where agents ask, in dynamic-scoring of the cluster.",
     )
     SCORER_NOT_ALLOWED = _Entry(
-        "ScorerNotAllowed", "Score", "{source}: {detail}", "Add the host to sources.allow of the hub's configuration."
+        "ScorerNotAllowed",
+        "Score",
+        "{source}: {detail}",
+        "Add the host to sources.allow, or the program to sources.programs, of the hub's or the agent's configuration.",
     )
     SCORER_NO_CLUSTERS = _Entry(
         "ScorerNoClusters", "Score", "{source}: {detail}", "Look at its ScorerPolicy and at the masks."

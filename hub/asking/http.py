@@ -1,6 +1,6 @@
-"""How scorers and the Prometheus of a cluster are spoken to over HTTP, in the hub's loop. Every failure has its reason.
+"""How scorers and their sources are spoken to over HTTP, in the event loop. Every failure has its reason.
 
-As with score sources the hub asks only hosts that its configuration allows, and reads a bounded answer in a bounded
+As with score sources only hosts that the configuration allows are asked, and a bounded answer is read in a bounded
 time. A redirect is followed only within the same scheme, host and port; one that leads elsewhere is refused, because it
 would carry data and a token to somebody whom nobody has named.
 """

@@ -246,13 +246,22 @@ async def list_objects(api: KubeApi) -> list[Source]:
 
 
 def no_effect(configuration: Mapping[str, Any], mode: str) -> list[str]:
-    """What of Kueue's Configuration the queue does not decide by."""
+    """What of Kueue's Configuration the queue does not decide by. Raises `UsageError` for a field that it has not."""
+    from hub.controllers.kueue_configuration import from_kueue, is_kueue_configuration
+
     parts = ("admissionFairSharing", "multiKueue") if mode == "fleet" else ("multiKueue",)
     unused = [name for name in parts if configuration.get(name)]
     resources = configuration.get("resources")
     if isinstance(resources, Mapping):
         unused += [f"resources.{name}" for name in sorted(resources.keys() - _COUNTED)]
-    return [f"{CONFIG_GROUP} Configuration: {name} has no effect in mode {mode} yet" for name in unused]
+    remarks = from_kueue(configuration)[1] if is_kueue_configuration(configuration) else ()
+    said = [f"{name} has no effect in mode {mode} yet" for name in unused]
+    said += [
+        f"{remark.field}: {remark.said}"
+        for remark in remarks
+        if not remark.process and not remark.field.startswith(tuple(unused))
+    ]
+    return [f"{CONFIG_GROUP} Configuration: {one}" for one in said]
 
 
 def queue_notes(objects: Objects, mode: str) -> set[str]:

@@ -34,6 +34,21 @@ def print_plan(document: Json) -> None:
                 [Column("PREEMPTED"), Column("CLUSTERQUEUE"), Column("REASON"), Column("FOR", elastic=True)],
                 [(e["workload"], e["clusterQueue"], e["reason"], e["preemptor"]) for e in cycle["preempted"]],
             )
+        if cycle.get("resized"):
+            click.echo()
+            print_table(
+                [
+                    Column("RESIZED"),
+                    Column("CLUSTERQUEUE"),
+                    Column("CLUSTER"),
+                    Column("SLOTS"),
+                    Column("FOR", elastic=True),
+                ],
+                [
+                    (e["workload"], e["clusterQueue"], e["cluster"], f"{e['from']} → {e['to']}", e["for"])
+                    for e in cycle["resized"]
+                ],
+            )
         if cycle["pending"]:
             click.echo()
             print_table(

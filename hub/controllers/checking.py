@@ -40,11 +40,11 @@ class _Asked:
     strangers: tuple[str, ...]
 
 
-class Checking:
-    """`now` is epoch seconds."""
+class Answers:
+    """What follows from them, for whoever only looks. `now` is epoch seconds."""
 
-    def __init__(self, world: World, delivery: Delivery, now: Callable[[], float]) -> None:
-        self._world, self._delivery, self._now = world, delivery, now
+    def __init__(self, world: World, now: Callable[[], float]) -> None:
+        self._world, self._now = world, now
 
     def standing(self, entry: JobEntry, spec: JobSpec, state: JobState) -> Standing:
         """What has to go or wait for it; `entry.awaits` is what its reserved slices wait for."""
@@ -80,28 +80,6 @@ class Checking:
             )
             entry.awaits = Refusal(spec.key, Reason.UNSATISFIED_CHECKS, facts)
         return _FREE
-
-    def send(self, entry: JobEntry, spec: JobSpec) -> None:
-        """Whatever of the job is reserved and has been let through goes to its cluster."""
-        workload, state = entry.workload, entry.state
-        if state is None or workload is None or entry.hold is not None or not workload.active or workload.deleting:
-            return
-        if entry.pause_until > asyncio.get_running_loop().time():
-            return
-        for attempt in state.attempts:
-            if not attempt.reserved or not attempt.live or attempt.eviction is not None:
-                continue
-            if attempt.epoch in entry.evicting or attempt.epoch in entry.assumed:
-                continue
-            strangers = self._asked((attempt,)).strangers
-            if strangers and not (workload.reserved and all_ready(workload.checks, strangers)):
-                continue
-            try:
-                updates = self._updates(entry, spec)
-            except InvalidObjectError:
-                # Said by `standing`.
-                return
-            self._delivery.send(entry, spec, attempt, updates)
 
     def asked(self, state: JobState) -> tuple[str, ...]:
         """Every check that the live slices of a job need, the one of MultiKueue included; sorted."""
@@ -145,6 +123,36 @@ class Checking:
             # Whoever answers them has to see that they are asked anew.
             return Standing(Refusal(spec.key, Reason.PENDING_EVALUATION, (("detail", _ANEW),)))
         return _FREE
+
+
+class Checking(Answers):
+    """The same for the hub that carries it out."""
+
+    def __init__(self, world: World, delivery: Delivery, now: Callable[[], float]) -> None:
+        super().__init__(world, now)
+        self._delivery = delivery
+
+    def send(self, entry: JobEntry, spec: JobSpec) -> None:
+        """Whatever of the job is reserved and has been let through goes to its cluster."""
+        workload, state = entry.workload, entry.state
+        if state is None or workload is None or entry.hold is not None or not workload.active or workload.deleting:
+            return
+        if entry.pause_until > asyncio.get_running_loop().time():
+            return
+        for attempt in state.attempts:
+            if not attempt.reserved or not attempt.live or attempt.eviction is not None:
+                continue
+            if attempt.epoch in entry.evicting or attempt.epoch in entry.assumed:
+                continue
+            strangers = self._asked((attempt,)).strangers
+            if strangers and not (workload.reserved and all_ready(workload.checks, strangers)):
+                continue
+            try:
+                updates = self._updates(entry, spec)
+            except InvalidObjectError:
+                # Said by `standing`.
+                return
+            self._delivery.send(entry, spec, attempt, updates)
 
 
 def _deactivated(live: Iterable[Attempt], spec: JobSpec, why: str) -> Standing:

@@ -10,34 +10,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Final
-
-import orjson
+from typing import Any
 
 from hub.api import names
-from hub.api.errors import AlreadyExistsError
-from hub.api.reasons import Reason
 from hub.api.resource import MANIFEST_WORKS
 from hub.client.interface import Object
 from hub.controllers.logs import logger
-from hub.controllers.seen import SeenWork, kept, read_work
+from hub.controllers.seen import SeenWork
+from hub.controllers.sending import Sending, take
 from hub.controllers.table import JobEntry, JobTable
 from hub.controllers.world import World
-from hub.controllers.writes import Create, Delete, MergePatch, Write, WriteKey, Writes
+from hub.controllers.writes import Delete, MergePatch, Write, WriteKey, Writes
 from hub.fleet.shape import Toleration
 from hub.jobs.attempt import Attempt
 from hub.jobs.memory import Memory
 from hub.jobs.pod_updates import PodUpdates, updated
 from hub.jobs.spec import JobSpec
 from hub.jobs.works import attempt_from_work, slice_to_work
-from hub.planner.plan import Admission, Refusal, Slice
+from hub.planner.plan import Admission, Slice
 
 Json = dict[str, Any]
 _log = logger(__name__)
-_PAUSE: Final = (1.0, 2.0, 5.0, 15.0, 60.0)
-"""Seconds before a job whose work was refused is placed again, by how often that happened."""
-_LOOK_AGAIN: Final = 1.0
-_NAME_TAKEN: Final = 10.0
 
 
 class Delivery:
@@ -84,44 +77,7 @@ class Delivery:
         )  # fmt: skip
 
     def _create(self, entry: JobEntry, work: Json, epoch: int, key_of_job: str) -> None:
-        cluster, name = work["metadata"]["namespace"], work["metadata"]["name"]
-        # Thousands may be on their way at once, and as objects each is as large as ten as text.
-        text = kept(work)
-
-        def desired() -> Write | None:
-            # Cancelled, deleted or placed elsewhere meanwhile.
-            wanted = epoch in entry.assumed and entry.seen is not None
-            if not wanted:
-                entry.assumed.pop(epoch, None)
-            return Create(orjson.loads(text)) if wanted else None
-
-        def done(answer: Object | None) -> None:
-            entry.pauses = 0
-            entry.trouble = None
-            self._seen(answer)
-
-        def failed(_key: WriteKey, error: Exception) -> None:
-            if isinstance(error, AlreadyExistsError) and self._clock() < give_up:
-                # Our own, from an answer that got lost: the watch brings it. If not, somebody else has the name.
-                retry()
-                return
-            entry.assumed.pop(epoch, None)
-            pause = _PAUSE[min(entry.pauses, len(_PAUSE) - 1)]
-            entry.pauses += 1
-            entry.pause_until = self._clock() + pause
-            entry.trouble = Refusal(key_of_job, Reason.WORK_REFUSED, (("cluster", cluster), ("detail", str(error))))
-            _log.warning(
-                "the hub's API refuses a work; the job is placed again later",
-                job=str(entry.ref), cluster=cluster, epoch=epoch, why=str(error), pause=f"{pause:g}s",
-            )  # fmt: skip
-            self._table.mark(entry.uid)
-
-        def retry() -> None:
-            self._writes.submit(key, desired, delay=_LOOK_AGAIN, on_done=done, on_error=failed)
-
-        key = WriteKey(MANIFEST_WORKS, cluster, name)
-        give_up = self._clock() + _NAME_TAKEN
-        self._writes.submit(key, desired, on_done=done, on_error=failed)
+        Sending(self._table, self._writes, self._clock, entry, epoch, work, key_of_job).submit()
 
     # And back.
 
@@ -201,15 +157,7 @@ class Delivery:
         return current if current is not None and current.uid == work.uid else None
 
     def _seen(self, answer: Object | None) -> None:
-        if answer is None:
-            return
-        metadata = answer["metadata"]
-        if metadata.get("deletionTimestamp") and not metadata.get("finalizers"):
-            self._table.work_gone(metadata["namespace"], metadata["name"], metadata["uid"])
-            return
-        work = read_work(answer)
-        if work is not None:
-            self._table.work_seen(work)
+        take(self._table, answer)
 
 
 def flavored(template: Mapping[str, Any], labels: Mapping[str, str], tolerations: tuple[Toleration, ...]) -> Json:

@@ -2,8 +2,8 @@
 
 Everything happens in the hub's loop, on news: an object, a cluster, a mask, a scorer's own configuration, an answer.
 Of a scorer whose object or configuration cannot be read any more the last that could is asked. Asking is
-hub/controllers/scorer_runner.py, who is asked about is scorer_roster.py, what follows from answers is
-scorer_feeding.py; scorers that agents ask are scorer_orders.py and scorer_reports.py.
+hub/controllers/scorer_runner.py, what is asked about whom is scorer_planning.py and scorer_roster.py, what follows from
+answers is scorer_feeding.py; scorers that agents ask are scorer_orders.py and scorer_reports.py.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from hub.controllers.scorer_delivery import ScorerDelivery
 from hub.controllers.scorer_feeding import TOGETHER, ScorerFeeding
 from hub.controllers.scorer_metrics import ScorerMetrics
 from hub.controllers.scorer_orders import ScorerOrders
+from hub.controllers.scorer_planning import ScorerPlanning
 from hub.controllers.scorer_publishing import ScorerPublishing
 from hub.controllers.scorer_reports import ScorerReports
 from hub.controllers.scorer_roster import ScorerRoster, key_of
@@ -34,11 +35,9 @@ from hub.controllers.scorer_state import Key, ScorerState
 from hub.controllers.scorer_telling import ScorerTelling
 from hub.controllers.world import World
 from hub.controllers.writes import Writes
-from hub.fleet.changes import ScoresGone
-from hub.placement.scorer_targets import DynamicScore, column_name
+from hub.placement.scorer_targets import column_name
 from hub.scoring.dynamic.document import ScorerDocument
-from hub.scoring.dynamic.plan import ScorerPlan, make_plan
-from hub.scoring.dynamic.policy import ADD_ON
+from hub.scoring.dynamic.plan import ScorerPlan
 from hub.scoring.dynamic.spec import parse_scorer
 from hub.scoring.interface import WeightedScorer
 
@@ -61,7 +60,7 @@ class DynamicScoring:
         sync_every: float = 30.0,
         at_once: int = 8,
     ) -> None:
-        self._api, self._world, self._metrics = api, world, metrics
+        self._api, self._metrics = api, metrics
         self._access, self._now, self._on_change = access, now, on_change
         self._sync_every, self._at_once = sync_every, at_once
         self.states: dict[Key, ScorerState] = {}
@@ -70,15 +69,13 @@ class DynamicScoring:
         self._feeding = ScorerFeeding(self.states, world, self.publishing, self._telling, now, on_change)
         self.roster = ScorerRoster(self.states, world, self._telling, self._retarget_soon)
         self.pushed = PushedMetrics(self.roster.pushed_metrics, now)
+        self._planning = ScorerPlanning(self.states, self.roster, world)
         self._orders = ScorerOrders(self.roster, writes)
         self._reports = ScorerReports(self.states, self.roster, self.answered, now)
         self._delivery = ScorerDelivery(api, self.states, self.roster, writes)
         metrics.watch(self.states, now)
         self._runners: dict[Key, ScorerRunner] = {}
         self._http: ScorerHttp | None = None
-        self._scorers: dict[str, WeightedScorer] = {}
-        # Whose column each is, by score.
-        self._columns: dict[str, Key] = {}
         self._stopping: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
@@ -124,7 +121,7 @@ class DynamicScoring:
 
     def scorers(self) -> tuple[WeightedScorer, ...]:
         """What orders clusters, by name."""
-        return tuple(self._scorers[name] for name in sorted(self._scorers))
+        return tuple(entry for _, entry in sorted(self._planning.scorers.items()))
 
     def ages(self) -> dict[str, float]:
         """Seconds since each last gave a score."""
@@ -263,68 +260,19 @@ class DynamicScoring:
             self._feeding.later("retarget", TOGETHER, self._retarget)
 
     def _retarget(self) -> None:
-        """Every scorer's plan and clusters as they follow from what is known now. What stays equal is left alone."""
-        columns: dict[str, Key] = {}
-        scorers: dict[str, WeightedScorer] = {}
-        moved: set[Key] = set()
-        for key in sorted(self.states, key=self._age):
-            state = self.states[key]
-            before = (state.plan, state.concerned, state.problem)
-            state.policy, state.targets = self.roster.policy_of(key)
-            self._replan(key, state, columns)
-            plan = state.plan if state.problem is None else None
-            if before[0] is not None and (plan is None or plan.score != before[0].score):
-                state.values.keep(())
-            state.concerned = self.roster.concerned(key, state) if plan is not None else ()
-            state.values.keep(state.concerned)
-            for cluster in state.troubles.keys() - set(state.concerned):
-                del state.troubles[cluster]
-            same = before == (state.plan, state.concerned, state.problem)
-            if not same:
-                self._feeding.changed(key)
-                moved.add(key)
-            if plan is not None and plan.publishes and plan.policy.scored_by != ADD_ON:
-                name = column_name(plan.score)
-                old = self._scorers.get(name)
-                entry = WeightedScorer(DynamicScore(plan, state.concerned), plan.policy.weight)
-                scorers[name] = old if same and old is not None and self._columns.get(plan.score) == key else entry
-            runner = self._runners.get(key)
-            if runner is not None:
-                runner.retarget(self.roster.assignment(state))
-        for score in self._columns.keys() - columns.keys():
-            self._world.note(ScoresGone(column_name(score)))
+        """Everybody is told what follows from what is known now. What stays equal is left alone."""
+        moved, news = self._planning.look()
+        for key in moved:
+            self._feeding.changed(key)
+        for key, runner in self._runners.items():
+            runner.retarget(self.roster.assignment(self.states[key]))
         self._delivery.wake()
         self._orders.wake()
         self._reports.again(moved)
         self.publishing.wake()
-        news = self._feeding.anything or scorers != self._scorers or self._columns != columns
-        self._columns, self._scorers = columns, scorers
-        if news:
+        if news or self._feeding.anything:
             self._feeding.feed()
             self._on_change()
-
-    def _replan(self, key: Key, state: ScorerState, columns: dict[str, Key]) -> None:
-        if state.spec is None:
-            return
-        state.problem = None
-        if state.spec.full and state.document is None:
-            # What the object says alone may be another score than the scorer gives.
-            state.plan = None
-            return
-        try:
-            plan = make_plan(state.spec, state.document, state.policy)
-            # What stays equal stays the same: others keep what they made of it.
-            state.plan = state.plan if plan == state.plan else plan
-        except InvalidObjectError as error:
-            state.problem = (Reason.SCORER_SPEC_INVALID, str(error))
-            return
-        owner = columns.setdefault(state.plan.score, key)
-        if owner != key:
-            detail = f"{self.states[owner].name} gives score {state.plan.score} already"
-            state.problem = (Reason.SCORE_NAME_TAKEN, detail)
-
-    def _age(self, key: Key) -> tuple[str, Key]:
-        return str(self.states[key].obj["metadata"].get("creationTimestamp") or ""), key
 
     def _tell(self, key: Key) -> None:
         state = self.states.get(key)

@@ -20,18 +20,18 @@ from hub.api.reasons import Reason
 from hub.api.resource import WORKLOADS
 from hub.api.timestamps import format_time, from_timestamp
 from hub.client.interface import Object
+from hub.controllers.foreign_holders import ForeignHolders
 from hub.controllers.foreign_limits import ForeignLimits
 from hub.controllers.foreign_status import Verdict, doubted, preemptions_in, status_after, time_over
 from hub.controllers.foreign_workload import Holding, Waiting, admission, read_workload
 from hub.controllers.logs import logger
 from hub.controllers.world import World
 from hub.controllers.writes import MergePatch, Write, WriteKey, Writes
-from hub.fleet.shape import TaskShape
 from hub.jobs.admission_checks import read_checks, stale
 from hub.jobs.limits import PodsReady
 from hub.planner.plan import Admission, HeldSlice, Preemption, Refusal
 from hub.queueing.demand import Demand
-from hub.queueing.ledger import change
+from hub.queueing.ledger import Usage
 from hub.queueing.objects import FlavorResource
 from hub.queueing.quotas import Quotas
 
@@ -78,11 +78,9 @@ class Foreign:
         # By uid; and which it is, by key.
         self.demands: dict[str, Demand] = {}
         self._waiting: dict[str, str] = {}
-        self.usage: dict[str, dict[FlavorResource, int]] = {}
+        self._holders = ForeignHolders()
         self._world, self._writes, self._now, self._on_change = world, writes, now, on_change
         self._entries: dict[str, _Entry] = {}
-        self._slices: dict[str, HeldSlice] = {}
-        self._listed: tuple[HeldSlice, ...] | None = ()
         self._quotas: Quotas | None = None
         # Of who waits for what, and who holds what.
         self._changes = 0
@@ -91,9 +89,11 @@ class Foreign:
 
     @property
     def slices(self) -> tuple[HeldSlice, ...]:
-        if self._listed is None:
-            self._listed = tuple(self._slices.values())
-        return self._listed
+        return self._holders.slices
+
+    @property
+    def usage(self) -> Usage:
+        return self._holders.usage
 
     def unready(self) -> Iterable[str]:
         """Keys of those that are admitted and whose pods are not all up."""
@@ -140,7 +140,7 @@ class Foreign:
             if entry.timer is not None:
                 entry.timer.cancel()
             self._unready.pop(uid, None)
-            self._hold(uid, None, None)
+            self._changes += self._holders.hold(uid, None, 0)
             self._wait(uid, None)
             self._on_change()
 
@@ -170,7 +170,7 @@ class Foreign:
         if entry.problem and not condition_is((obj.get("status") or {}).get("conditions"), "Finished"):
             self._refuse(entry, Refusal(_key(obj), Reason.INVALID_SPEC, (("detail", entry.problem),)))
         held = entry.read if isinstance(entry.read, Holding) else None
-        self._hold(uid, held, entry)
+        self._changes += self._holders.hold(uid, held, preemptions_in(obj.get("status") or {}))
         self._doubt(entry, held.doubts if held is not None else ())
         if held is not None and not held.leaving and self._limits.unready(obj):
             self._unready[uid] = _key(obj)
@@ -254,22 +254,6 @@ class Foreign:
             on_done=self._answered,
             on_error=lambda _key, error: self._refused(entry, error),
         )
-
-    def _hold(self, uid: str, held: Holding | None, entry: _Entry | None) -> None:
-        before = self._slices.get(uid)
-        now = None
-        if held is not None and entry is not None:
-            now = _slice(uid, held, preemptions_in(self._effective(entry).get("status") or {}))
-        if before == now:
-            return
-        self._changes += 1
-        if before is not None:
-            change(self.usage, before.queue, before.amounts, -1)
-            del self._slices[uid]
-        if now is not None:
-            change(self.usage, now.queue, now.amounts, 1)
-            self._slices[uid] = now
-        self._listed = None
 
     # What is decided.
 
@@ -378,32 +362,6 @@ class Foreign:
         at = format_time(from_timestamp(self._now()))
         after = status_after(obj.get("status") or {}, entry.verdict, waits, at, obj["metadata"].get("generation"))
         return doubted(after, entry.doubts, at)
-
-
-def _slice(uid: str, held: Holding, preempted: int) -> HeldSlice:
-    demand = held.waiting.demand
-    return HeldSlice(
-        key=held.key,
-        uid=uid,
-        # No ManifestWork's name has a slash, so this is nobody's.
-        work=f"workload/{uid}",
-        epoch=1,
-        cluster="",
-        queue=held.queue,
-        priority=demand.priority if demand is not None else 0,
-        created=demand.created if demand is not None else 0.0,
-        admitted=held.since,
-        started=held.since,
-        shape=demand.shape if demand is not None else TaskShape(),
-        slots=max(1, held.slots),
-        amounts=held.amounts,
-        expected=demand.expected if demand is not None else None,
-        preempted=preempted,
-        gang=True,
-        leaving=held.leaving,
-        place=False,
-        local=demand.queue if demand is not None else "",
-    )
 
 
 def _admitted(obj: Mapping[str, Any]) -> bool:

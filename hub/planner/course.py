@@ -59,6 +59,9 @@ class Course:
         for held in snapshot.held:
             self._ends_at(held)
         heapq.heapify(self._ends)
+        for held in snapshot.held:
+            if not held.leaving and held.kept is not None:
+                self._resize(held.work, held.kept)
 
     def decide(self) -> tuple[Plan, bool]:
         """One decision, carried out; and whether another would decide more at this very moment."""
@@ -67,8 +70,15 @@ class Course:
         for admission in plan.admissions:
             self._start(admission)
         for preemption in plan.preemptions:
-            self._send_away(preemption)
+            if preemption.kept:
+                self._resize(preemption.work, preemption.kept)
+            else:
+                self._send_away(preemption)
+        for growth in plan.growths:
+            self._resize(growth.work, growth.slots)
         again = plan.wake_at is not None and plan.wake_at <= now
+        # What an elastic job gave back is there for whom it did.
+        again = again or any(preemption.kept for preemption in plan.preemptions)
         self._wake_at = math.inf if plan.wake_at is None or again else plan.wake_at
         return plan, again
 
@@ -183,6 +193,25 @@ class Course:
         held = tuple(replace(one, leaving=True) if one is victim else one for one in snapshot.held)
         self.snapshot = replace(snapshot, held=held)
 
+    def _resize(self, work: str, slots: int) -> None:
+        """A slice of an elastic job gives slots back, at once, or has more."""
+        snapshot = self.snapshot
+        held = next((one for one in snapshot.held if one.work == work), None)
+        if held is None or not held.slots:
+            return
+        amounts = tuple((key, value // held.slots * slots) for key, value in held.amounts)
+        self._use(held.queue, held.amounts, -1)
+        self._use(held.queue, amounts, 1)
+        now = replace(held, slots=slots, amounts=amounts, kept=None, spare=max(0, held.spare + held.slots - slots))
+        # In place: what orders them is none of what has changed.
+        self._ends = [replace(end, amounts=amounts) if end.work == work else end for end in self._ends]
+        fleet = snapshot.fleet
+        there = fleet.held(held.cluster).get(work) if held.cluster in fleet else None
+        if there is not None:
+            fleet = fleet.apply([Charge(work, held.cluster, there.shape, slots)])
+        held_now = tuple(now if one is held else one for one in snapshot.held)
+        self.snapshot = replace(snapshot, fleet=fleet, usage=self._usage, held=held_now)
+
     def _use(self, queue: str, amounts: tuple[tuple[FlavorResource, int], ...], sign: int) -> None:
         used = self._usage.setdefault(queue, {})
         for resource, amount in amounts:
@@ -228,6 +257,7 @@ def waiting_again(held: HeldSlice, beside: Demand | None = None) -> Demand:
         expected=held.expected,
         place=held.place,
         minimum=None,
+        bounds=held.bounds,
     )
     return demand if held.rule is None else replace(demand, rule=held.rule)
 
@@ -259,4 +289,7 @@ def _held(
         gang=demand.gang,
         rule=demand.rule,
         place=demand.place,
+        bounds=demand.bounds,
+        spare=len(part.tasks) - part.slots if demand.bounds is not None else 0,
+        domain=part.domain,
     )

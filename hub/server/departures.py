@@ -52,7 +52,8 @@ class Departures:
         kept = ("accumulatedPastExecutionTimeSeconds", "requeueState")
         at = format_time(from_timestamp(now))
         said = [{"type": kind, "status": "True", "lastTransitionTime": at} for kind in ("QuotaReserved", "Admitted")]
-        fresh = {name: status[name] for name in kept if name in status} | {"conditions": said}
+        fresh = {name: status[name] for name in kept if name in status}
+        fresh |= {"conditions": said, "admission": {"clusterQueue": queue}}
         self.holds({**obj, "status": fresh}, queue)
 
     def unready(self) -> list[str]:

@@ -63,7 +63,7 @@ def plan_document(objects: Objects, state: State, cycles: int | Literal["settle"
         state.carry_out(decided)
         state.depart(leaving)
         state.now += 1.0
-        settled = not decided.admissions and not decided.preemptions and not leaving
+        settled = not (decided.admissions or decided.preemptions or decided.growths or leaving)
         if settled and cycles == "settle":
             break
     state.now -= 1.0
@@ -116,7 +116,9 @@ def _cycle(number: int, state: State, snapshot: Snapshot, decided: Plan, leaving
         for job in sorted(state.jobs.values(), key=by_name)
         if job.entry.hold is not None
     ]
+    resized = _resized(snapshot, decided)
     return {
+        **({"resized": resized} if resized else {}),
         "cycle": number,
         "admitted": [_admitted(state, snapshot, demands[entry.key], entry) for entry in decided.admissions],
         "preempted": [
@@ -129,10 +131,28 @@ def _cycle(number: int, state: State, snapshot: Snapshot, decided: Plan, leaving
                 "message": entry.message,
             }
             for entry in decided.preemptions
+            if not entry.shrinks
         ],
         "evicted": [one.document() for one in leaving],
         "pending": pending,
     }
+
+
+def _resized(snapshot: Snapshot, decided: Plan) -> list[Json]:
+    """Slices of elastic jobs that were made smaller (0: they go) or larger."""
+    before = {held.work: held.slots for held in snapshot.held}
+    less = (
+        (e.key, e.queue, e.cluster, e.work, e.kept, e.preemptor, e.message) for e in decided.preemptions if e.shrinks
+    )
+    why = Reason.ELASTIC_GROW.message()
+    more = ((e.key, e.queue, e.cluster, e.work, e.slots, "", why) for e in decided.growths)
+    return [
+        {
+            "workload": key, "clusterQueue": queue, "cluster": cluster, "from": before[work], "to": slots,
+            "for": preemptor, "message": message,
+        }
+        for key, queue, cluster, work, slots, preemptor, message in (*less, *more)
+    ]  # fmt: skip
 
 
 def backing_off(key: str, seconds: float) -> Refusal:

@@ -38,7 +38,18 @@ def preempted(job: Job, preemption: Preemption) -> None:
     entry = job.entry
     attempt = next((known for known in entry.attempts() if known.epoch == preemption.epoch), None)
     if attempt is not None:
-        ended(job, attempt, Reason.PREEMPTED.code, preemption.message, attempt.finished_at)
+        cause = Reason.ELASTIC_SHRINK if preemption.shrinks else Reason.PREEMPTED
+        ended(job, attempt, cause.code, preemption.message, attempt.finished_at)
+
+
+def resized(job: Job, epoch: int, slots: int) -> None:
+    """As if its site had stopped at once what runs on slots that it gives back."""
+    entry = job.entry
+    if epoch in entry.assumed:
+        entry.assumed[epoch] = replace(entry.assumed[epoch], slots=slots)
+    for key, work in entry.works.items():
+        if work.epoch == epoch and work.attempt is not None:
+            entry.works[key] = replace(work, attempt=replace(work.attempt, slots=slots, occupied=0))
 
 
 def ended(job: Job, attempt: Attempt, reason: str, message: str, at: float | None) -> None:

@@ -16,6 +16,7 @@ from hub.api.conditions import find_condition
 from hub.api.errors import InvalidObjectError
 from hub.api.reasons import Reason
 from hub.api.timestamps import format_time, from_timestamp
+from hub.controllers.checking import Answers
 from hub.controllers.foreign_workload import Holding, Waiting, mirrored, read_workload
 from hub.controllers.holdings import Holdings, holder_of
 from hub.controllers.limits import Limits
@@ -41,7 +42,7 @@ from hub.queueing.objects import FlavorResource
 from hub.scoring.interface import WeightedScorer
 from hub.scoring.state import ScoreState
 from hub.server.departures import Departure, Departures
-from hub.server.planned_job import Job, ended, preempted, told, unready
+from hub.server.planned_job import Job, ended, preempted, resized, told, unready
 from hub.server.reading import Json, Objects
 from hub.server.reserved import Reserved
 from hub.server.rules import Rules
@@ -83,6 +84,7 @@ class State:
         # Workloads that may not be admitted before that moment (epoch seconds).
         self.resting: dict[str, tuple[float, Waiting]] = {}
         self._due: frozenset[str] = frozenset()
+        self.answers = Answers(self.world, lambda: self.now)
         self.placing = live or bool(objects.of(resource.MANAGED_CLUSTERS))
         self._holdings = Holdings(self.world)
         self._reserved = Reserved()
@@ -208,8 +210,12 @@ class State:
         refusals = {refusal.key: refusal for refusal in decided.refusals}
         for preemption in decided.preemptions:
             job = self.jobs.get(preemption.uid)
-            if job is not None:
+            if job is not None and preemption.kept:
+                resized(job, preemption.epoch, preemption.kept)
+            elif job is not None:
                 preempted(job, preemption)
+        for growth in decided.growths:
+            resized(self.jobs[growth.uid], growth.epoch, growth.slots)
         for work, waiting in self._reserved.leave(decided.preemptions):
             self.world.charge([Release(work)])
             self.workloads[waiting.key] = waiting
@@ -294,12 +300,12 @@ class State:
             return
         lost = self.world.lost if self.placing else frozenset[str]()
         state = fold(spec, job.entry.attempts(), lost=lost, now=self.now, memory=job.seen.memory, refusal=job.refusal)
-        standing = self.limits.standing(job.entry, spec, state)
+        standing = self.limits.standing(job.entry, spec, state) | self.answers.standing(job.entry, spec, state)
         job.entry.hold = standing.hold
         job.evictions = tuple(told for told in standing.evict if told[0].eviction is None)
-        if standing.hold is not None:
+        if (waits := standing.hold or job.entry.awaits) is not None:
             memory = job.seen.memory
-            state = fold(spec, job.entry.attempts(), lost=lost, now=self.now, memory=memory, refusal=standing.hold)
+            state = fold(spec, job.entry.attempts(), lost=lost, now=self.now, memory=memory, refusal=waits)
         job.entry.state = state
         rule, priority = self.world.rule_of(spec), self.world.priority_of(spec)
         holder = holder_of(

@@ -61,7 +61,8 @@ def standing_facts(state: State, key: str) -> list[Section] | None:
     facts: list[tuple[str, Cell]] = [("Job", key), ("Phase", now.phase), ("Why", now.message)]
     if now.live:
         where = ", ".join(sorted({attempt.cluster for attempt in now.live}))
-        facts.append(("Runs on", f"{where}: `quarterdeck explain {job.seen.ref.name}` says why there"))
+        place = "Reserved on" if now.reserved else "Runs on"
+        facts.append((place, f"{where}: `quarterdeck explain {job.seen.ref.name}` says why there"))
         facts += _few_slots(state, job, now)
     return [Section("", facts=tuple(facts))]
 

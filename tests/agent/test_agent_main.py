@@ -24,12 +24,14 @@ from agent.waiting import came
 from hub.api.errors import DataDirectoryBusyError, QuarterdeckError, UsageError
 from hub.api.resource import (
     CLUSTER_CAPACITIES,
+    CLUSTER_SCORINGS,
     JOBS,
     MANAGED_CLUSTERS,
     MANIFEST_WORKS,
     NAMESPACES,
     TASK_LOG_REQUESTS,
 )
+from hub.asking.question import Question, to_wire
 
 GIVEN = ["--cluster", CLUSTER, "--data", "d", "--hub-kubeconfig", "k"]
 AVAILABLE = "ManagedClusterConditionAvailable"
@@ -125,6 +127,25 @@ async def test_from_joining_to_a_result_with_its_logs(start: Callable[..., Runni
     ):
         assert line in text.splitlines()
     assert "quarterdeck_agent_lease_age_seconds 0." in text
+
+
+async def test_what_it_asks_scorers_is_told_to_the_hub_and_in_its_metrics(start: Callable[..., Running]) -> None:
+    """An agent as it is assembled; nobody is at the scorer's address."""
+    agent = start(FakeApi())
+    await agent.joined()
+    question = Question("cool", "http://127.0.0.1:9/scoring", timeout=1.0)
+    scorer = {"scorer": "default/cool", "digest": question.digest, **to_wire(question), "intervalSeconds": 1}
+    body = {"metadata": {"name": CLUSTER, "namespace": CLUSTER}, "spec": {"scorers": [scorer]}}
+    await agent.hub.create(CLUSTER_SCORINGS, body, CLUSTER)
+
+    def told() -> list[Any]:
+        status = (agent.hub.peek(CLUSTER_SCORINGS, CLUSTER, CLUSTER) or {}).get("status") or {}
+        return [entry.get("reason") for entry in status.get("scorers", ())]
+
+    await until(lambda: told() == ["ScorerUnreachable"])
+    text = agent.agent._metrics()
+    assert 'quarterdeck_agent_scorer_requests_total{reason="ScorerUnreachable",scorer="default/cool"} ' in text
+    assert 'quarterdeck_agent_hub_writes_total{resource="clusterscorings/status"} 1' in text
 
 
 async def test_a_hub_that_is_away_at_the_start(start: Callable[..., Running]) -> None:

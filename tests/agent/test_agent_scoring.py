@@ -15,6 +15,7 @@ from agent_clock import run_jumping
 from agent_fakes import FakeApi
 
 from agent.link import HubLink
+from agent.main import main
 from agent.scoring.orders import KeptOrders, Order, read_orders
 from agent.scoring.pacing import Pacing, offset
 from agent.scoring.report import MOST_RESULTS, ScoreReport
@@ -416,3 +417,15 @@ def test_orders_survive_a_torn_file(tmp_path: Path) -> None:
 def gaps(begun: list[tuple[str, float]], name: str) -> list[float]:
     times = [at for scorer, at in begun if scorer == name]
     return [later - sooner for sooner, later in pairwise(times)]
+
+
+def test_i_a_mistake_in_the_agents_own_limits_ends_it_before_it_does_anything(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sources = tmp_path / "sources.yaml"
+    sources.write_text("programs: {power: [power]}")
+    arguments = ["--cluster", "ash", "--data", str(tmp_path / "data"), "--hub-kubeconfig", str(tmp_path / "absent")]
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, "--sources", str(sources)])
+    assert ended.value.code == 2
+    assert "programs.power must be a list of words, the first an absolute path" in capsys.readouterr().err

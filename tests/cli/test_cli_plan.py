@@ -154,7 +154,8 @@ def test_configuration(fleet_file: Path, tmp_path: Path, capsys: pytest.CaptureF
 
     kueues = tmp_path / "kueue.yaml"
     kueues.write_text(
-        "apiVersion: config.kueue.x-k8s.io/v1beta2\nkind: Configuration\nresources: {deviceClassMappings: [{name: x}]}\n"
+        "apiVersion: config.kueue.x-k8s.io/v1beta2\nkind: Configuration\n"
+        "resources: {deviceClassMappings: [{name: x}]}\n"
     )
     for arguments in (["--config", kueues], ["-f", kueues]):
         assert run("plan", "-f", fleet_file, *arguments) == 0
@@ -162,6 +163,18 @@ def test_configuration(fleet_file: Path, tmp_path: Path, capsys: pytest.CaptureF
             "config.kueue.x-k8s.io Configuration: resources.deviceClassMappings has no effect"
             in capsys.readouterr().err
         )
+
+    kueues.write_text(
+        "apiVersion: config.kueue.x-k8s.io/v1beta2\nkind: Configuration\nmanageJobsWithoutQueueName: true\n"
+        "metrics: {bindAddress: ':8443'}\n"
+    )
+    assert run("plan", "-f", fleet_file, "--config", kueues) == 0
+    error = capsys.readouterr().err
+    assert "manageJobsWithoutQueueName: a Job without a queue name is left alone" in error
+    assert "metrics" not in error
+    kueues.write_text("apiVersion: config.kueue.x-k8s.io/v1beta2\nkind: Configuration\nfairSharin: {}\n")
+    assert run("plan", "-f", fleet_file, "--config", kueues) == 2
+    assert "fairSharin: Kueue's Configuration has no such field" in capsys.readouterr().err
 
     for text, said in (
         ("queue: {mode: queue}", "found 'queue'; allowed: fleet, kueue"),

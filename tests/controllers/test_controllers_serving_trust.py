@@ -141,6 +141,25 @@ async def test_what_is_not_installed_is_not_told_and_a_missing_secret_is_named()
         await trust(Api(secret=False)).step()
 
 
+async def test_what_is_installed_later_is_told_and_kinds_that_the_hub_converts() -> None:
+    api = Api()
+    keeper = trust(api)
+    await keeper.step()
+    api.put("MutatingWebhookConfiguration", CONFIGURATION, {"webhooks": [{"name": "n", "clientConfig": {}}]})
+    service = {"name": "quarterdeck-hub", "namespace": "quarterdeck-system"}
+    ours = {"conversion": {"strategy": "Webhook", "webhook": {"clientConfig": {"service": service}}}}
+    theirs = {"conversion": {"strategy": "Webhook", "webhook": {"clientConfig": {"service": {"name": "kueue"}}}}}
+    api.put("CustomResourceDefinition", "workloads.kueue.x-k8s.io", {"spec": ours})
+    api.put("CustomResourceDefinition", "localqueues.kueue.x-k8s.io", {"spec": theirs})
+    api.put("CustomResourceDefinition", "clusterqueues.kueue.x-k8s.io", {"spec": {"conversion": {"strategy": "None"}}})
+    api.writes.clear()
+    await keeper.step()
+    assert api.bundle("MutatingWebhookConfiguration")
+    converted = api.objects["CustomResourceDefinition", "workloads.kueue.x-k8s.io"]["spec"]["conversion"]
+    assert converted["webhook"]["clientConfig"]["caBundle"] == api.bundle("MutatingWebhookConfiguration")
+    assert [name for kind, name in api.writes if kind == "CustomResourceDefinition"] == ["workloads.kueue.x-k8s.io"]
+
+
 async def test_what_somebody_broke_is_made_anew() -> None:
     api = Api(*HOOKS)
     await trust(api).step()

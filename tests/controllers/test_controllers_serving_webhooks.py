@@ -130,6 +130,30 @@ async def test_reviews_are_answered_as_rules_decide(review: Reviewer) -> None:
     assert (await review("default", CLUSTER, "v1", "ManagedCluster", "managedclusters", shapeless))["allowed"]
 
 
+async def test_older_versions_of_kueues_kinds_are_converted(review: Reviewer) -> None:
+    kind = {"apiVersion": "kueue.x-k8s.io/v1beta1", "kind": "ClusterQueue"}
+    old = {**kind, "metadata": {"name": "q"}, "spec": {"cohort": "c"}}
+    client = ssl.create_default_context()
+    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+
+    async def converted(wanted: str, *objects: Json) -> Json:
+        body = {"request": {"uid": "u", "desiredAPIVersion": wanted, "objects": list(objects)}}
+        async with aiohttp.ClientSession() as http, http.post(f"{review.url}/convert", json=body, ssl=client) as answer:
+            assert answer.status == 200
+            found: Json = (await answer.json())["response"]
+            assert found["uid"] == "u"
+            return found
+
+    answer = await converted("kueue.x-k8s.io/v1beta2", old)
+    assert answer["result"] == {"status": "Success"}
+    (new,) = answer["convertedObjects"]
+    assert new["spec"] == {"cohortName": "c"}
+    assert (await converted("kueue.x-k8s.io/v1beta1", new))["convertedObjects"] == [old]
+    assert (await converted("batch/v1", old))["result"]["status"] == "Failure"
+    async with aiohttp.ClientSession() as http, http.post(f"{review.url}/convert", json={}, ssl=client) as refused:
+        assert refused.status == 400
+
+
 async def test_nonsense_is_told_to_the_api_server_and_ends_nothing(review: Reviewer) -> None:
     client = ssl.create_default_context()
     client.check_hostname, client.verify_mode = False, ssl.CERT_NONE

@@ -15,6 +15,7 @@ from hub.api.resource import APPLIED_MANIFEST_WORKS, NAMESPACES
 from hub.controllers.bootstrap import default_objects
 from hub.controllers.config import parse_config
 from hub.controllers.main import _parse as hub_options
+from hub.controllers.serving.conversion import CONVERTED
 from hub.controllers.serving.trust import SECRET, service_names
 
 Json = dict[str, Any]
@@ -204,3 +205,16 @@ def test_versions_that_would_lose_fields_are_not_served_without_conversion() -> 
     assert served["clusterqueues.kueue.x-k8s.io"] == ["v1beta2"]
     assert served["workloads.kueue.x-k8s.io"] == ["v1beta2"]
     assert served["resourceflavors.kueue.x-k8s.io"] == ["v1beta2", "v1beta1"]
+
+
+def test_kinds_that_the_hub_converts_are_served_in_both_versions_there() -> None:
+    objects = kustomized("kueue-v1beta1")
+    asked = {}
+    for (kind, _, name), obj in objects.items():
+        if kind == "CustomResourceDefinition" and obj["spec"].get("conversion", {}).get("strategy") == "Webhook":
+            assert [version["served"] for version in obj["spec"]["versions"]] == [True, True]
+            asked[name] = obj["spec"]["conversion"]["webhook"]["clientConfig"]["service"]
+    assert set(asked) == set(CONVERTED)
+    assert {f"{service['name']}.{service['namespace']}.svc" for service in asked.values()} <= set(service_names())
+    (rule,) = objects["ClusterRole", "", "quarterdeck-hub-conversion"]["rules"]
+    assert set(rule["resourceNames"]) == set(CONVERTED)

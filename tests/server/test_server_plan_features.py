@@ -127,21 +127,23 @@ def test_partial_admission_takes_as_many_as_there_are() -> None:
         pytest.param([checks("c"), runs(**said("Ready"))], None, "", None, id="check ready"),
         pytest.param(
             [checks("c"), runs(**said("Retry", requeueAfterSeconds=300))], "AdmissionCheck",
-            "At least one admission check is false", "PendingEvaluation", id="check says retry",
+            "gives its quota back, for admission checks ask to try again: c (no)", "PendingEvaluation",
+            id="check says retry",
         ),
         pytest.param(
             [checks("c"), runs(**said("Rejected"))], "DeactivatedDueToAdmissionCheck",
-            "The workload is deactivated: admission checks said no: c (no)", "Suspended", id="check rejected",
+            "The workload is deactivated: admission checks reject it: c (no)", "Suspended", id="check rejected",
         ),
         pytest.param([queue(), runs(maximumExecutionTimeSeconds=3600)], None, "", None, id="time is left"),
         pytest.param(
             [queue(), runs(maximumExecutionTimeSeconds=1800)], "DeactivatedDueToMaximumExecutionTimeExceeded",
-            "The workload is deactivated: it ran longer than its 1800 s", "Suspended", id="out of time",
+            "The workload is deactivated: it was admitted for longer than 30m", "Suspended", id="out of time",
         ),
         pytest.param(
             [queue(), runs(maximumExecutionTimeSeconds=3600, accumulatedPastExecutionTimeSeconds=1800)],
             "DeactivatedDueToMaximumExecutionTimeExceeded",
-            "The workload is deactivated: it ran longer than its 3600 s", "Suspended", id="out of time, all in all",
+            "The workload is deactivated: it was admitted for longer than 1h", "Suspended",
+            id="out of time, all in all",
         ),
     ],
 )  # fmt: skip

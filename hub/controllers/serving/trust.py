@@ -1,8 +1,8 @@
 """Keeps what the hub serves known to the API server: a Secret with the certificates, and its authority where it counts.
 
 The hub that leads makes certificates (serving/certificates.py) and tells the API server by which authority to know
-them: in webhook configurations and APIServices. Every hub serves with what the Secret holds. Where a configuration is
-not installed, or the API has no such kinds, there is nobody to tell.
+them: in webhook configurations, APIServices, and kinds that it converts. Every hub serves with what the Secret holds.
+What is not installed, or not of a kind that the API has, is not told; it is looked for again every minute.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from typing import Any, Final
 
 from hub.api import names
 from hub.api.errors import ConflictError, NotFoundError, QuarterdeckError
-from hub.api.resource import SECRETS, Resource
+from hub.api.resource import CUSTOM_RESOURCE_DEFINITIONS, SECRETS, Resource
 from hub.client.interface import KubeApi
 from hub.controllers.logs import logger
 from hub.controllers.serving.certificates import Material, from_data, renewed, to_data
+from hub.controllers.serving.conversion import CONVERTED
 
 Json = dict[str, Any]
 _log = logger(__name__)
@@ -36,6 +37,7 @@ _WEBHOOKS: Final = (
 )
 _API_SERVICES: Final = Resource("apiregistration.k8s.io", "v1", "APIService", "apiservices", False)
 _SERVED_APIS: Final = ("v1beta1.visibility.kueue.x-k8s.io", "v1beta2.visibility.kueue.x-k8s.io")
+_SERVICE: Final = "quarterdeck-hub"
 _EVERY: Final = 60.0
 _SOON: Final = 2.0
 
@@ -61,7 +63,8 @@ class Trust:
         self._names = tuple(server_names) or service_names()
         self._contexts = tuple(contexts)
         self._served: Material | None = None
-        self._told = b""
+        # Whether all was told once since this hub leads.
+        self._told = False
 
     async def run(self) -> None:
         complained = ""
@@ -76,7 +79,7 @@ class Trust:
                 if str(error) != complained:
                     _log.warning("certificates cannot be looked after; again soon", why=str(error))
                 complained = str(error)
-            waits = not self.ready.is_set() or complained or (self._leads() and self._told == b"")
+            waits = not self.ready.is_set() or complained or (self._leads() and not self._told)
             await asyncio.sleep(_SOON if waits else _EVERY)
 
     async def step(self) -> None:
@@ -94,11 +97,10 @@ class Trust:
             if wanted is not material and wanted != material:
                 await self._keep(secret, wanted)
             self._serve(wanted)
-            if self._told != wanted.bundle:
-                await self._tell(wanted.bundle)
-                self._told = wanted.bundle
+            await self._tell(wanted.bundle)
+            self._told = True
         else:
-            self._told = b""
+            self._told = False
             if material is not None:
                 self._serve(material)
 
@@ -128,8 +130,16 @@ class Trust:
             if found is None or all((hook.get("clientConfig") or {}).get("caBundle") == encoded for hook in hooks):
                 continue
             # By server-side apply: who applies the manifests again, without an authority in them, does not undo it.
-            said = [{"name": hook["name"], "clientConfig": {"caBundle": encoded}} for hook in hooks]
-            await self._apply(resource, CONFIGURATION, {"webhooks": said})
+            each = [{"name": hook["name"], "clientConfig": {"caBundle": encoded}} for hook in hooks]
+            await self._apply(resource, CONFIGURATION, {"webhooks": each})
+        for name in CONVERTED:
+            found = await self._find(CUSTOM_RESOURCE_DEFINITIONS, name)
+            asked = (((found or {}).get("spec") or {}).get("conversion") or {}).get("webhook") or {}
+            client = asked.get("clientConfig") or {}
+            if (client.get("service") or {}).get("name") == _SERVICE and client.get("caBundle") != encoded:
+                hook = {"clientConfig": {"caBundle": encoded}, "conversionReviewVersions": ["v1"]}
+                said = {"spec": {"conversion": {"strategy": "Webhook", "webhook": hook}}}
+                await self._apply(CUSTOM_RESOURCE_DEFINITIONS, name, said)
         for name in _SERVED_APIS:
             found = await self._find(_API_SERVICES, name)
             if found is not None and (found.get("spec") or {}).get("caBundle") != encoded:

@@ -26,6 +26,7 @@ from hub.api.timestamps import format_time
 from hub.client.session import Session
 from hub.controllers.lifecycle import kopf_session
 from hub.controllers.logs import logger
+from hub.controllers.serving import conversion
 from hub.controllers.serving.secure_server import SecureServer, host_and_port
 
 Json = dict[str, Any]
@@ -108,7 +109,14 @@ class Webhooks:
                 return web.Response(status=400, text=f"no review that can be answered: {error}")
             return web.json_response(answer)
 
-        async with SecureServer(self._address, "--webhook-listen", self._context, [web.post("/{id}", page)]) as server:
+        async def converted(request: web.Request) -> web.Response:
+            try:
+                return web.json_response(conversion.answer(await request.json()))
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                return web.Response(status=400, text=f"no ConversionReview: {error!r}")
+
+        routes = [web.post("/convert", converted), web.post("/{id}", page)]
+        async with SecureServer(self._address, "--webhook-listen", self._context, routes) as server:
             self.port = server.port
             _log.info("webhooks are served", port=server.port)
             yield {}
