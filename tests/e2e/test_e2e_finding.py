@@ -11,7 +11,7 @@ import pytest
 
 from e2e import building, versions
 from e2e.finding import NAMES, cached, find, fits, ldflags, version_of
-from e2e.pin import KUBERNETES_TOOLS, go_mod, module_of
+from e2e.pin import KUBERNETES_TOOLS, MODULES, go_mod, module_of
 
 
 def program(folder: Path, name: str, says: str) -> Path:
@@ -101,7 +101,7 @@ def test_the_committed_modules_are_those_of_the_matrix(version: str) -> None:
 
 
 def test_every_folder_of_modules_is_one_of_the_matrix() -> None:
-    folders = {path.parent for path in Path("e2e/binaries").glob("*/go.mod")}
+    folders = {path.parent for path in MODULES.glob("v*/go.mod")}
     assert {folder.name for folder in folders} == {module_of(version).name for version in versions.KUBERNETES}
 
 
