@@ -55,7 +55,10 @@ def test_the_page_installs_the_hub_and_removes_it_without_a_trace(inst: Installa
             def left(cluster: Cluster = cluster) -> set[str]:
                 return everything(inst, cluster) ^ before[cluster.name]
 
-            until(lambda left=left: not left(), f"{cluster.name} is as it was; differs: {sorted(left())[:20]}", 60)
+            def clean(cluster: Cluster = cluster) -> bool:
+                return not left(cluster)
+
+            until(clean, f"{cluster.name} is as it was; differs: {sorted(left())[:20]}", 60)
     except BaseException:
         print(inst.logs())
         raise
