@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import orjson
+
 from hub.apiserver.builtin_rules import Object, Reviewed
 from hub.apiserver.invalid import FieldError, forbidden, not_supported, required, wrong
 from hub.apiserver.status import bad_request
@@ -32,8 +34,6 @@ def role(obj: Object, old: Object | None) -> Reviewed:
     errors: list[FieldError] = []
     for index, rule in enumerate(obj.get("rules") or ()):
         where = f"rules[{index}]"
-        if not rule.get("verbs"):
-            errors.append(required(f"{where}.verbs", "verbs must contain at least one value"))
         if rule.get("nonResourceURLs"):
             if obj["metadata"].get("namespace"):
                 errors.append(
@@ -46,12 +46,18 @@ def role(obj: Object, old: Object | None) -> Reviewed:
             if any(rule.get(part) for part in ("apiGroups", "resources", "resourceNames")):
                 detail = "rules cannot apply to both regular resources and non-resource URLs"
                 errors.append(wrong(f"{where}.nonResourceURLs", rule["nonResourceURLs"], detail))
+            errors += _verbs(rule, where)
             continue
         if not rule.get("apiGroups"):
             errors.append(required(f"{where}.apiGroups", "resource rules must supply at least one api group"))
         if not rule.get("resources"):
             errors.append(required(f"{where}.resources", "resource rules must supply at least one resource"))
+        errors += _verbs(rule, where)
     return result, errors
+
+
+def _verbs(rule: Mapping[str, Any], where: str) -> list[FieldError]:
+    return [] if rule.get("verbs") else [required(f"{where}.verbs")]
 
 
 def binding(obj: Object, old: Object | None) -> Reviewed:
@@ -68,10 +74,11 @@ def binding(obj: Object, old: Object | None) -> Reviewed:
     if not reference.get("name"):
         errors.append(required("roleRef.name"))
     if old is not None and old.get("roleRef") != reference:
-        errors.append(wrong("roleRef", reference, "cannot change roleRef"))
+        shown = {"APIGroup": reference["apiGroup"], "Kind": reference["kind"], "Name": reference["name"]}
+        errors.append(FieldError("roleRef", f"Invalid value: {orjson.dumps(shown).decode()}: field is immutable"))
     subjects = []
     for index, subject in enumerate(obj.get("subjects") or ()):
-        errors += _subject(subject, f"subjects[{index}]")
+        errors += _subject(subject, f"subjects[{index}]", inside=inside)
         account = subject.get("kind") == "ServiceAccount"
         subjects.append(subject if account or subject.get("apiGroup") else {**subject, "apiGroup": _RBAC})
     if subjects:
@@ -79,11 +86,12 @@ def binding(obj: Object, old: Object | None) -> Reviewed:
     return result, errors
 
 
-def _subject(subject: Mapping[str, Any], where: str) -> list[FieldError]:
+def _subject(subject: Mapping[str, Any], where: str, *, inside: bool) -> list[FieldError]:
     errors = [] if subject.get("name") else [required(f"{where}.name")]
     kind = subject.get("kind")
     if kind == "ServiceAccount":
-        if not subject.get("namespace"):
+        # In a namespace it is that one's.
+        if not subject.get("namespace") and not inside:
             errors.append(required(f"{where}.namespace"))
         if subject.get("apiGroup"):
             errors.append(not_supported(f"{where}.apiGroup", subject["apiGroup"], [""]))
@@ -97,18 +105,22 @@ def _subject(subject: Mapping[str, Any], where: str) -> list[FieldError]:
 
 def certificate_request(obj: Object, old: Object | None) -> Reviewed:
     """The request cannot be changed; a decision cannot be taken back, nor a certificate."""
+    if old is not None:
+        result = {**obj, "spec": old["spec"]}
+        return result, _decisions(result, old)
     spec = dict(obj["spec"])
     result = {**obj, "spec": spec}
-    if old is not None:
-        errors = [forbidden("spec", "field is immutable")] if spec != old["spec"] else []
-        return result, [*errors, *_decisions(result, old)]
-    errors = []
+    errors: list[FieldError] = []
     if problem := request_problem(str(spec.get("request") or "")):
-        errors.append(wrong("spec.request", "", problem))
+        errors.append(wrong("spec.request", spec.get("request"), problem))
     signer = str(spec.get("signerName") or "")
     if "/" not in signer.strip("/"):
         errors.append(
-            wrong("spec.signerName", signer, "must be a fully qualified domain and path of the form domain/path")
+            wrong(
+                "spec.signerName",
+                signer,
+                "must be a fully qualified domain and path of the form 'example.com/signer-name'",
+            )
         )
     elif signer == "kubernetes.io/legacy-unknown":
         errors.append(wrong("spec.signerName", signer, "is not allowed in certificates.k8s.io/v1"))
@@ -120,7 +132,7 @@ def certificate_request(obj: Object, old: Object | None) -> Reviewed:
     if not spec.get("usages"):
         errors.append(required("spec.usages"))
     errors += [
-        not_supported(f"spec.usages[{index}]", usage, list(_USAGES))
+        not_supported(f"spec.usages[{index}]", usage, sorted(_USAGES))
         for index, usage in enumerate(spec.get("usages") or ())
         if usage not in _USAGES
     ]
@@ -152,15 +164,29 @@ def _decisions(obj: Object, old: Object) -> list[FieldError]:
     )
     for name in (*_DECISIONS, "Failed"):
         if name in before and name not in after:
-            errors.append(forbidden("status.conditions", f"updates may not remove a condition of type {name!r}"))
+            errors.append(forbidden("status.conditions", f'updates may not remove a condition of type "{name}"'))
         if name in after and name not in before and after[name].get("status") not in ("True", None):
             errors.append(wrong(f"status.conditions[{name}].status", after[name].get("status"), "must be True"))
     if all(name in after for name in _DECISIONS):
         errors.append(wrong("status.conditions", "", "Approved and Denied conditions are mutually exclusive"))
+    if (found := _certificate(obj)) and found != _certificate(old) and not _is_certificate(found):
+        detail = "must contain at least one CERTIFICATE PEM block"
+        return [*errors, wrong("status.certificate", "<certificate data>", detail)]
     had, has = ((part.get("status") or {}).get("certificate") for part in (old, obj))
     if had and had != has:
         errors.append(forbidden("status.certificate", "updates may not set certificate content once it is there"))
     return errors
+
+
+def _certificate(obj: Object) -> str:
+    return str((obj.get("status") or {}).get("certificate") or "")
+
+
+def _is_certificate(encoded: str) -> bool:
+    try:
+        return b"BEGIN CERTIFICATE-" in base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        return False
 
 
 def webhooks(obj: Object, old: Object | None) -> Reviewed:
@@ -182,6 +208,9 @@ def webhooks(obj: Object, old: Object | None) -> Reviewed:
             errors.append(required(f"{where}.clientConfig", "exactly one of url or service is required"))
         elif url and not _is_https(url):
             errors.append(wrong(f"{where}.clientConfig.url", url, "must be https://HOST[:PORT]/PATH"))
+        if not 1 <= hook.get("timeoutSeconds", 10) <= 30:
+            detail = "the timeout value must be between 1 and 30 seconds"
+            errors.append(wrong(f"{where}.timeoutSeconds", hook["timeoutSeconds"], detail))
         if hook.get("sideEffects") not in ("None", "NoneOnDryRun"):
             errors.append(not_supported(f"{where}.sideEffects", hook.get("sideEffects"), ["None", "NoneOnDryRun"]))
         if "v1" not in (hook.get("admissionReviewVersions") or ()):

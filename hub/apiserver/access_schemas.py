@@ -104,7 +104,7 @@ _HOOK: Final[dict[str, Any]] = {
     "namespaceSelector": say(LABEL_SELECTOR, "Only in these namespaces.", default={}),
     "objectSelector": say(LABEL_SELECTOR, "Only objects that have these labels, before or after.", default={}),
     "sideEffects": say(choice("None", "NoneOnDryRun", "Some", "Unknown"), "What else it changes."),
-    "timeoutSeconds": say(INT32, "How long it may take.", default=10, minimum=1, maximum=30),
+    "timeoutSeconds": say(INT32, "How long it may take.", default=10),
     "admissionReviewVersions": say(many(STRING), "What it understands; v1 is sent."),
     "matchConditions": merged(
         obj(need=("name", "expression"), name=STRING, expression=say(STRING, "A condition in CEL.")), "name"

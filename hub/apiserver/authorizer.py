@@ -75,6 +75,24 @@ class Authorizer:
         """Whether no role is needed for anything."""
         return self._always or MASTERS in user.groups
 
+    def why(self, user: User, verb: str, group: str, resource: str, namespace: str, name: str, path: str) -> str:
+        """Which binding allows what is allowed, as people read it; bindings everywhere first. Empty: none."""
+        subjects = [("User", user.name), *(("Group", found) for found in user.groups)]
+        held = [
+            (place, grant, subject) for subject in subjects for place, grant in self._grants.get(subject, {}).items()
+        ]
+        for (plural, key), (inside, role), subject in sorted(held, key=lambda entry: (entry[0], entry[2])):
+            if inside is not None and inside != namespace:
+                continue
+            for rule in self._roles.get(role, ()):
+                named = not rule.names or name in rule.names
+                if rule.matches(verb, group, resource) and named if resource else rule.matches_path(verb, path):
+                    binding = "ClusterRoleBinding" if plural == "clusterrolebindings" else "RoleBinding"
+                    of = f"{key[1]}/{key[0]}" if key[0] else key[1]
+                    kind = "Role" if role[0] else "ClusterRole"
+                    return f'{binding} "{of}" of {kind} "{role[1]}" to {_spelled(subject)}'
+        return ""
+
     def role(self, key: RoleKey) -> tuple[Rule, ...] | None:
         return self._roles.get(key)
 
@@ -132,6 +150,14 @@ class Authorizer:
         self._subjects[place] = subjects
         for subject in subjects:
             self._grants.setdefault(subject, {})[place] = (namespace, role)
+
+
+def _spelled(subject: Subject) -> str:
+    kind, name = subject
+    if kind == "User" and name.startswith("system:serviceaccount:"):
+        _, _, namespace, account = name.split(":", 3)
+        return f'ServiceAccount "{account}/{namespace}"'
+    return f'{kind} "{name}"'
 
 
 def _subjects(written: Any, namespace: str) -> Iterable[Subject]:

@@ -79,8 +79,10 @@ def _approver(signer: str) -> Object:
 _ROLES: Final[Mapping[str, tuple[Object, ...]]] = {
     "cluster-admin": (_rule(("*",), "*", "*"), {"verbs": ["*"], "nonResourceURLs": ["*"]}),
     "system:discovery": (
-        _paths("/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/openapi", "/openapi/*", "/readyz"),
-        _paths("/version", "/version/"),
+        _paths(
+            *("/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/openapi", "/openapi/*", "/readyz"),
+            *("/version", "/version/"),
+        ),
     ),
     "system:basic-user": (
         _rule(("create",), "authorization.k8s.io", *_SELVES),

@@ -69,11 +69,10 @@ def _role(ask: _Ask) -> None:
         return
     if ask.may("escalate", GROUP, ask.kind.plural, ask.name, ask.namespace):
         return
-    wanted = list(parse_rules(ask.obj.get("rules")))
-    if ask.obj.get("aggregationRule") and not same_sources:
-        # Whatever will carry those labels one day.
-        wanted += EVERYTHING
-    _must_hold(ask, wanted)
+    # Whatever will carry those labels one day.
+    if ask.obj.get("aggregationRule") and not same_sources and _missing(ask, EVERYTHING):
+        raise ask.refuse("must have cluster-admin privileges to use the aggregationRule")
+    _must_hold(ask, parse_rules(ask.obj.get("rules")))
 
 
 def _binding(ask: _Ask) -> None:
@@ -87,12 +86,16 @@ def _binding(ask: _Ask) -> None:
         return
     rules = ask.authorizer.role((ask.namespace if own else "", name))
     if rules is None:
-        raise not_found(GROUP, plural, name)
+        raise not_found(GROUP, ask.kind.plural, name)
     _must_hold(ask, rules)
 
 
+def _missing(ask: _Ask, wanted: Iterable[Rule]) -> list[Rule]:
+    return not_covered(ask.authorizer.rules(ask.user, ask.namespace), wanted)
+
+
 def _must_hold(ask: _Ask, wanted: Iterable[Rule]) -> None:
-    missing = not_covered(ask.authorizer.rules(ask.user, ask.namespace), wanted)
+    missing = _missing(ask, wanted)
     if missing:
         groups = " ".join(f'"{group}"' for group in ask.user.groups)
         said = "\n".join(map(str, missing))

@@ -55,9 +55,7 @@ def invalid(group: str, kind: str, name: str, errors: Iterable[FieldError]) -> A
             "message": f'{qualified} "{name}" is invalid: {said if len(found) == 1 else f"[{said}]"}',
             "reason": "Invalid",
             "details": {
-                "name": name,
-                "group": group,
-                "kind": kind,
+                **{key: text for key, text in (("name", name), ("group", group), ("kind", kind)) if text},
                 "causes": [
                     {"reason": error.cause, "message": error.message, "field": error.field or "<nil>"}
                     for error in found

@@ -11,7 +11,7 @@ from hub.apiserver.admit import check_type
 from hub.apiserver.auth import User
 from hub.apiserver.authentication import Authenticator, Identity
 from hub.apiserver.authorizer import Authorizer
-from hub.apiserver.invalid import FieldError, invalid, required, wrong
+from hub.apiserver.invalid import FieldError, invalid, wrong
 from hub.apiserver.kinds import ServedKind
 from hub.apiserver.logical import LogicalCluster
 from hub.apiserver.requests import Attributes, may
@@ -22,6 +22,7 @@ from hub.apiserver.written import Object
 _LEAST_SECONDS: Final = 600
 _MOST_SECONDS: Final = 365 * 86400
 _DEFAULT_SECONDS: Final = 3600
+_ONE_OF: Final = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
 _BINDABLE: Final = {"Pod": "pods", "Secret": "secrets", "Node": "nodes"}
 
 
@@ -48,6 +49,7 @@ class Reviewer:
             obj["spec"] = {key: value for key, value in spec.items() if key != "token"}
         elif kind.kind == "SelfSubjectRulesReview":
             obj["status"] = self._rules(str(spec.get("namespace") or ""))
+            obj["spec"] = {}
         else:
             obj["status"] = self._access(kind, spec, namespace)
         return obj
@@ -106,8 +108,9 @@ class Reviewer:
         if not reference:
             return None
         if not isinstance(reference, Mapping) or reference.get("kind") not in _BINDABLE:
-            allowed = ", ".join(sorted(_BINDABLE))
-            raise bad_request(f"spec.boundObjectRef: a token can be bound to one of {allowed}")
+            found = reference if isinstance(reference, Mapping) else {}
+            group, _, version = str(found.get("apiVersion") or "").rpartition("/")
+            raise bad_request(f"cannot bind token to object of type {group}/{version}, Kind={found.get('kind')}")
         plural = _BINDABLE[str(reference["kind"])]
         kind = self._cluster.registry.find("", "v1", plural)
         assert kind is not None
@@ -126,7 +129,7 @@ class Reviewer:
             raise bad_request("spec.audiences must be a list of texts")
         identity = self._for_audiences(token, [str(audience) for audience in audiences])
         if identity is None:
-            return {"user": {}, "error": "[invalid bearer token, token lookup failed]"}
+            return {"user": {}, "error": "invalid bearer token"}
         found, good_for = identity
         status: Object = {"authenticated": True, "user": found.user.written()}
         if good_for:
@@ -163,19 +166,25 @@ class Reviewer:
         assert found is not None
         return found
 
+    def _why(self, user: User, asked: Attributes) -> str:
+        about = (asked.verb, asked.group, asked.resource, asked.namespace, asked.name, asked.path)
+        return self._authorizer.why(user, *about)
+
     def _access(self, kind: ServedKind, spec: Mapping[str, Any], namespace: str | None) -> Object:
         user = self._user if kind.kind == "SelfSubjectAccessReview" else _user_of(spec)
         asked, errors = _asked(spec)
         if user is None:
             errors.append(wrong("spec.user", "", "at least one of user or group must be specified"))
         if kind.namespaced and asked is not None and asked.namespace != namespace:
-            detail = "must match the namespace of the request"
+            detail = "must match metadata.namespace"
             errors.append(wrong("spec.resourceAttributes.namespace", asked.namespace, detail))
         if errors or asked is None or user is None:
-            raise invalid(kind.group, kind.kind, "", errors)
-        if may(self._authorizer, user, asked):
-            return {"allowed": True, "reason": "" if self._authorizer.is_master(user) else "RBAC: allowed by a binding"}
-        return {"allowed": False}
+            raise invalid(kind.group, "", "", errors)
+        if not may(self._authorizer, user, asked):
+            return {"allowed": False}
+        if self._authorizer.is_master(user):
+            return {"allowed": True}
+        return {"allowed": True, "reason": f"RBAC: allowed by {self._why(user, asked)}"}
 
 
 def _user_of(spec: Mapping[str, Any]) -> User | None:
@@ -190,8 +199,8 @@ def _user_of(spec: Mapping[str, Any]) -> User | None:
 def _asked(spec: Mapping[str, Any]) -> tuple[Attributes | None, list[FieldError]]:
     resource, other = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
     if resource is not None and other is not None:
-        detail = "cannot be specified in combination with resourceAttributes"
-        return None, [wrong("spec.nonResourceAttributes", "object", detail)]
+        shown = {"Path": str(other.get("path") or ""), "Verb": str(other.get("verb") or "")}
+        return None, [wrong("spec", shown, _ONE_OF)]
     if isinstance(resource, Mapping):
         text = {name: str(resource.get(name) or "") for name in ("verb", "group", "version", "namespace", "name")}
         plural, below = str(resource.get("resource") or ""), str(resource.get("subresource") or "")
@@ -206,4 +215,4 @@ def _asked(spec: Mapping[str, Any]) -> tuple[Attributes | None, list[FieldError]
         return asked, []
     if isinstance(other, Mapping):
         return Attributes(str(other.get("verb") or ""), str(other.get("path") or "")), []
-    return None, [required("spec.resourceAttributes", "exactly one of nonResourceAttributes or resourceAttributes")]
+    return None, [wrong("spec", None, _ONE_OF)]

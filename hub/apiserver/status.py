@@ -27,7 +27,7 @@ def failure(code: int, reason: str, message: str, details: Mapping[str, Any] | N
         "message": message,
         "reason": reason,
     }
-    if details:
+    if details is not None:
         status["details"] = dict(details)
     status["code"] = code
     return api_error(code, status)
@@ -92,7 +92,8 @@ def unauthorized() -> ApiError:
 
 
 def method_not_allowed(method: str) -> ApiError:
-    return failure(405, "MethodNotAllowed", f"the server does not allow {method} here")
+    message = f"the server does not allow this method on the requested resource: {method}"
+    return failure(405, "MethodNotAllowed", message, {})
 
 
 def not_acceptable(offered: str) -> ApiError:

@@ -101,8 +101,9 @@ class Webhooks:
             return obj
         except _CallFailedError as error:
             if hook.fails:
-                message = f'Internal error occurred: failed calling webhook "{hook.name}": {error}'
-                raise failure(500, "InternalError", message) from error
+                why = f'failed calling webhook "{hook.name}": {error}'
+                details = {"causes": [{"message": why}]}
+                raise failure(500, "InternalError", f"Internal error occurred: {why}", details) from error
             return obj
 
     async def _call(self, cluster: LogicalCluster, hook: Hook, request: Object) -> Mapping[str, Any]:
@@ -129,8 +130,11 @@ class Webhooks:
                         raise _CallFailedError(f"the server answered {answer.status}")
         except TimeoutError as error:
             raise _CallFailedError(f"no answer within {hook.seconds:g} s") from error
+        except aiohttp.ClientConnectorError as error:
+            cause = error.os_error.strerror or str(error.os_error) or type(error).__name__
+            raise _CallFailedError(f'failed to call webhook: Post "{url}": {cause}') from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise _CallFailedError(str(error) or type(error).__name__) from error
+            raise _CallFailedError(f'failed to call webhook: Post "{url}": {error or type(error).__name__}') from error
         return _response(body, request["uid"])
 
     def _context(self, hook: Hook) -> ssl.SSLContext:

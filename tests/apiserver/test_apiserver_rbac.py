@@ -240,7 +240,7 @@ async def test_a_bindings_role_cannot_be_changed_and_nonsense_is_refused_by_fiel
     assert (code, said["details"]["causes"][0]["field"]) == (422, "roleRef")
     wrong = [
         ({"roleRef": {"kind": "Nothing", "name": "x"}}, "roleRef.kind"),
-        ({"subjects": [{"kind": "ServiceAccount", "name": "x"}]}, "subjects[0].namespace"),
+        ({"subjects": [{"kind": "ServiceAccount", "name": "x", "apiGroup": "y"}]}, "subjects[0].apiGroup"),
         ({"subjects": [{"kind": "Cat", "name": "x"}]}, "subjects[0].kind"),
     ]
     for change, field in wrong:
@@ -324,6 +324,8 @@ async def test_reviews_answer_as_the_server_would(send: Send) -> None:
     assert (await review("admin", "LocalSubjectAccessReview", local, "namespaces/kube-system/"))[0] == 422
     assert (await review("admin", "SubjectAccessReview", about("get")))[0] == 422
     assert (await review("admin", "SubjectAccessReview", {"user": "bob"}))[0] == 422
+    _, said = await review("bob", "SelfSubjectAccessReview", about("get"))
+    assert said["status"]["reason"] == 'RBAC: allowed by RoleBinding "of-bob/default" of Role "of-bob" to User "bob"'
     path = {"nonResourceAttributes": {"verb": "get", "path": "/apis"}}
     _, said = await review("bob", "SelfSubjectAccessReview", path)
     assert said["status"]["allowed"] is True
