@@ -109,7 +109,8 @@ class SyncedConfig(Model):
 
 class DynamicScorerStatus(Model):
     healthStatus: Literal["Active", "Inactive", "Unknown"] = Field(
-        description="Whether its configuration, or /healthz, answered last. An Inactive scorer is not asked for scores by the hub."
+        description="Whether its configuration, or /healthz, answered last. An Inactive scorer is not asked for scores "
+        "by the hub."
     )
     lastSyncedConfig: SyncedConfig | None = Field(None, description="Its own configuration as it was last read.")
     lastSyncTime: Time | None = Field(None, description="When its configuration last changed.")

@@ -85,7 +85,7 @@ def _read_metric(metric: Mapping[str, Any], cluster: str, resource: Mapping[str,
             found.reject(f"{name}: {str(raw)[:40]!r} is not a number")
             continue
         at = _number(point.get("timeUnixNano")) or 0.0
-        labels = _labels(resource | _attributes(point))
+        labels = _labels({**resource, **_attributes(point)})
         found.samples.append(Sample(cluster, name + suffix, labels, at / 1e9, value))
 
 

@@ -124,7 +124,9 @@ async def test_a_score_that_is_a_metric_only_is_neither_published_nor_counted(sc
     assert not any(entry.scorer.name == "Dynamic/my_score" for entry in hub.scores.scorers())
 
 
-async def test_l_metrics_stand_beside_those_of_score_sources_and_go_with_the_scorer(scene: Scene, scorer: Scorer) -> None:
+async def test_l_metrics_stand_beside_those_of_score_sources_and_go_with_the_scorer(
+    scene: Scene, scorer: Scorer
+) -> None:
     scorer.answer = lambda request: {
         "results": [{"metric": {}, "score": 40}] if scorer.clusters_asked()[-1] == "ash" else []
     }
