@@ -36,6 +36,8 @@ _BELOW: Final = 0.3
 _RENT: Final = 0.5
 _TINY: Final = 1e-9
 _BLOCK: Final = 200_000
+# Classes whose products are made at a time.
+_TILE: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +304,9 @@ def _gram(parts: Sequence[Floats]) -> Doubles:
     """Σ part·partᵀ to about 2⁻²¹ of each row's largest entry: of whole numbers, so that all sums are exact."""
     size, clusters = parts[0].shape
     # Blocks so small that BLAS sees no reason to wake its threads, which cost more than they do.
-    block = max(32, _BLOCK // (size * size))
+    tile = min(size, _TILE)
+    block = max(32, _BLOCK // (tile * tile))
+    tiles = [slice(start, min(start + tile, size)) for start in range(0, size, tile)]
     total = np.zeros((size, size))
     for part in parts:
         # A power of two, so that nothing is rounded but by `rint`.
@@ -311,7 +315,13 @@ def _gram(parts: Sequence[Floats]) -> Doubles:
         whole = np.zeros((size, -(-clusters // block) * block))
         whole[:, :clusters] = np.rint(part * scale[:, None])
         blocks = whole.reshape(size, -1, block).transpose(1, 0, 2)
-        total += (blocks @ blocks.transpose(0, 2, 1)).sum(axis=0) / (scale[:, None] * scale[None, :])
+        for at, rows in enumerate(tiles):
+            for columns in tiles[: at + 1]:
+                products = (blocks[:, rows] @ blocks[:, columns].transpose(0, 2, 1)).sum(axis=0)
+                products /= scale[rows, None] * scale[None, columns]
+                total[rows, columns] += products
+                if rows is not columns:
+                    total[columns, rows] += products.T
     return total
 
 
@@ -319,11 +329,13 @@ def _inverse(matrix: Doubles) -> Doubles:
     """Of a symmetric positive definite matrix, in place by Gauss and Jordan; each pivot is two vector operations."""
     work = matrix
     floor = float(np.abs(np.diagonal(work)).max()) * 1e-14
+    taken = np.empty_like(work)
     for at in range(len(work)):
         pivot = max(float(work[at, at]), floor)
         column = work[:, at].copy()
         row = work[at] / pivot
-        work -= column[:, None] * row
+        np.multiply(column[:, None], row, out=taken)
+        work -= taken
         work[:, at] = column / -pivot
         work[at] = row
         work[at, at] = 1.0 / pivot
