@@ -139,7 +139,7 @@ async def test_retry_gives_the_quota_back_and_waits_as_long_as_it_asks(
     def answer(workload: Json) -> Json:
         said.append(time.time())
         if len(said) == 1:
-            return {"state": "Retry", "message": "no nodes", "requeueAfterSeconds": 2}
+            return {"state": "Retry", "message": "no nodes", "requeueAfterSeconds": 4}
         return {"state": "Ready"}
 
     provisioner.answer = answer
