@@ -8,9 +8,10 @@ that is in the status too, our finalizer goes, and the work with it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from hub.api import names
 from hub.api.resource import MANIFEST_WORKS
@@ -31,13 +32,18 @@ from hub.planner.plan import Admission, Slice
 
 Json = dict[str, Any]
 _log = logger(__name__)
+POD_GRACE: Final = 30.0
+"""Kubernetes' seconds between SIGTERM and SIGKILL where a pod does not say."""
 
 
 class Delivery:
-    """`clock` is the loop's."""
+    """`clock` is the loop's. `notice`: seconds that slices have which are told to go."""
 
-    def __init__(self, table: JobTable, world: World, writes: Writes, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, table: JobTable, world: World, writes: Writes, clock: Callable[[], float], notice: float = 0.0
+    ) -> None:
         self._table, self._world, self._writes, self._clock = table, world, writes, clock
+        self._notice = notice
 
     # To the cluster.
 
@@ -71,6 +77,8 @@ class Delivery:
             own = (cluster.get("metadata") or {}).get("labels") or {}
             selector = {key: value for key, value in labels if own.get(key) != value}
             spec = replace(spec, template=flavored(spec.template, selector, tolerations))
+        if self._notice > POD_GRACE:
+            spec = replace(spec, template=patient(spec.template, self._notice))
         return slice_to_work(
             spec, part.cluster, part.tasks, part.attempt, part.slots, part.flavors, queue, epoch, part.decision,
             self._world.gpu_offer(part.cluster), part.domain, reserved=reserved,
@@ -158,6 +166,15 @@ class Delivery:
 
     def _seen(self, answer: Object | None) -> None:
         take(self._table, answer)
+
+
+def patient(template: Mapping[str, Any], notice: float) -> Json:
+    """The template with the notice as its grace, unless it says itself how long it takes: on Kubernetes what is told to
+    go has that time and no other."""
+    pod = template.get("spec") or {}
+    if pod.get("terminationGracePeriodSeconds") is not None:
+        return dict(template)
+    return {**template, "spec": {**pod, "terminationGracePeriodSeconds": math.ceil(notice)}}
 
 
 def flavored(template: Mapping[str, Any], labels: Mapping[str, str], tolerations: tuple[Toleration, ...]) -> Json:

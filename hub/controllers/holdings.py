@@ -89,7 +89,7 @@ class Holdings:
 
     @property
     def growing(self) -> bool:
-        """Whether any slice of an elastic job could use more slots."""
+        """Whether any slice of an elastic job could use more slots, or has more than it may."""
         return bool(self._growing)
 
     @property
@@ -149,6 +149,10 @@ class Holdings:
             if known is None or (known.count, known.paid) != (one.count, one.paid):
                 change(self.usage, one.slice.queue, one.amounts, 1)
                 self.tasks += one.count
+        if holder.bounds is not None and sum(one.slice.stays for one in after.values()) > holder.bounds[1]:
+            # Its maximum was lowered: what is beyond goes back.
+            growing |= after.keys()
+            freed = freed or any(one.slice.bounds != holder.bounds for one in before.values())
         self._growing = (self._growing - before.keys()) | growing if before or growing else self._growing
         if after:
             self._held[job] = after

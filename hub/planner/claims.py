@@ -123,7 +123,7 @@ class Claims:
 
     @property
     def elastic(self) -> list[Holder]:
-        """Who runs and claims something beyond a minimum, in the order of jobs and queues."""
+        """Who runs and claims, or has, something beyond a minimum, in the order of jobs and queues."""
         wants = self._standing.wants
         keys = [key for key in sorted(self._standing.elastic) if wants[key].held]
         return [self._holders.get(key) or self._holder(key, wants[key]) for key in keys]
@@ -188,7 +188,7 @@ class Claims:
             wants.claim = self._claim(key, wants, tree)
             wants.extra = self._extra(wants)
             came.setdefault(id(tree), []).extend(wants.claims)
-            if wants.extra is not None:
+            if wants.extra is not None or _too_large(wants):
                 standing.elastic.add(key)
             else:
                 standing.elastic.discard(key)
@@ -311,6 +311,12 @@ class Claims:
             if taken:
                 usage.add(position, ((key, value) for key, value in taken.items() if value > 0))
         return usage
+
+
+def _too_large(wants: Wants) -> bool:
+    """Whether an elastic job runs with more than its maximum is now."""
+    bounds = wants.held[0].bounds if wants.held else None
+    return bounds is not None and sum(one.stays for one in wants.held) > bounds[1]
 
 
 def _count(wants: Wants) -> int:

@@ -82,6 +82,7 @@ class Cycle:
         self._views = Views(View(self.ledger, self.places), self.claims.leaving)
         self._promises = Promises(snapshot, self.filling, self._views, self.claims)
         self._growing = Growing(snapshot, self.filling, self._views, self._promises, snapshot.quotas.route)
+        self._growing.within_bounds(self.claims.elastic)
 
     def run(self, until: str | None = None, through: str | None = None) -> None:
         """Decides turn by turn: all, those before the first turn of job `until`, or up to the last of job `through`."""

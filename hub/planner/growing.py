@@ -14,13 +14,15 @@ import numpy as np
 
 from hub.fleet.shape import on_domain
 from hub.placement.rule import ClusterRule
+from hub.planner.claims import Holder
 from hub.planner.filling import Filling
 from hub.planner.places import Option
 from hub.planner.plan import Growth, HeldSlice, Preemption, Snapshot
-from hub.planner.preempting import shrunk_for
+from hub.planner.preempting import shrunk_for, too_large
 from hub.planner.promises import Promises
 from hub.planner.shrinking import Need
 from hub.planner.turns import Grow
+from hub.planner.victims import Victim
 from hub.planner.views import View, Views, affordable, part, room
 from hub.queueing.objects import ClusterQueue
 from hub.queueing.quotas import Denial
@@ -68,6 +70,18 @@ class Growing:
             wanted -= slots
             if turn.entitled:
                 wanted -= self._promise(held, option, min(wanted, spare - slots))
+
+    def within_bounds(self, holders: Iterable[Holder]) -> None:
+        """What elastic jobs have beyond a maximum that was lowered since goes back, their newest slices first."""
+        for holder in holders:
+            most = next((held.bounds[1] for held in holder.staying if held.bounds is not None), holder.slots)
+            beyond = holder.slots - most
+            for held in sorted(holder.staying, key=lambda held: -held.epoch):
+                given = min(beyond, held.slots)
+                if given > 0 and held.kept is None:
+                    beyond -= given
+                    victim = Victim(held, None, held.slots - given, shrinks=True)
+                    self._promises.send([victim], [too_large(victim, most)])
 
     def _take(self, held: HeldSlice, option: Option, wanted: int) -> int:
         views, _ = self._views.for_run(self._snapshot.now, held.expected)

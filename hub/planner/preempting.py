@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from hub.api.reasons import Reason
@@ -34,8 +35,14 @@ def preemption(victim: Victim, wish: Wish) -> Preemption:
     )
 
 
+def too_large(victim: Victim, most: int) -> Preemption:
+    """An elastic job gives back what is beyond its own maximum."""
+    found = shrunk_for(victim, "")
+    return replace(found, message=f"its maximum is {most} now")
+
+
 def shrunk_for(victim: Victim, key: str) -> Preemption:
-    """An elastic job gives back what another elastic job is entitled to."""
+    """An elastic job gives back what another job is entitled to."""
     held = victim.held
     return Preemption(
         key=held.key,

@@ -248,3 +248,16 @@ def test_the_elastic_cases_are_worth_it() -> None:
         for claim in Cycle(Run(elastic_case(seed)).snapshot()).claims.extras.values()
     )
     assert extras > 20
+
+
+def test_a_lowered_maximum_is_kept_by_what_runs() -> None:
+    """Whether or not anybody needs it; and never by an eviction."""
+    before = scene(cohort(e=9), [held("e", 7, 8, (2, 4))], sites=fleet(site("x", cpu=9)))
+    decided = plan(before)
+    assert gives(decided) == {"work-e-1": (True, 4)}
+    assert decided.preemptions[0].message == "its maximum is 4 now"
+    assert not decided.growths
+    array = [held("e", 2, 2, (1, 3)), held("e", 3, 3, (1, 3), epoch=2)]
+    assert gives(plan(scene(cohort(e=9), array, sites=fleet(site("x", cpu=9))))) == {"work-e-2": (True, 1)}
+    giving = replace(before, held=(replace(before.held[0], kept=4, spare=0),))
+    assert plan(giving) == Plan()

@@ -19,7 +19,8 @@ class JobRoom(Room):
 
     def __init__(self, ground: Ground, *, request_kept: float) -> None:
         table, writes, clocks = ground.table, ground.writes, ground.clocks
-        self.delivery = Delivery(table, ground.world, writes, clocks.loop)
+        notice = ground.config.queue.policy.notice
+        self.delivery = Delivery(table, ground.world, writes, clocks.loop, notice)
         self.telling = Telling(ground.events, table.entries.get)
         self.evicting = Evicting(table, writes, ground.metrics.evictions, clocks.now, self.telling.told_to_go)
         self.resizing = Resizing(table, writes, ground.metrics.evictions, clocks.now, self.telling.resized)
