@@ -211,8 +211,13 @@ async def test_a_job_that_no_decision_survives_waits_alone(scene: Scene, monkeyp
     await scene.submit("cursed-2")
     await scene.phase("fine-1", "Succeeded")
     for name in ("cursed-1", "cursed-2"):
-        status = await scene.phase(name, "Queued")
-        assert status["reason"] == "InvalidSpec"
+
+        async def told(name: str = name) -> Any:
+            status = await scene.status(name)
+            return status if status.get("reason") == "InvalidSpec" else None
+
+        status = await until(told)
+        assert status["phase"] == "Queued"
         assert "cannot decide" in status["message"]
     # Changed, it is tried again.
     await scene.api.patch(FLEET_JOBS, "cursed-1", {"spec": {"priorityClassName": "high"}}, "default")
