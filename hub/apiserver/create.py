@@ -60,6 +60,10 @@ def create(
     guard(cluster, kind, obj, None, options, "")
     if options.consultation is not None:
         options.consultation.validated("CREATE", kind, obj, None, "")
+    # Last, as in Kubernetes: what is wrong with an object is said first.
+    name = obj["metadata"]["name"]
+    if cluster.collection(kind).latest((obj["metadata"].get("namespace") or "", name)) is not None:
+        raise already_exists(kind.group, kind.plural, name)
     own_fields(kind, obj, None, options, "")
     record = stage(cluster, kind, "ADDED", obj, None, options, verb=verb)
     return Written(record, created=True, warnings=warnings)
@@ -86,8 +90,6 @@ def _name(cluster: LogicalCluster, kind: ServedKind, metadata: Object) -> None:
     if name:
         if not isinstance(name, str):
             raise bad_request("metadata.name must be a string")
-        if collection.latest((namespace, name)) is not None:
-            raise already_exists(kind.group, kind.plural, name)
         return
     base = metadata.get("generateName")
     if not base or not isinstance(base, str):

@@ -364,3 +364,14 @@ async def test_clusters_get_their_set_and_the_times_of_their_taints(either: Kube
     assert changed["spec"]["taints"][1]["timeAdded"] > "2020"
     with pytest.raises(RefusedError, match=r"metadata\.name"):
         await either.create(MANAGED_CLUSTERS, {"metadata": {"name": "c.1"}})
+
+
+async def test_what_is_wrong_with_an_object_is_said_before_that_there_is_one(api_server: ApiServer) -> None:
+    api = api_server.in_process()
+    body = {"metadata": {"name": "j"}, "spec": {"template": {"spec": {"containers": [{"name": "m", "image": "x"}]}}}}
+    await api.create(FLEET_JOBS, body, "default")
+    with pytest.raises(RefusedError) as refusal:
+        await api.create(FLEET_JOBS, {**body, "spec": {**body["spec"], "tasks": -1}}, "default")
+    assert refusal.value.code == 422
+    with pytest.raises(AlreadyExistsError):
+        await api.create(FLEET_JOBS, body, "default")
