@@ -90,7 +90,14 @@ def phase(inst: Installation, name: str, *wanted: str) -> None:
         status = inst.get(inst.hub, "fleetjob", name, "-n", "default").get("status") or {}
         return status.get("phase") in wanted
 
-    until(there, f"{name} is {' or '.join(wanted)}", 90)
+    try:
+        until(there, f"{name} is {' or '.join(wanted)}", 90)
+    except TimeoutError as error:
+        job = inst.get(inst.hub, "fleetjob", name, "-n", "default").get("status")
+        work = ("manifestworks", "-n", MEMBER, "-l", f"{names.JOB_NAME}={name}", "-o", "jsonpath={.items[*].status}")
+        pods = ("jobs,pods", "-n", "default", "-l", f"{names.JOB_NAME}={name}", "-o", "wide")
+        seen = [json.dumps(job), inst.kubectl(inst.hub, "get", *work), inst.kubectl(inst.member, "get", *pods)]
+        raise TimeoutError("\n".join([str(error), *seen])) from error
 
 
 def play(inst: Installation, scorer: str) -> None:
