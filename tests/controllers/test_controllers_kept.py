@@ -9,7 +9,7 @@ import asyncio
 import gc
 import tracemalloc
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from controllers_scene import FAST, Scene, Told, until
@@ -29,7 +29,7 @@ from hub.api.resource import (
     WORKLOADS,
     Resource,
 )
-from hub.client.interface import Listing, Page
+from hub.client.interface import KubeApi, Listing, Page
 from hub.controllers.config import parse_config
 from hub.controllers.hub import Hub
 
@@ -38,7 +38,7 @@ FEW, MANY = 20, 320
 # While it ends, waits, and is new and still to be written: bytes.
 MOST = {"Succeeded": 8_400, "Queued": 7_300, "new": 7_100}
 # It does not matter here who leads: a slow machine is not to cost anybody the lead.
-CALM = {**FAST, "leadership": {"lease": 600, "renewDeadline": 500, "retry": 10}}
+CALM: Json = {"leadership": {"lease": 600, "renewDeadline": 500, "retry": 10}}
 OURS = ("hub.client", "hub.controllers", "hub.fleet", "hub.jobs", "hub.planner", "hub.queueing")
 SURROUNDINGS = (MANAGED_CLUSTERS, CLUSTER_CAPACITIES, RESOURCE_FLAVORS, CLUSTER_QUEUES, LOCAL_QUEUES, NAMESPACES)
 Texts = Mapping[Resource, list[bytes]]
@@ -86,7 +86,7 @@ async def kept(texts: Texts, jobs: int) -> int:
     """Bytes that are in use once `jobs` jobs are known and looked at."""
     gc.collect()
     tracemalloc.start()
-    hub = Hub(Shelf(texts), parse_config(CALM), identity="hub")
+    hub = Hub(cast(KubeApi, Shelf(texts)), parse_config({**FAST, **CALM}), identity="hub")
     running = asyncio.create_task(hub.run())
     try:
         await asyncio.wait_for(hub.leading.wait(), 30)
@@ -120,12 +120,12 @@ def copies(objects: Mapping[Resource, Json], count: int) -> dict[Resource, list[
 async def samples(scene: Scene) -> dict[str, dict[Resource, Json]]:
     """A job, and what there is of it, when it is new, while it waits, and when it has ended."""
     found: dict[str, dict[Resource, Json]] = {}
-    await scene.hub()
+    await scene.hub(**CALM)
     await scene.agent("ash", plan=lambda work, tasks: Told(seconds=0.02))
     await scene.available("ash")
     for name, cpu, phase in (("sample-1", "1", "Succeeded"), ("sample-2", "999", "Queued")):
         found["new"] = {FLEET_JOBS: await scene.submit(name, cpu=cpu)}
-        await scene.phase(name, phase)
+        await scene.phase(name, phase, seconds=60)
         # The Workload's status comes a moment later.
         await asyncio.sleep(1.0)
         found[phase] = {FLEET_JOBS: await scene.job(name), WORKLOADS: await scene.workload(name)}
@@ -154,18 +154,18 @@ async def test_of_a_job_few_bytes_are_kept(scene: Scene) -> None:
 
 async def test_lives_of_jobs_leave_nothing_to_the_garbage_collector(scene: Scene) -> None:
     """What knows itself is freed late, by a collection of everything; until then it is as much as all else."""
-    await scene.hub()
+    await scene.hub(**CALM)
     await scene.agent("ash", cpu=64, plan=lambda work, tasks: Told(seconds=0.02))
     await scene.available("ash")
     await scene.submit("first")
-    await scene.phase("first", "Succeeded")
+    await scene.phase("first", "Succeeded", seconds=60)
     gc.collect()
     gc.disable()
     try:
         for number in range(20):
             await scene.submit(f"job-{number}")
         for number in range(20):
-            await scene.phase(f"job-{number}", "Succeeded")
+            await scene.phase(f"job-{number}", "Succeeded", seconds=60)
         await asyncio.sleep(0.5)
         gc.set_debug(gc.DEBUG_SAVEALL)
         gc.collect()
