@@ -66,9 +66,7 @@ def test_parallelism_bounds_slots_not_tasks() -> None:
 def test_quota_bounds_an_array_and_says_so() -> None:
     decided = plan(snapshot(fleet(site("a", cpu=20)), open_queue(cpu="2500m"), demand(tasks=20)))
     assert placed(decided) == {"job": [("a", "0-15", 2)]}
-    assert refused(decided) == {
-        "job": "WaitingForQuota: needs 1 cpu in flavor default; 500m free in ClusterQueue q"
-    }
+    assert refused(decided) == {"job": "WaitingForQuota: needs 1 cpu in flavor default; 500m free in ClusterQueue q"}
 
 
 def test_priority_then_age_then_name() -> None:
