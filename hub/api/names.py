@@ -94,7 +94,8 @@ KUEUE_JOB_UID: Final = "kueue.x-k8s.io/job-uid"
 MAX_EXEC_TIME: Final = "kueue.x-k8s.io/max-exec-time-seconds"
 MIN_PARALLELISM: Final = "kueue.x-k8s.io/job-min-parallelism"
 # On a pod template: nodes with one value of this label for all pods, or the job waits; the same where there is room
-# like that; all pods at once wherever there is room. Those after them cut a pod set into parts, each with nodes of its own.
+# like that; all pods at once wherever there is room. Those after them cut a pod set into parts, each with nodes of its
+# own.
 PODSET_REQUIRED: Final = "kueue.x-k8s.io/podset-required-topology"
 PODSET_PREFERRED: Final = "kueue.x-k8s.io/podset-preferred-topology"
 PODSET_UNCONSTRAINED: Final = "kueue.x-k8s.io/podset-unconstrained-topology"
