@@ -165,7 +165,7 @@ class Run:
                 self.preemptions += 1
                 self.preempted[gone.key] = self.preempted.get(gone.key, 0) + 1
             if gone.kept and self.case.notice:
-                self.slices[gone.work] = replace(held, kept=gone.kept, spare=0)
+                self.slices[gone.work] = replace(held, kept=gone.kept)
                 self.shrinks[gone.work] = self.case.notice - 1
             elif gone.kept:
                 self._resize(gone.work, gone.kept)

@@ -108,6 +108,7 @@ class Laws:
                 stays[held.key] = stays.get(held.key, 0) + held.stays
         for entry in decided.preemptions:
             stays[entry.key] = stays.get(entry.key, 0) + entry.kept
+        for entry in decided.preemptions:
             if entry.shrinks:
                 assert stays[entry.key] >= min(entitled.get(entry.key, 0), self._run.running(entry.key))
         for held in snapshot.held:

@@ -73,9 +73,12 @@ class Promises:
         return bool(found)
 
     def shrink(self, need: Need, options: Sequence[Option]) -> list[Victim]:
-        """Which slots elastic jobs could give back for it."""
+        """Which slots elastic jobs could give back so that it fits, beside what is promised to others."""
         view = self._views.later() if self._views.waits else self._views.now
-        return self._shrinking.alone(need, options, view)
+        found = self._shrinking.alone(need, options, view)
+        if found and self._views.shadows and not self._fits_then(found, need, options):
+            return []
+        return found
 
     def send(self, found: Sequence[Victim], decided: Iterable[Preemption]) -> None:
         """They are told to go, or to give back, in these words."""
@@ -88,13 +91,16 @@ class Promises:
 
     def _would_do(self, found: Sequence[Victim], wish: Wish, options: Iterable[Option], among: Mask | None) -> bool:
         """Whether the job would start without the victims, promises to others kept."""
+        return self._fits_then(found, Need(wish.queue.name, wish.together, among), options)
+
+    def _fits_then(self, found: Sequence[Victim], need: Need, options: Iterable[Option]) -> bool:
         views = [view.apart() for view in self._views.then()]
         for view in views:
             for victim in found:
                 view.release(victim.held, victim.kept)
         return any(
-            affordable(views, wish.queue.name, option.choice.requests, wish.together) >= wish.together
-            and (among is None or (among & (room(views, option) >= wish.together)).any())
+            affordable(views, need.queue, option.choice.requests, need.together) >= need.together
+            and (need.among is None or (need.among & (room(views, option) >= need.together)).any())
             for option in options
         )
 

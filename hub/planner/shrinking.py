@@ -83,7 +83,10 @@ class Shrinking:
         if found:
             return found
         chosen = self._all(need, options, view, candidates)
-        others = self._victims.find(wish, options, chosen.seen_in(view), among, frozenset(chosen.gives))
+        # Who gives back has no more to lose beside that.
+        giving = {chosen.candidates[work].held.key for work in chosen.gives}
+        spared = frozenset(held.work for held in self._snapshot.held if held.key in giving)
+        others = self._victims.find(wish, options, chosen.seen_in(view), among, spared)
         if not others:
             return self._others(wish, options, view, among)
         gone = view.apart()

@@ -80,8 +80,13 @@ def turns(
 
 def _growing(claims: Claims) -> list[Grow]:
     """What nobody else takes."""
-    able = [holder for holder in claims.elastic if any(held.spare for held in holder.staying)]
-    return [Grow(holder, sum(held.spare for held in holder.staying)) for holder in sorted(able, key=_claimed)]
+    able = [holder for holder in claims.elastic if _spare(holder)]
+    return [Grow(holder, _spare(holder)) for holder in sorted(able, key=_claimed)]
+
+
+def _spare(holder: Holder) -> int:
+    """Tasks that wait for a slot in slices that are not being made smaller."""
+    return sum(held.spare for held in holder.staying if held.kept is None)
 
 
 def _claimed(holder: Holder) -> Order:
@@ -109,7 +114,7 @@ def _entitled(claims: Claims, demands: Mapping[ClaimKey, Demand]) -> tuple[list[
         if slots <= 0:
             continue
         if holder is not None and grant.claim.base is not None:
-            spare = sum(held.spare for held in holder.staying) - grown.get(key, 0)
+            spare = _spare(holder) - grown.get(key, 0)
             more = min(slots, spare)
             if more > 0:
                 grown[key] = grown.get(key, 0) + more
