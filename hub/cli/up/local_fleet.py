@@ -11,15 +11,18 @@ import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
 
+from hub.api import names
 from hub.api.conditions import condition_is
-from hub.api.errors import QuarterdeckError, UnreachableError, UsageError
-from hub.api.resource import MANAGED_CLUSTERS
+from hub.api.errors import NotFoundError, QuarterdeckError, UnreachableError, UsageError
+from hub.api.resource import LEASES, MANAGED_CLUSTERS
+from hub.api.timestamps import parse_time
 from hub.apiserver.certificates import authority
 from hub.apiserver.kubeconfig import write_kubeconfig
 from hub.cli.connection import home
@@ -91,6 +94,7 @@ class LocalFleet:
 
             await bootstrap(api)
             await let_sites_join(api, self.site_names)
+            started = datetime.now(UTC)
             metrics = {name: free_port() for name in self.site_names}
             await self.processes.start(
                 [
@@ -100,6 +104,8 @@ class LocalFleet:
                 ]
             )
             await self._until_joined(api)
+            # What was there before an earlier end still says that all is well.
+            await self._until_renewed(api, started)
         # Only what could be started is worth starting again.
         write_private(self.paths.sites, yaml.safe_dump([dict(site) for site in self.sites], sort_keys=False))
 
@@ -196,6 +202,18 @@ class LocalFleet:
                         waiting.discard(cluster["metadata"]["name"])
                 await asyncio.sleep(0.05)
 
+    async def _until_renewed(self, api: Session, started: datetime) -> None:
+        """Until the hub leads and the sites report, of this start."""
+        waiting = {(names.HUB_NAMESPACE, names.HUB_LEASE): "hub"}
+        waiting |= {(name, names.CLUSTER_LEASE): f"site-{name}" for name in self.site_names}
+        async with asyncio.timeout(_START_TIMEOUT):
+            while waiting:
+                for lease, process in list(waiting.items()):
+                    self._fail_if_dying(process)
+                    if await _renewed(api, *lease, started):
+                        del waiting[lease]
+                await asyncio.sleep(0.05)
+
     def _fail_if_dying(self, process: str) -> None:
         member = self.processes[process]
         if member.refused:
@@ -218,3 +236,13 @@ def free_port() -> int:
 def remember_last(paths: Paths) -> None:
     """So that the other commands find this hub without being told (`~/.quarterdeck/current`)."""
     write_private(home() / "current", str(paths.kubeconfig))
+
+
+async def _renewed(api: Session, namespace: str, name: str, since: datetime) -> bool:
+    """Whether somebody holds the Lease, and has said so since then."""
+    try:
+        spec = (await api.get(LEASES, name, namespace)).get("spec") or {}
+    except NotFoundError:
+        return False
+    renewed = spec.get("renewTime")
+    return bool(spec.get("holderIdentity")) and isinstance(renewed, str) and parse_time(renewed) >= since
