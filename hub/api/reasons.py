@@ -75,7 +75,7 @@ class Reason(Enum):
         "FewerSlots",
         "Queue",
         "has {slots} of the {wanted} slots that it asks for{detail}",
-        "In mode fleet a job whose tasks wait takes more when there are some; in mode kueue it keeps its size.",
+        "An array runs its tasks in turn on the slots it has. With spec.elastic it takes more in mode fleet.",
     )
     WAITING_FOR_PREEMPTED = _Entry(
         "WaitingForPreemptedWorkloads", "Queue", "waits until {victims} have given their quota back", ""

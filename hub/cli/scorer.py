@@ -53,7 +53,7 @@ def new(name: str, directory: Path | None) -> None:
     for path in files:
         click.echo(path)
     where = directory or Path(name)
-    click.echo(f"\nNext:  cd {where} && pip install -e . && pytest && quarterdeck scorer test {name}")
+    click.echo(f"\nNext:  cd {where} && pip install -e . pytest && python -m pytest && quarterdeck scorer test {name}")
 
 
 @command.command(name="list")

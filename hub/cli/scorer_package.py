@@ -57,7 +57,7 @@ pythonpath = ["."]
 
 A scorer for Quarterdeck.
 
-    pip install -e . && pytest        # its tests, and the contract that every scorer keeps
+    pip install -e . pytest && python -m pytest   # its tests, and the contract that every scorer keeps
     quarterdeck scorer test @NAME@    # the contract alone
     quarterdeck scorer bench @NAME@   # how long it takes
 
