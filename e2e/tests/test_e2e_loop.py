@@ -37,8 +37,13 @@ async def test_an_array_over_three_members_ends_and_leaves_nothing(quarterdeck: 
             assert pod["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
             assert pod["status"]["phase"] == "Succeeded"
     assert pods == 36
-    workload = await api.get(WORKLOADS, "array", NAMESPACE)
-    assert condition_is(workload["status"]["conditions"], "Finished")
+
+    async def finished() -> bool:
+        workload = await api.get(WORKLOADS, "array", NAMESPACE)
+        return condition_is(workload["status"]["conditions"], "Finished")
+
+    # The job's status is one write, its Workload's another.
+    await until(finished, 10, "the Workload says that it is finished")
     await api.delete(FLEET_JOBS, "array", NAMESPACE)
     await _gone(quarterdeck, api, uid)
 
